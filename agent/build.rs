@@ -1,0 +1,194 @@
+//! Compiles the BPF programs of `ebpf/` and leaves the object as `$OUT_DIR/sidestep-ebpf`, where the agent embeds it with
+//! `aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sidestep-ebpf"))`.
+//!
+//! aya-build does the same, but only with a rustup nightly. Here any compiler serves that brings the source of `core` and
+//! the LLVM that bpf-linker was built for, so a plain Debian can build the project.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, exit},
+};
+
+const PACKAGE: &str = "sidestep-ebpf";
+const TARGET: &str = "bpfel-unknown-none";
+/// bpf-linker 0.10 reads bitcode with this LLVM; a compiler with a newer one writes what it cannot read.
+const LLVM: &str = "22";
+
+fn main() {
+    if let Err(message) = build() {
+        for line in message.lines() {
+            println!("cargo::error={line}");
+        }
+        exit(1);
+    }
+}
+
+fn build() -> Result<(), String> {
+    let out_dir = PathBuf::from(variable("OUT_DIR")?);
+    let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+    let root = manifest.parent().ok_or("the agent is not in a workspace")?;
+    let linker = find_linker(root)?;
+    let compiler = Compiler::find()?;
+    for path in ["ebpf", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}", root.join(path).display());
+    }
+    println!("cargo::rerun-if-changed={}", linker.display());
+
+    // One folder for all of the agent's profiles: `core` is then compiled once. It is not the outer build's own folder,
+    // whose lock the outer cargo holds while it waits for this script.
+    let target_dir = out_dir
+        .ancestors()
+        .find(|dir| dir.join("CACHEDIR.TAG").exists())
+        .unwrap_or(&out_dir)
+        .join("bpf");
+    compile(root, &compiler, &linker, &target_dir)?;
+
+    let object = target_dir.join(TARGET).join("release").join(PACKAGE);
+    let bytes = fs::read(&object).map_err(|error| format!("{}: {error}", object.display()))?;
+    if !bytes.starts_with(b"\x7fELF") {
+        return Err(format!("{} is not an ELF object", object.display()));
+    }
+    fs::write(out_dir.join(PACKAGE), bytes)
+        .map_err(|error| format!("{}: {error}", out_dir.display()))
+}
+
+fn compile(
+    root: &Path,
+    compiler: &Compiler,
+    linker: &Path,
+    target_dir: &Path,
+) -> Result<(), String> {
+    let arch = variable("CARGO_CFG_TARGET_ARCH")?;
+    let arch = arch.to_string_lossy();
+    let flags = [
+        format!("--cfg=bpf_target_arch=\"{arch}\""),
+        format!("-Clinker={}", linker.display()),
+        // BTF comes from debug information; the kernel wants it for socket storage and for named types.
+        "-Cdebuginfo=2".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+        // bpf-linker's default makes every memset a call, whatever its size, and the verifier refuses that call.
+        "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
+    ];
+    let mut cargo = Command::new(variable("CARGO")?);
+    cargo
+        .current_dir(root)
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--release",
+            "-Zbuild-std=core",
+        ])
+        .args(["--package", PACKAGE, "--target", TARGET, "--target-dir"])
+        .arg(target_dir);
+    // The outer cargo, rustup and `cargo clippy` describe the host build in the environment, which would change this one.
+    for (key, _) in env::vars_os() {
+        let name = key.to_string_lossy();
+        let profile = name.starts_with("CARGO_PROFILE_") || name.starts_with("CARGO_BUILD_");
+        if profile
+            || name.starts_with("RUSTC")
+            || name.starts_with("RUSTUP_TOOLCHAIN")
+            || name == "RUSTFLAGS"
+        {
+            cargo.env_remove(key);
+        }
+    }
+    let output = cargo
+        .env("RUSTC", &compiler.path)
+        // `build-std` is unstable; this makes a released compiler accept it.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+        .env("CARGO_PROFILE_RELEASE_LTO", "off") // bpf-linker does it, over the whole program
+        .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
+        .env("LD_LIBRARY_PATH", &compiler.llvm)
+        .output()
+        .map_err(|error| format!("cargo: {error}"))?;
+    let messages = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(format!("the BPF programs do not compile\n{messages}"));
+    }
+    for line in messages.lines() {
+        println!("cargo::warning={line}");
+    }
+    Ok(())
+}
+
+/// A compiler that can build `core` for the BPF target.
+struct Compiler {
+    path: PathBuf,
+    /// Where its LLVM lies: bpf-linker takes the first it finds, which on a machine with several may be an old one.
+    llvm: PathBuf,
+}
+
+impl Compiler {
+    fn find() -> Result<Self, String> {
+        let mut candidates: Vec<PathBuf> = vec![variable("RUSTC")?.into()];
+        candidates.extend(rustup_nightly());
+        candidates.push("/usr/bin/rustc".into());
+        candidates.into_iter().find_map(Self::usable).ok_or_else(|| {
+            format!("no Rust compiler with LLVM {LLVM} and the source of core for the BPF programs: run `make setup`")
+        })
+    }
+
+    fn usable(path: PathBuf) -> Option<Self> {
+        let version = output(Command::new(&path).arg("-vV"))?;
+        if !version.contains(&format!("LLVM version: {LLVM}.")) {
+            return None;
+        }
+        let sysroot =
+            PathBuf::from(output(Command::new(&path).args(["--print", "sysroot"]))?.trim());
+        if !sysroot.join("lib/rustlib/src/rust/library/core").exists() {
+            return None;
+        }
+        // rustup's compilers carry their LLVM; Debian's use the system's.
+        let llvm = [
+            sysroot.join("lib"),
+            format!("/usr/lib/llvm-{LLVM}/lib").into(),
+        ]
+        .into_iter()
+        .find(|dir| holds_llvm(dir))?;
+        Some(Self { path, llvm })
+    }
+}
+
+fn rustup_nightly() -> Option<PathBuf> {
+    let path = output(Command::new("rustup").args(["which", "--toolchain", "nightly", "rustc"]))?;
+    Some(path.trim().into())
+}
+
+fn find_linker(root: &Path) -> Result<PathBuf, String> {
+    let ours = root.join(".parts/bin");
+    let path = env::var_os("PATH").unwrap_or_default();
+    [ours]
+        .into_iter()
+        .chain(env::split_paths(&path))
+        .map(|dir| dir.join("bpf-linker"))
+        .find(|file| file.exists())
+        .ok_or_else(|| "bpf-linker is missing: run `make setup`".to_owned())
+}
+
+fn holds_llvm(dir: &Path) -> bool {
+    dir.read_dir().is_ok_and(|entries| {
+        entries
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with("libLLVM"))
+    })
+}
+
+/// What a command prints, if it is there and succeeds.
+fn output(command: &mut Command) -> Option<String> {
+    let output = command.output().ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn variable(name: &str) -> Result<OsString, String> {
+    env::var_os(name).ok_or_else(|| format!("{name} is not set: this is run by cargo"))
+}

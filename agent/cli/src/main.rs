@@ -1,0 +1,36 @@
+//! `sidestep`: the command line for people.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod client;
+mod status;
+
+/// Shows what Sidestep does with a node's pods, and why.
+#[derive(Debug, Parser)]
+#[command(version, name = "sidestep")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Status(status::Args),
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let Args { command } = Args::parse();
+    let done = match command {
+        Command::Status(args) => args.run().await,
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("sidestep: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! The real dataplane: BPF programs and maps, pinned so that they outlive the agent.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{Program, ProgramError},
+};
+use sidestep_ebpf_common::{ABI_VERSION, LISTENER_SLOTS, ListenerKey, Row};
+
+use super::{
+    Cookie, Dataplane, DataplaneError,
+    hooks::{HOOKS, Hook, INBOUND},
+    link::{self, Link},
+    maps::{self, Maps, error, gone, prefix},
+};
+use crate::{
+    listeners::Listener,
+    preflight::{self, CredOffsets},
+    rules::Rules,
+};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sidestep-ebpf"));
+
+/// Lines of the verifier's log that tell what it disliked.
+const LAST_LINES: usize = 12;
+
+/// Programs, maps and links of one node.
+pub struct Bpf {
+    folder: PathBuf,
+    cgroup: File,
+    cgroup_path: PathBuf,
+    offsets: CredOffsets,
+    object: Ebpf,
+    maps: Maps,
+    hooks: Vec<Link>,
+    pods: HashMap<Cookie, Link>,
+    last_rules_id: u32,
+}
+
+impl Bpf {
+    /// Loads the programs and attaches them to the pods' cgroup, or takes over what an earlier agent left pinned under
+    /// `pin`: the maps as they are, the links with this agent's programs.
+    pub fn establish(
+        pin: &Path,
+        cgroup: &Path,
+        offsets: CredOffsets,
+    ) -> Result<Self, DataplaneError> {
+        let folder = pin.join(format!("v{ABI_VERSION}"));
+        for sub in ["maps", "links", "pods"] {
+            let path = folder.join(sub);
+            fs::create_dir_all(&path).map_err(|source| pin_error(&path, source))?;
+        }
+        let cgroup_file = File::open(cgroup).map_err(|source| pin_error(cgroup, source))?;
+        let mut object = load(&folder, &offsets, 0)?;
+        let maps = Maps::take(&mut object)?;
+        let last_rules_id = maps
+            .pods
+            .iter()
+            .flatten()
+            .map(|(_, record)| record.rules)
+            .max()
+            .unwrap_or(0);
+        let mut bpf = Self {
+            folder,
+            cgroup: cgroup_file,
+            cgroup_path: cgroup.to_owned(),
+            offsets,
+            object,
+            maps,
+            hooks: Vec::new(),
+            pods: HashMap::new(),
+            last_rules_id,
+        };
+        // All of them load before the first is attached.
+        for hook in HOOKS {
+            load_program(&mut bpf.object, hook)?;
+        }
+        for hook in HOOKS {
+            let link = bpf.attach_hook(hook)?;
+            bpf.hooks.push(link);
+        }
+        bpf.adopt()?;
+        Ok(bpf)
+    }
+
+    fn attach_hook(&self, hook: Hook) -> Result<Link, DataplaneError> {
+        let program = fd_of(&self.object, hook)?;
+        let id = self
+            .cgroup
+            .metadata()
+            .map_err(|source| pin_error(&self.cgroup_path, source))?
+            .ino();
+        let path = self.folder.join("links").join(hook.name);
+        Link::establish(hook, program, self.cgroup.as_fd(), id, path).map_err(|e| match e {
+            DataplaneError::Attach { source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                preflight::exclusive_above(&self.cgroup_path, hook).unwrap_or(
+                    DataplaneError::Attach {
+                        hook: hook.name,
+                        source,
+                    },
+                )
+            }
+            other => other,
+        })
+    }
+
+    /// Opens the inbound links that an earlier agent left.
+    fn adopt(&mut self) -> Result<(), DataplaneError> {
+        let folder = self.folder.join("pods");
+        let entries = fs::read_dir(&folder).map_err(|source| pin_error(&folder, source))?;
+        for entry in entries.flatten() {
+            let cookie = entry.file_name().to_str().and_then(|n| n.parse().ok());
+            let link = cookie.and_then(|_| Link::open(INBOUND, entry.path()).ok());
+            match (cookie, link) {
+                (Some(cookie), Some(link)) if link.target().is_some() => {
+                    self.pods.insert(cookie, link);
+                }
+                _ => link::remove_file(&entry.path())?,
+            }
+        }
+        // Rules of a policy that was being written when the agent died.
+        let live: Vec<u32> = self
+            .maps
+            .pods
+            .iter()
+            .flatten()
+            .map(|(_, record)| record.rules)
+            .collect();
+        self.maps.sweep_rules(&live)
+    }
+
+    /// The namespaces' program differs from pod to pod by one constant: the cookie, which its context does not tell.
+    fn inbound_program(&self, pod: Cookie) -> Result<OwnedFd, DataplaneError> {
+        let mut object = load(&self.folder, &self.offsets, pod)?;
+        load_program(&mut object, INBOUND)?;
+        fd_of(&object, INBOUND)?
+            .try_clone_to_owned()
+            .map_err(|source| DataplaneError::Attach {
+                hook: INBOUND.name,
+                source,
+            })
+    }
+
+    fn remove_listeners(&mut self, pod: Cookie) {
+        for family in [4, 6] {
+            for slot in 0..LISTENER_SLOTS {
+                // Absent is fine; a socket that is closed has left already.
+                let _absent = self
+                    .maps
+                    .listeners
+                    .remove(&ListenerKey::new(pod, family, slot));
+            }
+        }
+    }
+}
+
+impl Dataplane for Bpf {
+    fn armed(&self) -> Result<Vec<Cookie>, DataplaneError> {
+        let keys: Result<Vec<_>, _> = self.maps.pods.keys().collect();
+        keys.map_err(|e| error("PODS", &e))
+    }
+
+    fn new_rules_id(&mut self) -> u32 {
+        self.last_rules_id += 1;
+        self.last_rules_id
+    }
+
+    fn write_rules(&mut self, rules: &Rules) -> Result<(), DataplaneError> {
+        for key in &rules.ports {
+            let write = self.maps.ports.insert(&prefix(key), 1, 0);
+            write.map_err(|e| error("PORTS", &e))?;
+        }
+        for key in &rules.addrs {
+            let write = self.maps.addrs.insert(&prefix(key), 1, 0);
+            write.map_err(|e| error("ADDRS", &e))?;
+        }
+        for key in &rules.groups {
+            let write = self.maps.groups.insert(key, 1, 0);
+            write.map_err(|e| error("GROUPS", &e))?;
+        }
+        Ok(())
+    }
+
+    fn delete_rules(&mut self, rules: &Rules) -> Result<(), DataplaneError> {
+        for key in &rules.ports {
+            gone(self.maps.ports.remove(&prefix(key))).map_err(|e| error("PORTS", &e))?;
+        }
+        for key in &rules.addrs {
+            gone(self.maps.addrs.remove(&prefix(key))).map_err(|e| error("ADDRS", &e))?;
+        }
+        for key in &rules.groups {
+            gone(self.maps.groups.remove(key)).map_err(|e| error("GROUPS", &e))?;
+        }
+        Ok(())
+    }
+
+    fn open_counters(&mut self, pod: Cookie) -> Result<(), DataplaneError> {
+        if self.maps.counts.get(&pod, 0).is_ok() {
+            return Ok(()); // taken over
+        }
+        let zero = maps::zero_counts().map_err(|e| error("COUNTS", &e))?;
+        let write = self.maps.counts.insert(pod, zero, 0);
+        write.map_err(|e| error("COUNTS", &e))
+    }
+
+    fn attach_inbound(&mut self, pod: Cookie, netns: BorrowedFd<'_>) -> Result<(), DataplaneError> {
+        let program = self.inbound_program(pod)?;
+        let namespace =
+            File::from(
+                netns
+                    .try_clone_to_owned()
+                    .map_err(|source| DataplaneError::Attach {
+                        hook: INBOUND.name,
+                        source,
+                    })?,
+            );
+        let id = namespace
+            .metadata()
+            .map_err(|source| pin_error(&self.folder, source))?
+            .ino();
+        let path = self.folder.join("pods").join(pod.to_string());
+        self.pods.remove(&pod);
+        let link = Link::establish(INBOUND, program.as_fd(), netns, id, path)?;
+        if link.target() != Some(id) {
+            return Err(DataplaneError::NotThere("the sk_lookup link"));
+        }
+        self.pods.insert(pod, link);
+        Ok(())
+    }
+
+    fn add_listener(&mut self, pod: Cookie, listener: &Listener) -> Result<(), DataplaneError> {
+        let Some(socket) = listener.socket.as_ref().filter(|_| listener.wildcard) else {
+            return Ok(());
+        };
+        maps::put_listener(&mut self.maps.listeners, pod, listener.family, socket)
+    }
+
+    fn commit(&mut self, pod: Cookie, rules: &Rules) -> Result<(), DataplaneError> {
+        let write = self.maps.pods.insert(pod, rules.record, 0);
+        write.map_err(|e| error("PODS", &e))
+    }
+
+    fn activate(&mut self, pod: Cookie) -> Result<(), DataplaneError> {
+        let write = self.maps.active.insert(pod, 1, 0);
+        write.map_err(|e| error("ACTIVE", &e))
+    }
+
+    fn is_active(&self, pod: Cookie) -> bool {
+        self.maps.active.get(&pod, 0).is_ok()
+    }
+
+    fn disarm(&mut self, pod: Cookie) -> Result<(), DataplaneError> {
+        if let Some(link) = self.pods.remove(&pod) {
+            link.remove()?;
+        }
+        gone(self.maps.pods.remove(&pod)).map_err(|e| error("PODS", &e))?;
+        gone(self.maps.active.remove(&pod)).map_err(|e| error("ACTIVE", &e))?;
+        gone(self.maps.counts.remove(&pod)).map_err(|e| error("COUNTS", &e))?;
+        self.remove_listeners(pod);
+        let flows: Vec<_> = self.maps.flows.keys().flatten().collect();
+        for flow in flows.iter().filter(|flow| flow.cookie == pod) {
+            gone(self.maps.flows.remove(flow)).map_err(|e| error("FLOWS", &e))?;
+        }
+        Ok(())
+    }
+
+    fn is_attached(&self, pod: Cookie) -> bool {
+        self.pods
+            .get(&pod)
+            .is_some_and(|link| link.target().is_some())
+    }
+
+    fn counts(&self, pod: Cookie) -> Vec<(Row, u64)> {
+        let Ok(per_cpu) = self.maps.counts.get(&pod, 0) else {
+            return Vec::new();
+        };
+        let sum = |row: Row| per_cpu.iter().map(|cpu| cpu.0[row as usize]).sum();
+        Row::ALL.iter().map(|row| (*row, sum(*row))).collect()
+    }
+
+    fn flows(&self, pod: Cookie) -> usize {
+        let flows = self.maps.flows.keys().flatten();
+        flows.filter(|flow| flow.cookie == pod).count()
+    }
+
+    fn repair(&mut self) -> Result<Vec<String>, DataplaneError> {
+        let mut restored = Vec::new();
+        for index in 0..self.hooks.len() {
+            let name = self.hooks[index].name();
+            if self.hooks[index].target().is_none() {
+                self.hooks[index] = self.attach_hook(HOOKS[index])?;
+                restored.push(format!("link of {name}"));
+            } else if self.hooks[index].repin()? {
+                restored.push(format!("pin of link {name}"));
+            }
+        }
+        for (pod, link) in &self.pods {
+            if link.target().is_some() && link.repin()? {
+                restored.push(format!("pin of the inbound link of namespace {pod}"));
+            }
+        }
+        restored.extend(self.maps.repin(&self.folder.join("maps"))?);
+        Ok(restored)
+    }
+
+    fn remove(&mut self) -> Result<(), DataplaneError> {
+        for pod in self.armed()? {
+            self.disarm(pod)?;
+        }
+        // Writers first: nothing may be captured that the readers could not explain any more.
+        for link in self.hooks.drain(..).rev() {
+            link.remove()?;
+        }
+        for map in maps::NAMES {
+            link::remove_file(&self.folder.join("maps").join(map))?;
+        }
+        for path in ["maps", "links", "pods", ""].map(|sub| self.folder.join(sub)) {
+            fs::remove_dir(&path).map_err(|source| pin_error(&path, source))?;
+        }
+        // The folder may hold another version's state; then it stays.
+        let _kept = self.folder.parent().map(fs::remove_dir);
+        Ok(())
+    }
+}
+
+fn pin_error(path: &Path, source: io::Error) -> DataplaneError {
+    DataplaneError::Pin {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Parses the object; opens the pinned maps, or makes and pins them. No program is loaded yet.
+fn load(folder: &Path, offsets: &CredOffsets, cookie: Cookie) -> Result<Ebpf, DataplaneError> {
+    let mut loader = EbpfLoader::new();
+    loader
+        .btf(None)
+        .override_global("COOKIE", &cookie, true)
+        .override_global("TASK_CRED", &offsets.task_cred, true)
+        .override_global("CRED_FSUID", &offsets.cred_fsuid, true)
+        .override_global("CRED_FSGID", &offsets.cred_fsgid, true);
+    for map in maps::NAMES {
+        loader.map_pin_path(map, folder.join("maps").join(map));
+    }
+    loader
+        .load(OBJECT)
+        .map_err(|e| DataplaneError::Object(format!("{:#}", anyhow::Error::new(e))))
+}
+
+fn load_program(object: &mut Ebpf, hook: Hook) -> Result<(), DataplaneError> {
+    let program = object
+        .program_mut(hook.program)
+        .ok_or(DataplaneError::NotThere(hook.program))?;
+    let answer = match program {
+        Program::CgroupSock(p) => p.load(),
+        Program::CgroupSockAddr(p) => p.load(),
+        Program::CgroupSockopt(p) => p.load(),
+        Program::SockOps(p) => p.load(),
+        Program::SkLookup(p) => p.load(),
+        _ => return Err(DataplaneError::NotThere(hook.program)),
+    };
+    answer.map_err(|e| DataplaneError::Program {
+        program: hook.name,
+        reason: last_lines(e),
+    })
+}
+
+/// The verifier prints thousands of lines; the last few tell why.
+fn last_lines(error: ProgramError) -> String {
+    match error {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
+            let log = verifier_log.to_string();
+            let lines: Vec<_> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+            format!("{io_error}\n  {}", last.join("\n  "))
+        }
+        other => format!("{:#}", anyhow::Error::new(other)),
+    }
+}
+
+fn fd_of(object: &Ebpf, hook: Hook) -> Result<BorrowedFd<'_>, DataplaneError> {
+    object
+        .program(hook.program)
+        .and_then(|program| program.fd().ok())
+        .map(AsFd::as_fd)
+        .ok_or(DataplaneError::NotThere(hook.program))
+}

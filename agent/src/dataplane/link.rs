@@ -1,0 +1,126 @@
+//! A pinned link: made, taken over with new code, watched, and taken away. The BPF library has no in-place update and
+//! detaches when it drops a link, and a link must do neither.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use super::{DataplaneError, Hook};
+use crate::sys;
+
+/// A link and its pin.
+#[derive(Debug)]
+pub(super) struct Link {
+    hook: Hook,
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl Link {
+    /// Takes over the pinned link if it is attached to `target`, and gives it `program`; else attaches and pins anew.
+    pub(super) fn establish(
+        hook: Hook,
+        program: BorrowedFd<'_>,
+        target: BorrowedFd<'_>,
+        target_id: u64,
+        path: PathBuf,
+    ) -> Result<Self, DataplaneError> {
+        if let Ok(link) = Self::open(hook, path.clone()) {
+            if link.target() == Some(target_id) {
+                sys::link_update(&link.fd, program).map_err(|source| DataplaneError::Attach {
+                    hook: hook.name,
+                    source,
+                })?;
+                return Ok(link);
+            }
+            // Detached, or attached to something that is gone.
+            link.unpin()?;
+        }
+        Self::create(hook, program, target, path)
+    }
+
+    /// Opens a pinned link.
+    pub(super) fn open(hook: Hook, path: PathBuf) -> io::Result<Self> {
+        let fd = sys::obj_get(&path)?;
+        Ok(Self { hook, fd, path })
+    }
+
+    fn create(
+        hook: Hook,
+        program: BorrowedFd<'_>,
+        target: BorrowedFd<'_>,
+        path: PathBuf,
+    ) -> Result<Self, DataplaneError> {
+        let fd = sys::link_create(program, target, hook.at).map_err(|source| {
+            DataplaneError::Attach {
+                hook: hook.name,
+                source,
+            }
+        })?;
+        let link = Self { hook, fd, path };
+        link.pin()?;
+        Ok(link)
+    }
+
+    /// What it is attached to: a cgroup's or a namespace's inode number. `None` once that is gone or it was detached.
+    pub(super) fn target(&self) -> Option<u64> {
+        // The kernel shows a link's target here; the field depends on the kind of link.
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd())).ok()?;
+        let field = |name: &str| {
+            info.lines()
+                .find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok())
+        };
+        field("cgroup_id:")
+            .or_else(|| field("netns_ino:"))
+            .filter(|id| *id != 0)
+    }
+
+    /// Restores the pin if somebody removed it; whether that was so.
+    pub(super) fn repin(&self) -> Result<bool, DataplaneError> {
+        if self.path.exists() {
+            return Ok(false);
+        }
+        self.pin()?;
+        Ok(true)
+    }
+
+    /// The hook's name.
+    pub(super) fn name(&self) -> &'static str {
+        self.hook.name
+    }
+
+    fn pin(&self) -> Result<(), DataplaneError> {
+        sys::obj_pin(&self.fd, &self.path).map_err(|source| DataplaneError::Pin {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    fn unpin(&self) -> Result<(), DataplaneError> {
+        remove_file(&self.path)
+    }
+
+    /// Detaches it: without pin and descriptor the link is gone.
+    pub(super) fn remove(self) -> Result<(), DataplaneError> {
+        self.unpin()
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Removes a pin. Already gone is fine.
+pub(super) fn remove_file(path: &Path) -> Result<(), DataplaneError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(DataplaneError::Pin {
+            path: path.to_owned(),
+            source: e,
+        }),
+        _ => Ok(()),
+    }
+}

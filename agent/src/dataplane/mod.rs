@@ -1,0 +1,113 @@
+//! The kernel side, behind a trait: what must be written for a pod, in which the order is the caller's
+//! ([`crate::arm`]). No type of the BPF library leaves this folder.
+
+mod bpf;
+mod hooks;
+mod link;
+mod maps;
+
+use std::{io, os::fd::BorrowedFd, path::PathBuf};
+
+pub use bpf::Bpf;
+pub use hooks::Hook;
+use sidestep_ebpf_common::Row;
+use thiserror::Error;
+
+use crate::{listeners::Listener, rules::Rules};
+
+/// A network namespace's cookie: the name of a pod in the kernel.
+pub type Cookie = u64;
+
+/// What the kernel refused.
+#[derive(Debug, Error)]
+pub enum DataplaneError {
+    /// The verifier, or the kernel's lack of a feature.
+    #[error("the kernel refused program {program}: {reason}")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// The verifier's last lines.
+        reason: String,
+    },
+    /// Another program is attached there alone.
+    #[error(
+        "cannot attach {hook}: program {program} (id {id}) is attached exclusively to cgroup {cgroup}; detach it, or \
+         attach it with BPF_F_ALLOW_MULTI"
+    )]
+    Exclusive {
+        /// Ours.
+        hook: &'static str,
+        /// Theirs.
+        program: String,
+        /// Its id.
+        id: u32,
+        /// Where.
+        cgroup: PathBuf,
+    },
+    /// A program cannot be attached.
+    #[error("cannot attach {hook}: {source}")]
+    Attach {
+        /// Which.
+        hook: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A map operation failed.
+    #[error("map {map}: {reason}")]
+    Map {
+        /// Which.
+        map: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A file on the bpffs.
+    #[error("{path}: {source}")]
+    Pin {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The object could not be loaded at all.
+    #[error("cannot load the BPF object: {0}")]
+    Object(String),
+    /// Something written could not be read back.
+    #[error("{0} was written but is not there")]
+    NotThere(&'static str),
+}
+
+/// One domain verb per thing that is written. Every verb may be repeated.
+pub trait Dataplane {
+    /// Pods that are armed now.
+    fn armed(&self) -> Result<Vec<Cookie>, DataplaneError>;
+    /// A number for a new set of rules, never used before in these maps.
+    fn new_rules_id(&mut self) -> u32;
+    /// Writes the sets. They have no effect before [`Self::commit`].
+    fn write_rules(&mut self, rules: &Rules) -> Result<(), DataplaneError>;
+    /// Deletes the sets. Never those of an armed pod.
+    fn delete_rules(&mut self, rules: &Rules) -> Result<(), DataplaneError>;
+    /// Gives the pod its counters.
+    fn open_counters(&mut self, pod: Cookie) -> Result<(), DataplaneError>;
+    /// Attaches inbound capture to the pod's namespace, and reads the link back.
+    fn attach_inbound(&mut self, pod: Cookie, netns: BorrowedFd<'_>) -> Result<(), DataplaneError>;
+    /// Lets inbound capture hand connections to this socket.
+    fn add_listener(&mut self, pod: Cookie, listener: &Listener) -> Result<(), DataplaneError>;
+    /// Arms the pod: one write, and the last.
+    fn commit(&mut self, pod: Cookie, rules: &Rules) -> Result<(), DataplaneError>;
+    /// Turns interception on: its proxy listens already.
+    fn activate(&mut self, pod: Cookie) -> Result<(), DataplaneError>;
+    /// Whether interception is on.
+    fn is_active(&self, pod: Cookie) -> bool;
+    /// Takes a pod out: inbound capture first, then the record.
+    fn disarm(&mut self, pod: Cookie) -> Result<(), DataplaneError>;
+    /// Whether inbound capture is still attached.
+    fn is_attached(&self, pod: Cookie) -> bool;
+    /// What each row decided for this pod.
+    fn counts(&self, pod: Cookie) -> Vec<(Row, u64)>;
+    /// How many captured connections of this pod are open.
+    fn flows(&self, pod: Cookie) -> usize;
+    /// Looks after what all pods share; the answer names what had to be restored.
+    fn repair(&mut self) -> Result<Vec<String>, DataplaneError>;
+    /// Takes everything out of the kernel.
+    fn remove(&mut self) -> Result<(), DataplaneError>;
+}

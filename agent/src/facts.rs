@@ -1,0 +1,224 @@
+//! What a pod's policy alone does not tell: its namespace's addresses, and its name servers.
+
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    path::Path,
+};
+
+use futures_util::TryStreamExt;
+use rtnetlink::{
+    Handle,
+    packet_route::address::{AddressAttribute, AddressMessage},
+};
+
+use crate::netns::{Namespace, NetnsError};
+
+/// What is added to `lo` of a pod whose IPv6 is captured, as `istio-init` does: Envoy binds to it.
+pub const PASSTHROUGH6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
+/// `lo` has this index in every namespace.
+const LO: u32 = 1;
+
+/// A pod's namespace, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The namespace's cookie.
+    pub cookie: u64,
+    /// Every address of every interface, in the kernel's order (IPv4 first), which is the order Istio looks at.
+    pub addresses: Vec<IpAddr>,
+    /// Where connections that leave the pod come from.
+    pub source4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub source6: Option<Ipv6Addr>,
+    /// `nameserver` lines of the pod's resolv.conf.
+    pub name_servers: Vec<IpAddr>,
+}
+
+impl Facts {
+    /// Reads a namespace.
+    pub fn read(namespace: &Namespace, name_servers: Vec<IpAddr>) -> Result<Self, NetnsError> {
+        let io = |source| NetnsError::Io {
+            path: namespace.path().to_owned(),
+            source,
+        };
+        let cookie = namespace.cookie()?;
+        let addresses = namespace.enter(|| with_netlink(addresses))?.map_err(io)?;
+        let (source4, source6) = namespace.enter(|| {
+            // Nothing is sent: connecting a datagram socket only asks for the route.
+            let source = |any: IpAddr, far: IpAddr| {
+                let socket = UdpSocket::bind((any, 0)).ok()?;
+                socket.connect((far, 9)).ok()?;
+                Some(socket.local_addr().ok()?.ip())
+            };
+            (
+                source(
+                    Ipv4Addr::UNSPECIFIED.into(),
+                    Ipv4Addr::new(192, 0, 2, 1).into(),
+                ),
+                source(
+                    Ipv6Addr::UNSPECIFIED.into(),
+                    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+                ),
+            )
+        })?;
+        let first = |v4: bool| {
+            let mut global = addresses
+                .iter()
+                .filter(|a| a.is_ipv4() == v4 && is_global(a));
+            global.next().copied()
+        };
+        Ok(Self {
+            cookie,
+            source4: source4.or_else(|| first(true)).and_then(|a| match a {
+                IpAddr::V4(a) => Some(a),
+                IpAddr::V6(_) => None,
+            }),
+            source6: source6.or_else(|| first(false)).and_then(|a| match a {
+                IpAddr::V6(a) => Some(a),
+                IpAddr::V4(_) => None,
+            }),
+            addresses,
+            name_servers,
+        })
+    }
+
+    /// Whether Istio would capture IPv6 here: the first address that is neither loopback nor link-local is IPv6, or the
+    /// pod is dual-stack and has one (`istio-init`'s `getLocalIP`).
+    pub fn captures_ipv6(&self, dual_stack: bool) -> bool {
+        let mut global = self.addresses.iter().filter(|a| is_global(a));
+        if dual_stack {
+            global.any(IpAddr::is_ipv6)
+        } else {
+            global.next().is_some_and(IpAddr::is_ipv6)
+        }
+    }
+}
+
+fn is_global(addr: &IpAddr) -> bool {
+    !addr.is_loopback()
+        && match addr {
+            IpAddr::V4(a) => !a.is_link_local(),
+            IpAddr::V6(a) => !a.is_unicast_link_local() && *a != PASSTHROUGH6,
+        }
+}
+
+/// Adds `::6/128` to `lo`. Already there is fine.
+pub fn raise_passthrough6(namespace: &Namespace) -> Result<(), NetnsError> {
+    namespace
+        .enter(|| {
+            with_netlink(async |handle| {
+                let request = handle.address().add(LO, PASSTHROUGH6.into(), 128);
+                match request.execute().await {
+                    Err(rtnetlink::Error::NetlinkError(e))
+                        if e.to_io().kind() == io::ErrorKind::AlreadyExists =>
+                    {
+                        Ok(())
+                    }
+                    other => other.map_err(io::Error::other),
+                }
+            })
+        })?
+        .map_err(|source| NetnsError::Io {
+            path: namespace.path().to_owned(),
+            source,
+        })
+}
+
+/// The name servers of the pod in a named namespace: `/etc/netns/<name>/resolv.conf` where it exists, as `ip netns exec`
+/// shows it to the pod's processes; else the ones its spec names.
+pub fn name_servers(netns: &str, from_spec: &[IpAddr]) -> Vec<IpAddr> {
+    let file = Path::new("/etc/netns").join(netns).join("resolv.conf");
+    match fs::read_to_string(file) {
+        Ok(text) => parse_resolv_conf(&text),
+        Err(_) => from_spec.to_vec(),
+    }
+}
+
+fn parse_resolv_conf(text: &str) -> Vec<IpAddr> {
+    text.lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next() == Some("nameserver"))
+                .then(|| words.next()?.split('%').next()?.parse().ok())
+                .flatten()
+        })
+        .collect()
+}
+
+async fn addresses(handle: Handle) -> io::Result<Vec<IpAddr>> {
+    let messages: Vec<AddressMessage> = handle
+        .address()
+        .get()
+        .execute()
+        .try_collect()
+        .await
+        .map_err(io::Error::other)?;
+    let address = |message: &AddressMessage| {
+        // On point-to-point links `Address` is the peer's and `Local` ours.
+        let find = |local: bool| {
+            message.attributes.iter().find_map(|a| match a {
+                AddressAttribute::Local(addr) if local => Some(*addr),
+                AddressAttribute::Address(addr) if !local => Some(*addr),
+                _ => None,
+            })
+        };
+        find(true).or_else(|| find(false))
+    };
+    Ok(messages.iter().filter_map(address).collect())
+}
+
+/// Runs a netlink exchange in the calling thread's namespace.
+fn with_netlink<T, F: Future<Output = io::Result<T>>>(
+    f: impl FnOnce(Handle) -> F,
+) -> io::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?
+        .block_on(async {
+            let (connection, handle, _) = rtnetlink::new_connection()?;
+            let connection = tokio::spawn(connection);
+            let answer = f(handle).await;
+            connection.abort();
+            answer
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(addresses: &[&str]) -> Facts {
+        Facts {
+            cookie: 1,
+            addresses: addresses
+                .iter()
+                .map(|a| a.parse().expect("address"))
+                .collect(),
+            source4: None,
+            source6: None,
+            name_servers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn ipv6_is_captured_where_istio_would() {
+        let v4_first = facts(&["127.0.0.1", "10.0.0.1", "::1", "fe80::1", "fd00::1"]);
+        assert!(!v4_first.captures_ipv6(false));
+        assert!(v4_first.captures_ipv6(true));
+        let v6_only = facts(&["127.0.0.1", "169.254.1.1", "::1", "fe80::1", "fd00::1"]);
+        assert!(v6_only.captures_ipv6(false));
+        let v4_only = facts(&["127.0.0.1", "10.0.0.1", "::1", "::6", "fe80::1"]);
+        assert!(!v4_only.captures_ipv6(false));
+        assert!(!v4_only.captures_ipv6(true));
+    }
+
+    #[test]
+    fn name_servers_are_read_as_the_resolver_reads_them() {
+        let text = "# nameserver 1.1.1.1\nsearch x\nnameserver 10.0.0.53\n nameserver\tfe80::1%eth0 # x\nnameserver bad\n";
+        let want: Vec<IpAddr> = vec![
+            "10.0.0.53".parse().expect("v4"),
+            "fe80::1".parse().expect("v6"),
+        ];
+        assert_eq!(parse_resolv_conf(text), want);
+    }
+}

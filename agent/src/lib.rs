@@ -1,0 +1,19 @@
+//! The node agent: reads pods, and fills the maps of the BPF programs so that each pod's connections go where Istio's
+//! iptables rules would have sent them.
+//!
+//! Data flows one way: [`source`] (pods wanted) → [`reconcile`] (what to do about it) → [`dataplane`] (the kernel).
+//! [`status`] shows the result.
+
+pub mod args;
+pub mod arm;
+pub mod dataplane;
+pub mod facts;
+pub mod listeners;
+pub mod netns;
+pub mod preflight;
+pub mod reconcile;
+pub mod rules;
+pub mod run;
+pub mod source;
+pub mod status;
+mod sys;

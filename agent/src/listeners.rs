@@ -1,0 +1,190 @@
+//! The proxy's listening sockets in a namespace, as they are now. Whoever listened before the pod was armed is found
+//! this way: activation depends on what is, not on having seen it happen.
+
+use std::{
+    fs, io,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    path::Path,
+};
+
+use netlink_packet_core::{
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_sock_diag::{
+    SockDiagMessage,
+    constants::{AF_INET, AF_INET6, IPPROTO_TCP},
+    inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags},
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use sidestep_contract::Policy;
+
+use crate::netns::{Namespace, NetnsError};
+
+/// A listening socket of the proxy's on its inbound port.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket's inode number, which tells sockets apart.
+    pub inode: u32,
+    /// 4 or 6: the socket's family.
+    pub family: u16,
+    /// Whether it takes connections from outside; one on 127.0.0.1 only shows that the proxy is there.
+    pub wildcard: bool,
+    /// A duplicate of the proxy's descriptor, where it could be had.
+    pub socket: Option<OwnedFd>,
+}
+
+/// Finds the proxy's listeners on its inbound port.
+pub fn find(namespace: &Namespace, policy: &Policy) -> Result<Vec<Listener>, NetnsError> {
+    let io = |source| NetnsError::Io {
+        path: namespace.path().to_owned(),
+        source,
+    };
+    let port = policy.inbound_port.get();
+    let found = namespace.enter(|| listening_on(port))?.map_err(io)?;
+    if found.is_empty() {
+        return Ok(Vec::new()); // the usual case, and then no process need be looked at
+    }
+    let inode = namespace.inode().map_err(io)?;
+    let owners = owners(inode, &found);
+    Ok(found
+        .into_iter()
+        .filter_map(|(family, response)| {
+            let owner = owners.iter().find(|o| o.inode == response.header.inode);
+            let of_proxy = policy.proxy_uids.contains(&response.header.uid)
+                || owner.is_some_and(|o| policy.proxy_gids.contains(&o.gid));
+            of_proxy.then(|| Listener {
+                inode: response.header.inode,
+                family,
+                wildcard: response.header.socket_id.source_address.is_unspecified(),
+                socket: owner.and_then(|o| duplicate(o.pid, o.fd).ok()),
+            })
+        })
+        .collect())
+}
+
+/// Asks the kernel (inet_diag) for listening TCP sockets on `port` in the calling thread's namespace.
+fn listening_on(port: u16) -> io::Result<Vec<(u16, InetResponse)>> {
+    let mut all = Vec::new();
+    for (family, name) in [(AF_INET, 4), (AF_INET6, 6)] {
+        let found = dump(family)?;
+        all.extend(
+            found
+                .into_iter()
+                .filter(|r| r.header.socket_id.source_port == port)
+                .map(|r| (name, r)),
+        );
+    }
+    Ok(all)
+}
+
+fn dump(family: u8) -> io::Result<Vec<InetResponse>> {
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let mut request = NetlinkMessage::new(
+        header,
+        SockDiagMessage::InetRequest(InetRequest {
+            family,
+            protocol: IPPROTO_TCP,
+            extensions: ExtensionFlags::empty(),
+            states: StateFlags::LISTEN,
+            socket_id: if family == AF_INET {
+                SocketId::new_v4()
+            } else {
+                SocketId::new_v6()
+            },
+        })
+        .into(),
+    );
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    let mut found = Vec::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        let mut rest = &datagram[..];
+        while !rest.is_empty() {
+            let message = <NetlinkMessage<SockDiagMessage>>::deserialize(rest)
+                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
+            let length = message.header.length as usize;
+            match message.payload {
+                NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(r)) => found.push(*r),
+                NetlinkPayload::Done(_) => return Ok(found),
+                NetlinkPayload::Error(e) => return Err(e.to_io()),
+                _ => {}
+            }
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+            if length == 0 {
+                break;
+            }
+        }
+    }
+}
+
+/// Who holds a socket.
+struct Owner {
+    inode: u32,
+    pid: i32,
+    fd: i32,
+    gid: u32,
+}
+
+/// Looks through the processes of a network namespace for the holders of these sockets.
+fn owners(netns: u64, sockets: &[(u16, InetResponse)]) -> Vec<Owner> {
+    let mut owners = Vec::new();
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return owners;
+    };
+    for entry in processes.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
+            continue;
+        };
+        // A process that ends meanwhile is skipped by each of these.
+        let path = entry.path();
+        if fs::metadata(path.join("ns/net")).map(|m| m.ino()).ok() != Some(netns) {
+            continue;
+        }
+        let Some(gid) = filesystem_gid(&path) else {
+            continue;
+        };
+        let Ok(descriptors) = fs::read_dir(path.join("fd")) else {
+            continue;
+        };
+        for descriptor in descriptors.flatten() {
+            let link = fs::read_link(descriptor.path()).unwrap_or_default();
+            let socket = link
+                .to_str()
+                .and_then(|l| l.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            let fd = descriptor.file_name().to_str().and_then(|n| n.parse().ok());
+            if let (Some(inode), Some(fd)) = (socket, fd)
+                && sockets.iter().any(|(_, r)| r.header.inode == inode)
+            {
+                owners.push(Owner {
+                    inode,
+                    pid,
+                    fd,
+                    gid,
+                });
+            }
+        }
+    }
+    owners
+}
+
+/// The fourth number of the `Gid:` line is the filesystem gid.
+fn filesystem_gid(process: &Path) -> Option<u32> {
+    let status = fs::read_to_string(process.join("status")).ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("Gid:"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
+}
+
+/// Needs CAP_SYS_PTRACE over the proxy.
+fn duplicate(pid: i32, fd: i32) -> io::Result<OwnedFd> {
+    let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    Ok(pidfd_getfd(process, fd, PidfdGetfdFlags::empty())?)
+}

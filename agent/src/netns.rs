@@ -1,0 +1,126 @@
+//! Network namespaces: found by name or path, entered in threads of their own, never held open for longer than a step.
+
+use std::{
+    fs::File,
+    io,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use thiserror::Error;
+
+use crate::sys;
+
+/// Where `ip netns` keeps names.
+const NAMED: &str = "/run/netns";
+/// `statfs` type of namespace files (`NSFS_MAGIC`).
+const NSFS: u64 = 0x6e73_6673;
+
+/// Why a namespace cannot be used.
+#[derive(Debug, Error)]
+pub enum NetnsError {
+    /// There is nothing there.
+    #[error(
+        "network namespace {0} does not exist: make it first (`ip netns add`), or correct the annotation"
+    )]
+    Missing(PathBuf),
+    /// There is something else there.
+    #[error("{0} is not a network namespace")]
+    NotOne(PathBuf),
+    /// Capturing the host's own traffic is never wanted.
+    #[error(
+        "{0} is the host's own network namespace: pods with hostNetwork have no traffic of their own to capture"
+    )]
+    Host(PathBuf),
+    /// Anything else.
+    #[error("network namespace {path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// What happened.
+        source: io::Error,
+    },
+}
+
+/// An open network namespace.
+#[derive(Debug)]
+pub struct Namespace {
+    path: PathBuf,
+    file: File,
+}
+
+impl Namespace {
+    /// Opens a namespace by its name under `/run/netns`, or by an absolute path.
+    pub fn open(name: &str) -> Result<Self, NetnsError> {
+        let path = if name.starts_with('/') {
+            PathBuf::from(name)
+        } else {
+            Path::new(NAMED).join(name)
+        };
+        let io = |source| NetnsError::Io {
+            path: path.clone(),
+            source,
+        };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(NetnsError::Missing(path)),
+            Err(e) => return Err(io(e)),
+        };
+        let stat = rustix::fs::fstatfs(&file).map_err(|e| io(e.into()))?;
+        if stat.f_type.cast_unsigned() != NSFS {
+            return Err(NetnsError::NotOne(path));
+        }
+        let id = |path: &str| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+        let this = file.metadata().map(|m| (m.dev(), m.ino())).map_err(io)?;
+        if [id("/proc/self/ns/net"), id("/proc/1/ns/net")].contains(&Some(this)) {
+            return Err(NetnsError::Host(path));
+        }
+        Ok(Self { path, file })
+    }
+
+    /// Where it was found.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its inode number on nsfs, which `/proc/<pid>/ns/net` shows too.
+    pub fn inode(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.ino())
+    }
+
+    /// Its cookie: unique until the next boot, and what the programs know it by.
+    pub fn cookie(&self) -> Result<u64, NetnsError> {
+        self.enter(sys::netns_cookie)?
+            .map_err(|source| self.error(source))
+    }
+
+    /// Runs `f` in this namespace, in a thread that ends with it: a thread's namespace must never leak to another task.
+    pub fn enter<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+        let fd = self.file.as_fd();
+        thread::scope(|scope| {
+            scope
+                .spawn(move || {
+                    move_into_link_name_space(fd, Some(LinkNameSpaceType::Network))?;
+                    Ok(f())
+                })
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+        .map_err(|source: io::Error| self.error(source))
+    }
+
+    fn error(&self, source: io::Error) -> NetnsError {
+        NetnsError::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+impl AsFd for Namespace {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}

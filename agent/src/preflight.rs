@@ -1,0 +1,206 @@
+//! What this machine must offer, checked before anything is changed, each failure with what to do about it.
+
+use std::{
+    fs,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    programs::{ProgramInfo, ProgramType, loaded_programs},
+    sys::is_program_supported,
+};
+use btf_rs::{Btf, Type};
+use rustix::mount::{MountFlags, mount};
+use thiserror::Error;
+
+use crate::{
+    dataplane::{DataplaneError, Hook},
+    sys,
+};
+
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+const CGROUP2_MAGIC: u64 = 0x6367_7270;
+const BPFFS_MAGIC: u64 = 0xcafe_4a11;
+
+/// What is missing.
+#[derive(Debug, Error)]
+pub enum PreflightError {
+    /// Not root.
+    #[error(
+        "must run as root (loading BPF programs and entering network namespaces need it): try sudo"
+    )]
+    NotRoot,
+    /// No such folder.
+    #[error("cgroup {path}: {source}")]
+    Cgroup {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not version 2.
+    #[error("{path} is not in a cgroup v2 hierarchy; {hint}")]
+    NotCgroup2 {
+        /// Which.
+        path: PathBuf,
+        /// Where there is one.
+        hint: String,
+    },
+    /// No type information.
+    #[error(
+        "this kernel has no BTF ({BTF}): Sidestep needs a kernel built with CONFIG_DEBUG_INFO_BTF"
+    )]
+    NoBtf,
+    /// A type of program is missing.
+    #[error(
+        "this kernel does not offer BPF programs of type {0:?}: Sidestep needs Linux 6.1 or later"
+    )]
+    NoProgramType(ProgramType),
+    /// Nowhere to pin.
+    #[error(
+        "{path}: {source}; mount a bpffs there (mount -t bpf bpf {path}), or choose another folder with --pin"
+    )]
+    Bpffs {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Where the kernel keeps a task's filesystem ids; zeroes mean "may not be read".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CredOffsets {
+    /// Offset of `cred` in `struct task_struct`, bytes.
+    pub task_cred: u32,
+    /// Offset of `fsuid` in `struct cred`, bytes.
+    pub cred_fsuid: u32,
+    /// Offset of `fsgid` in `struct cred`, bytes.
+    pub cred_fsgid: u32,
+}
+
+/// Checks everything that needs no change; the answer is where credentials are.
+pub fn check(cgroup: &Path) -> Result<CredOffsets, PreflightError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(PreflightError::NotRoot);
+    }
+    check_cgroup(cgroup)?;
+    let btf = Btf::from_file(BTF).map_err(|_| PreflightError::NoBtf)?;
+    for kind in [
+        ProgramType::CgroupSock,
+        ProgramType::CgroupSockAddr,
+        ProgramType::CgroupSockopt,
+        ProgramType::SockOps,
+        ProgramType::SkLookup,
+    ] {
+        if let Ok(false) = is_program_supported(kind) {
+            return Err(PreflightError::NoProgramType(kind));
+        }
+    }
+    if kernel_memory_is_locked() {
+        tracing::warn!("kernel lockdown: the ids of setuid programs are taken from their real ids");
+        return Ok(CredOffsets::default());
+    }
+    Ok(cred_offsets(&btf).unwrap_or_else(|| {
+        tracing::warn!("this kernel's BTF lacks struct cred: the ids of setuid programs are taken from their real ids");
+        CredOffsets::default()
+    }))
+}
+
+/// `lockdown=confidentiality` forbids BPF programs to read kernel memory.
+fn kernel_memory_is_locked() -> bool {
+    fs::read_to_string("/sys/kernel/security/lockdown")
+        .is_ok_and(|modes| modes.contains("[confidentiality]"))
+}
+
+fn check_cgroup(path: &Path) -> Result<(), PreflightError> {
+    let cgroup = |source: io::Error| PreflightError::Cgroup {
+        path: path.to_owned(),
+        source,
+    };
+    let stat = rustix::fs::statfs(path).map_err(|e| cgroup(e.into()))?;
+    if stat.f_type.cast_unsigned() != CGROUP2_MAGIC {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+        let mounted = mounts.lines().find_map(|line| {
+            let mut words = line.split(' ');
+            let (_, at, kind) = (words.next()?, words.next()?, words.next()?);
+            (kind == "cgroup2").then(|| at.to_owned())
+        });
+        return Err(PreflightError::NotCgroup2 {
+            path: path.to_owned(),
+            hint: mounted.map_or("this machine has none mounted".to_owned(), |at| {
+                format!("this machine's is mounted at {at}")
+            }),
+        });
+    }
+    Ok(())
+}
+
+fn cred_offsets(btf: &Btf) -> Option<CredOffsets> {
+    Some(CredOffsets {
+        task_cred: offset(btf, "task_struct", "cred")?,
+        cred_fsuid: offset(btf, "cred", "fsuid")?,
+        cred_fsgid: offset(btf, "cred", "fsgid")?,
+    })
+}
+
+/// The offset of a member of a struct, bytes.
+fn offset(btf: &Btf, name: &str, member: &str) -> Option<u32> {
+    btf.resolve_types_by_name(name)
+        .ok()?
+        .into_iter()
+        .find_map(|ty| {
+            let Type::Struct(ty) = ty else { return None };
+            let found = ty
+                .members
+                .iter()
+                .find(|m| btf.resolve_name(*m).is_ok_and(|n| n == member))?;
+            Some(found.bit_offset() / 8)
+        })
+}
+
+/// Makes sure that the pin folder's parent is a bpffs, mounting one where there is none. Returns where it mounted.
+pub fn ensure_bpffs(pin: &Path) -> Result<Option<PathBuf>, PreflightError> {
+    let at = pin.parent().unwrap_or(pin);
+    let error = |source: io::Error| PreflightError::Bpffs {
+        path: at.to_owned(),
+        source,
+    };
+    let is_bpffs = |path: &Path| {
+        rustix::fs::statfs(path).is_ok_and(|s| s.f_type.cast_unsigned() == BPFFS_MAGIC)
+    };
+    if is_bpffs(at) || is_bpffs(pin) {
+        return Ok(None);
+    }
+    fs::create_dir_all(at).map_err(error)?;
+    let occupied = fs::read_dir(at).map_err(error)?.next().is_some();
+    if occupied {
+        // Mounting over somebody's files would hide them.
+        return Err(error(io::Error::other("is neither a bpffs nor empty")));
+    }
+    mount("bpf", at, "bpf", MountFlags::empty(), Some(c"mode=0700"))
+        .map_err(|e| error(e.into()))?;
+    tracing::info!(path = %at.display(), "mounted a bpffs");
+    Ok(Some(at.to_owned()))
+}
+
+/// The program that is attached exclusively at or above a cgroup, and so keeps ours out.
+pub fn exclusive_above(cgroup: &Path, hook: Hook) -> Option<DataplaneError> {
+    cgroup.ancestors().find_map(|path| {
+        check_cgroup(path).ok()?;
+        let (ids, flags) = sys::prog_query(File::open(path).ok()?, hook.at).ok()?;
+        let id = *ids.first().filter(|_| flags == 0)?;
+        let named = |info: &ProgramInfo| info.id() == id;
+        let program = loaded_programs().flatten().find(named);
+        Some(DataplaneError::Exclusive {
+            hook: hook.name,
+            program: program
+                .and_then(|info| info.name_as_str().map(ToOwned::to_owned))
+                .unwrap_or_default(),
+            id,
+            cgroup: path.to_owned(),
+        })
+    })
+}

@@ -1,0 +1,246 @@
+//! From pods wanted to pods armed. Level-triggered: each pass compares all that is wanted with all that is there, and
+//! whatever failed is tried again.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use sidestep_contract::Leave;
+
+use crate::{
+    arm::{self, ArmError, Armed},
+    dataplane::{Cookie, Dataplane, DataplaneError},
+    netns::Namespace,
+    source::{Entry, PodName, Snapshot, Wanted},
+    status::{PodState, PodStatus},
+};
+
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
+/// What is known of one pod.
+#[derive(Debug)]
+struct Pod {
+    entry: Entry,
+    armed: Option<Armed>,
+    failure: Option<Failure>,
+}
+
+/// A pod that could not be armed.
+#[derive(Debug)]
+struct Failure {
+    error: String,
+    next: Instant,
+    wait: Duration,
+}
+
+/// All pods, and the dataplane they are in.
+pub struct Reconciler<D> {
+    dataplane: D,
+    pods: BTreeMap<PodName, Pod>,
+    strict: bool,
+}
+
+impl<D: Dataplane> Reconciler<D> {
+    /// Starts with whatever the dataplane has; the first [`Self::want`] decides what of it stays.
+    pub const fn new(dataplane: D, strict: bool) -> Self {
+        Self {
+            dataplane,
+            pods: BTreeMap::new(),
+            strict,
+        }
+    }
+
+    /// Replaces what is wanted, and acts on it.
+    pub fn want(&mut self, snapshot: &Snapshot) -> Result<(), DataplaneError> {
+        let mut known = std::mem::take(&mut self.pods);
+        for (name, (_, entry)) in &snapshot.pods {
+            let before = known.remove(name);
+            let same = before.as_ref().is_some_and(|pod| pod.entry == *entry);
+            let (armed, failure) = before.map_or((None, None), |pod| (pod.armed, pod.failure));
+            self.pods.insert(
+                name.clone(),
+                Pod {
+                    entry: entry.clone(),
+                    armed,
+                    failure: failure.filter(|_| same),
+                },
+            );
+            if !same {
+                self.arm(name)?;
+            }
+        }
+        self.disarm_unwanted()
+    }
+
+    /// Tries again what failed and is due, notices what went away, and restores what was lost. The answer names what
+    /// was restored.
+    pub fn pass(&mut self) -> Result<Vec<String>, DataplaneError> {
+        let restored = self.dataplane.repair()?;
+        let now = Instant::now();
+        let names: Vec<PodName> = self.pods.keys().cloned().collect();
+        for name in names {
+            let Some(pod) = self.pods.get(&name) else {
+                continue;
+            };
+            let due = match (&pod.entry, &pod.armed, &pod.failure) {
+                (Err(_), ..) => false,
+                (Ok(_), _, Some(failure)) => failure.next <= now,
+                (Ok(_), Some(armed), None) => !self.dataplane.is_attached(armed.cookie),
+                (Ok(_), None, None) => true,
+            };
+            if due {
+                self.arm(&name)?;
+            } else if let (Ok(wanted), Some(armed)) = (&pod.entry, &pod.armed)
+                && !self.dataplane.is_active(armed.cookie)
+            {
+                // Failing to look is no reason to do anything: the next pass looks again.
+                let _unseen = arm::look_again(&mut self.dataplane, wanted, armed.cookie);
+            }
+        }
+        self.disarm_unwanted()?;
+        Ok(restored)
+    }
+
+    /// When the next pass is due for a pod that failed.
+    pub fn next_retry(&self) -> Option<Instant> {
+        let failures = self.pods.values().filter_map(|pod| pod.failure.as_ref());
+        failures.map(|failure| failure.next).min()
+    }
+
+    /// Takes everything out of the kernel.
+    pub fn remove(&mut self) -> Result<(), DataplaneError> {
+        self.dataplane.remove()
+    }
+
+    /// Every pod, for people.
+    pub fn status(&self) -> Vec<PodStatus> {
+        self.pods
+            .iter()
+            .map(|(name, pod)| self.describe(name, pod))
+            .collect()
+    }
+
+    fn arm(&mut self, name: &PodName) -> Result<(), DataplaneError> {
+        let answer = self.try_arm(name);
+        let Some(pod) = self.pods.get_mut(name) else {
+            return Ok(());
+        };
+        match answer {
+            Ok(Some(armed)) => {
+                let old = pod.armed.replace(armed);
+                pod.failure = None;
+                let now = pod.armed.as_ref().map(|armed| armed.cookie);
+                // Its namespace was made anew: the old one's entries go.
+                if let Some(old) = old.filter(|old| Some(old.cookie) != now) {
+                    self.dataplane.disarm(old.cookie)?;
+                    self.dataplane.delete_rules(&old.rules)?;
+                }
+                let us = pod.armed.as_ref().map(|armed| armed.took.as_micros());
+                tracing::info!(pod = %name, us, "armed");
+            }
+            Ok(None) => {} // left to Istio
+            Err(error) => {
+                let wait = pod
+                    .failure
+                    .as_ref()
+                    .map_or(FIRST_RETRY, |f| (f.wait * 2).min(LAST_RETRY));
+                tracing::warn!(pod = %name, %error, retry_ms = wait.as_millis(), "not armed");
+                pod.failure = Some(Failure {
+                    error: error.to_string(),
+                    next: Instant::now() + wait,
+                    wait,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn try_arm(&mut self, name: &PodName) -> Result<Option<Armed>, ArmError> {
+        let Some(Pod {
+            entry: Ok(wanted),
+            armed,
+            ..
+        }) = self.pods.get(name)
+        else {
+            return Ok(None);
+        };
+        let cookie = Namespace::open(&wanted.netns)?.cookie()?;
+        if let Some(other) = self.holder(cookie, name) {
+            return Err(ArmError::Taken {
+                netns: wanted.netns.clone(),
+                other: other.to_string(),
+            });
+        }
+        arm::arm(&mut self.dataplane, wanted, self.strict, armed.as_ref()).map(Some)
+    }
+
+    /// Another pod that is armed in this namespace.
+    fn holder(&self, cookie: Cookie, except: &PodName) -> Option<&PodName> {
+        let mut others = self.pods.iter().filter(|(name, _)| *name != except);
+        others
+            .find(|(_, pod)| pod.armed.as_ref().is_some_and(|a| a.cookie == cookie))
+            .map(|(name, _)| name)
+    }
+
+    /// Disarms every namespace that no wanted pod is armed in: pods removed, left, gone, or of an earlier agent.
+    fn disarm_unwanted(&mut self) -> Result<(), DataplaneError> {
+        for pod in self.pods.values_mut() {
+            let gone = pod.armed.as_ref().is_some_and(|armed| {
+                pod.entry.is_err()
+                    || pod.failure.is_some() && !self.dataplane.is_attached(armed.cookie)
+            });
+            if gone && let Some(armed) = pod.armed.take() {
+                self.dataplane.disarm(armed.cookie)?;
+                self.dataplane.delete_rules(&armed.rules)?;
+            }
+        }
+        let wanted: HashSet<Cookie> = self
+            .pods
+            .values()
+            .filter_map(|pod| pod.armed.as_ref())
+            .map(|armed| armed.cookie)
+            .collect();
+        for cookie in self.dataplane.armed()? {
+            if !wanted.contains(&cookie) {
+                tracing::info!(cookie, "disarmed");
+                self.dataplane.disarm(cookie)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn describe(&self, name: &PodName, pod: &Pod) -> PodStatus {
+        let cookie = pod.armed.as_ref().map(|armed| armed.cookie);
+        let state = match (&pod.entry, cookie) {
+            (Err(_), _) => PodState::Left,
+            (Ok(_), None) => PodState::Pending,
+            (Ok(_), Some(cookie)) if self.dataplane.is_active(cookie) => PodState::Active,
+            (Ok(_), Some(_)) => PodState::Armed,
+        };
+        let left = pod.entry.as_ref().err().map(Leave::to_string);
+        let failed = pod.failure.as_ref().map(|failure| failure.error.clone());
+        let wanted: Option<&Wanted> = pod.entry.as_ref().ok();
+        let counts = cookie.map(|c| self.dataplane.counts(c)).unwrap_or_default();
+        PodStatus {
+            namespace: name.namespace.clone(),
+            name: name.name.clone(),
+            netns: wanted.map(|w| w.netns.clone()),
+            cookie,
+            state,
+            reason: left.or(failed),
+            policy: wanted.map(|w| w.policy.to_string()),
+            programmed_us: pod
+                .armed
+                .as_ref()
+                .map(|armed| u64::try_from(armed.took.as_micros()).unwrap_or(u64::MAX)),
+            rows: counts
+                .into_iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|(row, count)| (row.name().to_owned(), count))
+                .collect(),
+            flows: cookie.map_or(0, |c| self.dataplane.flows(c)),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! A policy and a namespace's facts, compiled into what the programs look up. Pure.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use sidestep_contract::{Dns, GroupSet as Groups, Inbound, Include, Policy, PortRange};
+use sidestep_ebpf_common::{
+    Addr, AddrKey, AddrSet, GroupKey, GroupSet, Ids, PodRecord, PortKey, PortSet, pod,
+};
+use thiserror::Error;
+
+use crate::facts::Facts;
+
+/// A policy has a number of ids that the programs cannot walk. The contract never lets one through.
+#[derive(Debug, Error)]
+#[error("a policy with {uids} proxy user ids and {gids} group ids")]
+pub struct BadIds {
+    uids: usize,
+    gids: usize,
+}
+
+/// A prefix of a trie: its length in bits, and its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Prefix<K> {
+    /// In bits of the whole key.
+    pub length: u32,
+    /// The key; bits past the length are zero.
+    pub key: K,
+}
+
+/// Everything that arming one pod writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// The commit record.
+    pub record: PodRecord,
+    /// Port sets.
+    pub ports: Vec<Prefix<PortKey>>,
+    /// Address sets.
+    pub addrs: Vec<Prefix<AddrKey>>,
+    /// Group sets.
+    pub groups: Vec<GroupKey>,
+}
+
+/// Compiles a policy for one namespace. `id` tells its sets from those of every other pod and policy version; `strict`
+/// refuses raw TCP sockets.
+pub fn compile(policy: &Policy, facts: &Facts, id: u32, strict: bool) -> Result<Rules, BadIds> {
+    let bad = || BadIds {
+        uids: policy.proxy_uids.len(),
+        gids: policy.proxy_gids.len(),
+    };
+    let uids = Ids::new(&policy.proxy_uids).ok_or_else(bad)?;
+    let gids = Ids::new(&policy.proxy_gids).ok_or_else(bad)?;
+    let mut record = PodRecord::new(id, uids, gids);
+    record.outbound_port = policy.outbound_port.get();
+    record.inbound_port = policy.inbound_port.get();
+    record.tunnel_port = policy.tunnel_port.get();
+    record.source4 = facts.source4.map_or(Addr::UNSPECIFIED, |a| addr(a.into()));
+    record.source6 = facts.source6.map_or(Addr::UNSPECIFIED, |a| addr(a.into()));
+    record.loopback = word(policy.loopback.network().octets());
+    record.loopback_mask = word(policy.loopback.netmask().octets());
+
+    let mut rules = Rules {
+        record,
+        ports: Vec::new(),
+        addrs: Vec::new(),
+        groups: Vec::new(),
+    };
+    rules.flag(pod::IPV6, facts.captures_ipv6(policy.dual_stack));
+    rules.flag(pod::STRICT, strict);
+    rules.inbound(&policy.inbound);
+    rules.outbound(policy);
+    rules.groups(policy);
+    rules.dns(policy.dns, &facts.name_servers);
+    for address in &facts.addresses {
+        rules.addr(AddrSet::Local, &IpNet::from(*address));
+    }
+    Ok(rules)
+}
+
+impl Rules {
+    fn flag(&mut self, flag: u32, on: bool) {
+        if on {
+            self.record.flags |= flag;
+        }
+    }
+
+    fn inbound(&mut self, inbound: &Inbound) {
+        let (all, ports) = match inbound {
+            Inbound::AllExcept(ports) => (true, ports),
+            Inbound::Only(ports) => (false, ports),
+        };
+        self.flag(pod::INBOUND_ALL, all);
+        self.flag(pod::INBOUND_ANY, all || !ports.is_empty());
+        self.ports(PortSet::Inbound, ports);
+    }
+
+    fn outbound(&mut self, policy: &Policy) {
+        self.ports(PortSet::OutExclude, &policy.exclude_outbound_ports);
+        self.ports(PortSet::OutInclude, &policy.include_outbound_ports);
+        self.flag(
+            pod::OUT_PORTS_EXCLUDED,
+            !policy.exclude_outbound_ports.is_empty(),
+        );
+        self.flag(
+            pod::OUT_PORTS_INCLUDED,
+            !policy.include_outbound_ports.is_empty(),
+        );
+        for net in &policy.exclude_cidrs {
+            self.flag(pod::OUT_ADDRS_EXCLUDED, true);
+            self.addr(AddrSet::OutExclude, net);
+        }
+        self.flag(pod::INCLUDE_LOOPBACK, policy.includes_loopback());
+        match &policy.include_cidrs {
+            Include::All => self.flag(pod::INCLUDE_ALL, true),
+            Include::Only(nets) => {
+                for net in nets {
+                    self.flag(pod::OUT_ADDRS_INCLUDED, true);
+                    self.addr(AddrSet::OutInclude, net);
+                }
+            }
+        }
+    }
+
+    fn ports(&mut self, set: PortSet, ranges: &[PortRange]) {
+        let id = self.record.rules;
+        for range in ranges {
+            self.ports
+                .extend(prefixes(*range).map(|(port, bits)| Prefix {
+                    length: PortKey::FULL - 16 + bits,
+                    key: PortKey::new(id, set, port),
+                }));
+        }
+    }
+
+    fn addr(&mut self, set: AddrSet, net: &IpNet) {
+        let mapped = if net.addr().is_ipv4() {
+            AddrKey::MAPPED
+        } else {
+            0
+        };
+        self.addrs.push(Prefix {
+            length: AddrKey::HEAD + mapped + u32::from(net.prefix_len()),
+            key: AddrKey::new(self.record.rules, set, &addr(net.network())),
+        });
+    }
+
+    fn groups(&mut self, policy: &Policy) {
+        let id = self.record.rules;
+        if let Groups::Only(gids) = &policy.groups.include {
+            self.flag(pod::GROUPS_LISTED, true);
+            let keys = gids
+                .iter()
+                .map(|gid| GroupKey::new(id, GroupSet::Include, *gid));
+            self.groups.extend(keys);
+        }
+        self.flag(pod::GROUPS_EXCLUDED, !policy.groups.exclude.is_empty());
+        let excluded = policy.groups.exclude.iter();
+        self.groups
+            .extend(excluded.map(|gid| GroupKey::new(id, GroupSet::Exclude, *gid)));
+    }
+
+    /// Where only resolv.conf's servers are captured and there are none, Istio writes no DNS rule at all.
+    fn dns(&mut self, dns: Dns, servers: &[IpAddr]) {
+        self.flag(pod::DNS_ALL, dns == Dns::All);
+        self.flag(
+            pod::DNS,
+            dns == Dns::All || dns == Dns::ToServers && !servers.is_empty(),
+        );
+        for server in servers {
+            self.addr(AddrSet::DnsServers, &IpNet::from(*server));
+        }
+    }
+}
+
+/// A range of ports as the fewest prefixes: (first port, bits).
+fn prefixes(range: PortRange) -> impl Iterator<Item = (u16, u32)> {
+    let (mut next, last) = (u32::from(range.first), u32::from(range.last));
+    std::iter::from_fn(move || {
+        if next > last {
+            return None;
+        }
+        // The largest block that starts here and does not go past the end.
+        let aligned = next.trailing_zeros().min(16);
+        let fits = (last - next + 1).ilog2();
+        let free = aligned.min(fits);
+        let prefix = (u16::try_from(next).ok()?, 16 - free);
+        next += 1 << free;
+        Some(prefix)
+    })
+}
+
+/// The kernel's form of an address.
+pub fn addr(ip: IpAddr) -> Addr {
+    match ip {
+        IpAddr::V4(ip) => Addr::v4(word(ip.octets())),
+        IpAddr::V6(ip) => {
+            let words = ip.octets();
+            let word = |i: usize| word([words[i], words[i + 1], words[i + 2], words[i + 3]]);
+            Addr([word(0), word(4), word(8), word(12)])
+        }
+    }
+}
+
+/// Four bytes as they lie in memory.
+fn word(bytes: [u8; 4]) -> u32 {
+    u32::from_ne_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn covered(first: u16, last: u16) -> Vec<u16> {
+        let range = PortRange::new(first, last).expect("a range");
+        let mut ports: Vec<u16> = prefixes(range)
+            .flat_map(|(port, bits)| {
+                port..=port + u16::try_from((1_u32 << (16 - bits)) - 1).expect("a block")
+            })
+            .collect();
+        ports.sort_unstable();
+        ports
+    }
+
+    #[test]
+    fn a_range_is_covered_exactly_by_its_prefixes() {
+        for (first, last) in [
+            (1, 1),
+            (1, 65535),
+            (8000, 9000),
+            (65535, 65535),
+            (1024, 2047),
+            (3, 4),
+        ] {
+            assert_eq!(covered(first, last), (first..=last).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_range_needs_at_most_30_prefixes() {
+        let range = PortRange::new(1, 65534).expect("a range");
+        assert_eq!(prefixes(range).count(), 30);
+    }
+}

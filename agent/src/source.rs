@@ -1,0 +1,224 @@
+//! Pods wanted, from a folder of Pod files.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use sidestep_contract::{Leave, Policy, file, keys};
+use thiserror::Error;
+
+/// A pod's namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodName {
+    /// Its Kubernetes namespace; `default` where the file names none.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for PodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A pod to be armed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its network namespace: a name under `/run/netns`, or an absolute path.
+    pub netns: String,
+    /// What must happen to its connections.
+    pub policy: Policy,
+    /// Name servers of its spec's `dnsConfig`.
+    pub name_servers: Vec<IpAddr>,
+}
+
+/// What a file says of a pod.
+pub type Entry = Result<Wanted, Leave>;
+
+/// Why a file cannot be used.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// It cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It does not parse.
+    #[error("{path}: {source}")]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        source: file::FileError,
+    },
+    /// A field that the agent needs is missing.
+    #[error("{path}: pod {pod}: {field} is missing: {hint}")]
+    Missing {
+        /// Which file.
+        path: PathBuf,
+        /// Which pod.
+        pod: String,
+        /// Which field.
+        field: String,
+        /// What it is for.
+        hint: &'static str,
+    },
+    /// A field has an impossible value.
+    #[error("{path}: pod {pod}: {reason}")]
+    Policy {
+        /// Which file.
+        path: PathBuf,
+        /// Which pod.
+        pod: PodName,
+        /// What the contract says: flag and value.
+        reason: Leave,
+    },
+    /// Two files, or two documents of one, say different things about one pod.
+    #[error("{path}: pod {pod} is also in {other}")]
+    Twice {
+        /// The second.
+        path: PathBuf,
+        /// Which pod.
+        pod: PodName,
+        /// The first.
+        other: PathBuf,
+    },
+}
+
+/// The pods of a folder, and what is wrong with its files. Files that cannot be used leave the others alone.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Every pod, with its file.
+    pub pods: BTreeMap<PodName, (PathBuf, Entry)>,
+    /// Every file with an error.
+    pub errors: Vec<(PathBuf, SourceError)>,
+}
+
+/// Reads a folder. Only the folder itself failing is an error; files are judged one by one.
+pub fn read(folder: &Path) -> Result<Snapshot, SourceError> {
+    let io = |source| SourceError::Io {
+        path: folder.to_owned(),
+        source,
+    };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(io)? {
+        let path = entry.map_err(io)?.path();
+        let known = path.extension().and_then(|e| e.to_str());
+        if known.is_some_and(|e| matches!(e, "yaml" | "yml" | "json")) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let mut snapshot = Snapshot::default();
+    for path in paths {
+        if let Err(error) = snapshot.add(&path) {
+            snapshot.errors.push((path, error));
+        }
+    }
+    Ok(snapshot)
+}
+
+impl Snapshot {
+    /// Adds a file's pods, all or none.
+    fn add(&mut self, path: &Path) -> Result<(), SourceError> {
+        let text = fs::read_to_string(path).map_err(|source| SourceError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        let pods = file::pods_from_str(&text).map_err(|source| SourceError::Parse {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut new = BTreeMap::new();
+        for pod in &pods {
+            let (name, entry) = entry(path, pod)?;
+            let first = self.pods.get(&name).map(|(other, _)| other.as_path());
+            let twice = new.contains_key(&name).then_some(path);
+            if let Some(other) = first.or(twice) {
+                return Err(SourceError::Twice {
+                    path: path.to_owned(),
+                    pod: name,
+                    other: other.to_owned(),
+                });
+            }
+            new.insert(name, (path.to_owned(), entry));
+        }
+        self.pods.append(&mut new);
+        Ok(())
+    }
+}
+
+fn entry(path: &Path, pod: &Pod) -> Result<(PodName, Entry), SourceError> {
+    let missing = |pod: &str, field: &str, hint| SourceError::Missing {
+        path: path.to_owned(),
+        pod: pod.to_owned(),
+        field: field.to_owned(),
+        hint,
+    };
+    let name = pod
+        .metadata
+        .name
+        .clone()
+        .ok_or_else(|| missing("(without a name)", "metadata.name", "it tells pods apart"))?;
+    let namespace = pod.metadata.namespace.clone();
+    let name = PodName {
+        namespace: namespace.unwrap_or_else(|| "default".to_owned()),
+        name,
+    };
+    let policy = match Policy::from_pod(pod) {
+        Ok(policy) => policy,
+        // Istio itself would fail the pod: a mistake to be shown, not a choice to be respected.
+        Err(reason) if is_mistake(&reason) => {
+            return Err(SourceError::Policy {
+                path: path.to_owned(),
+                pod: name,
+                reason,
+            });
+        }
+        Err(leave) => return Ok((name, Err(leave))),
+    };
+    let annotations = pod.metadata.annotations.as_ref();
+    let netns = annotations.and_then(|a| a.get(keys::NETNS)).cloned();
+    let netns = netns.filter(|n| !n.is_empty()).ok_or_else(|| {
+        let field = format!("annotation {}", keys::NETNS);
+        missing(
+            &name.to_string(),
+            &field,
+            "the name of its network namespace under /run/netns, or a path",
+        )
+    })?;
+    let spec = pod.spec.as_ref();
+    let dns = spec.and_then(|s| s.dns_config.as_ref()?.nameservers.clone());
+    let name_servers = dns
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|a| a.parse().ok())
+        .collect();
+    Ok((
+        name,
+        Ok(Wanted {
+            netns,
+            policy,
+            name_servers,
+        }),
+    ))
+}
+
+/// Whether Istio itself would fail on it, rather than the pod being one that Sidestep does not take.
+fn is_mistake(reason: &Leave) -> bool {
+    matches!(
+        reason,
+        Leave::UnknownFlag { .. }
+            | Leave::BadSyntax { .. }
+            | Leave::MissingValue { .. }
+            | Leave::BadValue { .. }
+    )
+}

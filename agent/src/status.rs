@@ -1,0 +1,113 @@
+//! What the agent says of itself: the answer to `sidestep status`, and the socket that gives it.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use axum::{Json, Router, extract::State as AxumState, http::StatusCode, routing::get};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+/// The agent and its pods.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Programs are attached, maps pinned, pods read.
+    pub ready: bool,
+    /// The agent's version.
+    pub version: String,
+    /// The agent's process id.
+    pub pid: u32,
+    /// The pods' cgroup.
+    pub cgroup: PathBuf,
+    /// Every pod, by name.
+    pub pods: Vec<PodStatus>,
+    /// Files that cannot be used.
+    pub errors: Vec<String>,
+    /// Links and pins that had to be restored, newest last.
+    pub repairs: Vec<String>,
+}
+
+/// How far a pod is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PodState {
+    /// Not armed yet; see the reason. It is tried again.
+    Pending,
+    /// Armed; its proxy has not listened yet, so nothing is captured, as before `istio-init` ran.
+    Armed,
+    /// Its connections are captured.
+    Active,
+    /// Left to Istio; see the reason.
+    Left,
+}
+
+/// One pod.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PodStatus {
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Network namespace, as its file names it.
+    pub netns: Option<String>,
+    /// The network namespace's cookie.
+    pub cookie: Option<u64>,
+    /// How far it is.
+    pub state: PodState,
+    /// Why it is pending or left.
+    pub reason: Option<String>,
+    /// Its policy in short.
+    pub policy: Option<String>,
+    /// How long programming it took, in microseconds.
+    pub programmed_us: Option<u64>,
+    /// Decisions by row; rows that never decided are left out.
+    pub rows: BTreeMap<String, u64>,
+    /// Captured connections that are open.
+    pub flows: usize,
+}
+
+/// A question for the task that knows.
+pub type Ask = oneshot::Sender<Status>;
+
+/// Makes the socket. Refuses where another agent answers on it.
+pub async fn bind(path: &Path) -> io::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    if UnixStream::connect(path).await.is_ok() {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another agent answers here; stop it first, or choose another --socket and --pin",
+        ));
+    }
+    if path.exists() {
+        fs::remove_file(path)?; // left by an agent that was killed
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers on the socket.
+pub fn serve(listener: UnixListener, ask: mpsc::Sender<Ask>) -> JoinHandle<io::Result<()>> {
+    let app = Router::new().route("/status", get(status)).with_state(ask);
+    tokio::spawn(async move { axum::serve(listener, app).await })
+}
+
+async fn status(AxumState(ask): AxumState<mpsc::Sender<Ask>>) -> Result<Json<Status>, StatusCode> {
+    let (reply, answer) = oneshot::channel();
+    ask.send(reply)
+        .await
+        .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    answer
+        .await
+        .map(Json)
+        .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+}

@@ -1,0 +1,184 @@
+//! The system calls that no library offers: each an `unsafe` block with a safe face.
+
+use std::{
+    ffi::CString,
+    io,
+    mem::size_of,
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+use libc::{c_int, c_long, c_uint};
+
+/// `enum bpf_attach_type`, the ones we use (include/uapi/linux/bpf.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub(crate) enum AttachType {
+    InetSockCreate = 2,
+    SockOps = 3,
+    Inet4Connect = 10,
+    Inet6Connect = 11,
+    Udp4Sendmsg = 14,
+    Udp6Sendmsg = 15,
+    Udp4Recvmsg = 19,
+    Udp6Recvmsg = 20,
+    Getsockopt = 21,
+    Inet4Getpeername = 29,
+    Inet6Getpeername = 30,
+    SkLookup = 36,
+}
+
+const BPF_OBJ_PIN: c_int = 6;
+const BPF_OBJ_GET: c_int = 7;
+const BPF_PROG_QUERY: c_int = 16;
+const BPF_LINK_CREATE: c_int = 28;
+const BPF_LINK_UPDATE: c_int = 29;
+
+/// Attaches a program; the link lives as long as its descriptor or its pin.
+pub(crate) fn link_create(
+    program: impl AsFd,
+    target: impl AsFd,
+    at: AttachType,
+) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        prog_fd: u32,
+        target_fd: u32,
+        attach_type: u32,
+        flags: u32,
+    }
+    let mut attr = Attr {
+        prog_fd: raw(&program),
+        target_fd: raw(&target),
+        attach_type: at as u32,
+        // Links on cgroups are multi by themselves; BPF_F_ALLOW_MULTI is refused here.
+        flags: 0,
+    };
+    let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Replaces a link's program; no connection sees a moment without one.
+pub(crate) fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        link_fd: u32,
+        new_prog_fd: u32,
+        flags: u32,
+        old_prog_fd: u32,
+    }
+    let mut attr = Attr {
+        link_fd: raw(&link),
+        new_prog_fd: raw(&program),
+        flags: 0,
+        old_prog_fd: 0,
+    };
+    bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+#[repr(C)]
+struct ObjAttr {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// Gives an object a name on a bpffs.
+pub(crate) fn obj_pin(object: impl AsFd, path: &Path) -> io::Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = ObjAttr {
+        pathname: name.as_ptr() as u64,
+        bpf_fd: raw(&object),
+        file_flags: 0,
+    };
+    bpf(BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Opens an object by its name on a bpffs.
+pub(crate) fn obj_get(path: &Path) -> io::Result<OwnedFd> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = ObjAttr {
+        pathname: name.as_ptr() as u64,
+        bpf_fd: 0,
+        file_flags: 0,
+    };
+    let fd = bpf(BPF_OBJ_GET, &mut attr)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The ids of the programs attached directly to a cgroup, and the flags they were attached with (0: exclusively).
+pub(crate) fn prog_query(cgroup: impl AsFd, at: AttachType) -> io::Result<(Vec<u32>, u32)> {
+    #[repr(C)]
+    struct Attr {
+        target_fd: u32,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        prog_ids: u64,
+        prog_cnt: u32,
+        pad: u32,
+    }
+    let mut ids = [0_u32; 64]; // the kernel's own limit on programs of one cgroup and hook (BPF_CGROUP_MAX_PROGS)
+    let mut attr = Attr {
+        target_fd: raw(&cgroup),
+        attach_type: at as u32,
+        query_flags: 0,
+        attach_flags: 0,
+        prog_ids: ids.as_mut_ptr() as u64,
+        prog_cnt: 64,
+        pad: 0,
+    };
+    bpf(BPF_PROG_QUERY, &mut attr)?;
+    Ok((ids[..attr.prog_cnt as usize].to_vec(), attr.attach_flags))
+}
+
+/// The network namespace cookie of the calling thread (`SO_NETNS_COOKIE`, Linux 5.14).
+pub(crate) fn netns_cookie() -> io::Result<u64> {
+    const SO_NETNS_COOKIE: c_int = 71;
+    let socket = std::os::unix::net::UnixDatagram::unbound()?;
+    let mut cookie = 0_u64;
+    let mut len = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: a live descriptor, and a buffer of the length given.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    if answer == 0 {
+        Ok(cookie)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn raw(fd: &impl AsFd) -> u32 {
+    fd.as_fd().as_raw_fd().cast_unsigned()
+}
+
+/// The bpf system call. `T` is the part of `union bpf_attr` that the command reads; the rest is zero.
+fn bpf<T>(command: c_int, attr: &mut T) -> io::Result<c_int> {
+    // SAFETY: `attr` points to `size_of::<T>()` initialised bytes, and the kernel takes shorter attributes as padded
+    // with zeroes. Pointers inside it were made from live buffers by the callers.
+    let answer: c_long = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attr),
+            size_of::<T>() as c_uint,
+        )
+    };
+    if answer < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(answer as c_int)
+    }
+}

@@ -1,0 +1,37 @@
+//! The ABI between the agent and the BPF programs, and the decision both of them run.
+//!
+//! Nothing here allocates, does I/O or knows about BPF helpers: [`decide`] is generic over [`Lookups`], which is a set
+//! of maps in the kernel and a set of vectors in `explain` and in the tests. So a row of the specification exists once.
+#![no_std]
+#![expect(
+    clippy::inline_always,
+    reason = "a BPF program has no calls to spare: what the decision needs must end up in one function"
+)]
+
+pub mod addr;
+pub mod decide;
+pub mod flow;
+pub mod pod;
+pub mod row;
+pub mod rules;
+#[cfg(feature = "user")]
+mod user;
+
+pub use addr::Addr;
+pub use decide::{Attempt, Lookups, Proto, inbound, outbound};
+pub use flow::{FlowKey, ListenerKey, Origin, SockState};
+pub use pod::{Ids, MAX_IDS, PodRecord};
+pub use row::{Row, Verdict};
+pub use rules::{AddrKey, AddrSet, GroupKey, GroupSet, PortKey, PortSet};
+
+/// Version of every struct in this crate. It is part of the pin folder's name, so two layouts never share a map.
+pub const ABI_VERSION: u32 = 1;
+
+/// Where Istio's agent answers captured DNS, UDP and TCP (`IstioAgentDNSListenerPort`).
+pub const DNS_PROXY_PORT: u16 = 15053;
+
+/// The port of DNS itself.
+pub const DNS_PORT: u16 = 53;
+
+/// Slots for the listening sockets of one proxy and family: Envoy opens one per worker.
+pub const LISTENER_SLOTS: u16 = 16;

@@ -1,0 +1,93 @@
+//! `cgroup/connect4` and `connect6`: the outbound decision.
+
+use aya_ebpf::{
+    bindings::{bpf_sock, bpf_sock_addr},
+    programs::SockAddrContext,
+};
+use sidestep_ebpf_common::{
+    Addr, Attempt, DNS_PROXY_PORT, Origin, Proto, Verdict, decide, flow::BOUND_BY_US, outbound,
+};
+
+use crate::{
+    Refused, creator,
+    ctx::{self, Family},
+    pod::{self, Pod},
+    steer,
+};
+
+#[inline(always)]
+pub fn run(ctx: &SockAddrContext, family: Family) -> Result<(), Refused> {
+    let ctx = ctx.sock_addr;
+    let Some(pod) = pod::active(ctx::netns_cookie(ctx)) else {
+        return Ok(());
+    };
+    let (Some(proto), Some(sk)) = (ctx::proto(ctx), ctx::addr_sock(ctx)) else {
+        return Ok(());
+    };
+    // Before the decision: what an earlier connect left must not look like the program's own choice.
+    if let Some(state) = ctx::state(sk) {
+        state.origin.forget();
+        steer::release(ctx, family, &mut state.flags);
+    }
+    let (wanted, port) = ctx::user_addr(ctx, family);
+    let attempt = attempt(&pod, sk, proto, wanted.or_loopback(), port);
+    let row = outbound(pod.record, &pod, &attempt);
+    pod.count(row);
+    let target = match row.verdict() {
+        Verdict::Pass => return Ok(()),
+        Verdict::Refuse => return Err(Refused),
+        Verdict::Outbound => pod.record.outbound_port,
+        Verdict::Inbound => pod.record.inbound_port,
+        Verdict::Dns => DNS_PROXY_PORT,
+    };
+    redirect(&pod, ctx, sk, family, &attempt, target)
+}
+
+/// Collects what the decision needs to know. `connect` and `sendmsg` share it.
+#[inline(always)]
+pub fn attempt(pod: &Pod, sk: *mut bpf_sock, proto: Proto, dst: Addr, port: u16) -> Attempt {
+    let ids = creator::of(sk);
+    Attempt {
+        proto,
+        dst,
+        port,
+        bound: ctx::local_addr(sk),
+        local: decide::is_local(pod, &dst),
+        uid: ids.uid,
+        gid: ids.gid,
+    }
+}
+
+/// Remembers where the connection wanted to go, then sends it to the proxy.
+#[inline(always)]
+fn redirect(
+    pod: &Pod,
+    ctx: *mut bpf_sock_addr,
+    sk: *mut bpf_sock,
+    family: Family,
+    attempt: &Attempt,
+    port: u16,
+) -> Result<(), Refused> {
+    // Without a record the proxy could not learn the destination.
+    let state = ctx::state_or_new(sk).ok_or(Refused)?;
+    state.origin = Origin::new(attempt.dst, attempt.port);
+    let target = match attempt.proto {
+        // Istio's rules give a captured datagram 127.0.0.1 as its source, and that is what it gets by itself.
+        Proto::Udp => attempt.dst.loopback_of_family(),
+        Proto::Tcp => {
+            let plan = steer::Plan {
+                dst: attempt.dst,
+                port: attempt.port,
+                source: pod.record.source_for(&attempt.dst, attempt.local),
+                spread: port == pod.record.outbound_port,
+            };
+            let (target, bound) = steer::run(ctx, sk, family, &plan);
+            if bound {
+                state.flags |= BOUND_BY_US;
+            }
+            target
+        }
+    };
+    ctx::set_user_addr(ctx, family, &target, port);
+    Ok(())
+}

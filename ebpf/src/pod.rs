@@ -1,0 +1,76 @@
+//! The pod of a namespace, its sets and its counters.
+
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use sidestep_ebpf_common::{
+    Addr, AddrKey, AddrSet, GroupKey, GroupSet, Lookups, PodRecord, PortKey, PortSet, Row,
+};
+
+use crate::maps::{ACTIVE, ADDRS, COUNTS, GROUPS, PODS, PORTS};
+
+/// An armed pod.
+#[derive(Clone, Copy)]
+pub struct Pod {
+    pub cookie: u64,
+    pub record: &'static PodRecord,
+}
+
+/// The pod armed in this namespace.
+#[inline(always)]
+pub fn armed(cookie: u64) -> Option<Pod> {
+    // SAFETY: the entry outlives the program's run; the agent replaces entries whole.
+    let record = unsafe { PODS.get(cookie)? };
+    Some(Pod { cookie, record })
+}
+
+/// The pod armed in this namespace, if interception is on.
+#[inline(always)]
+pub fn active(cookie: u64) -> Option<Pod> {
+    let pod = armed(cookie)?;
+    ACTIVE.get_ptr(cookie)?;
+    Some(pod)
+}
+
+impl Pod {
+    /// Counts a decision.
+    #[inline(always)]
+    pub fn count(&self, row: Row) {
+        if let Some(counts) = COUNTS.get_ptr_mut(self.cookie) {
+            let index = row as usize;
+            // SAFETY: a live per-CPU value; the index is a row's.
+            unsafe {
+                let slot = (&raw mut (*counts).0).cast::<u64>();
+                if index < Row::ALL.len() {
+                    *slot.add(index) += 1;
+                }
+            }
+        }
+    }
+
+    /// Turns interception on: the proxy listens.
+    #[inline(always)]
+    pub fn activate(&self) {
+        // A full map cannot be: it has a place for every pod.
+        let _: Result<(), i32> = ACTIVE.insert(self.cookie, 1, 0);
+    }
+}
+
+impl Lookups for Pod {
+    #[inline(always)]
+    fn port(&self, set: PortSet, port: u16) -> bool {
+        let data = PortKey::new(self.record.rules, set, port);
+        PORTS.get(&Key::new(PortKey::FULL, data)).is_some()
+    }
+
+    #[inline(always)]
+    fn addr(&self, set: AddrSet, addr: &Addr) -> bool {
+        let data = AddrKey::new(self.record.rules, set, addr);
+        ADDRS.get(&Key::new(AddrKey::FULL, data)).is_some()
+    }
+
+    #[inline(always)]
+    fn group(&self, set: GroupSet, gid: u32) -> bool {
+        GROUPS
+            .get_ptr(GroupKey::new(self.record.rules, set, gid))
+            .is_some()
+    }
+}

@@ -1,0 +1,185 @@
+//! `sockops`: hands the original destination from the client's socket to the one that the proxy accepts, and finds the
+//! proxy's listening sockets.
+
+use core::hint::black_box;
+
+use aya_ebpf::{
+    bindings::{
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
+        BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, BPF_TCP_CLOSE, bpf_sock_ops,
+    },
+    helpers::generated::bpf_sock_hash_update,
+    programs::SockOpsContext,
+};
+use sidestep_ebpf_common::{
+    Addr, DNS_PROXY_PORT, FlowKey, LISTENER_SLOTS, ListenerKey, Origin, flow::ACCEPTED,
+};
+
+use crate::{
+    creator,
+    ctx::{self, AF_INET, AF_INET6, load, load6},
+    maps::{FLOWS, LISTENERS},
+    pod::{self, Pod},
+};
+
+/// `BPF_NOEXIST`: a slot is never taken from a live listener.
+const NOEXIST: u64 = 1;
+
+#[inline(always)]
+pub fn run(ctx: &SockOpsContext) {
+    let ops = ctx.ops;
+    let family = load!(ops, family);
+    if family != AF_INET && family != AF_INET6 {
+        return;
+    }
+    let Some(pod) = pod::armed(ctx::netns_cookie(ops)) else {
+        return;
+    };
+    let ends = Ends::of(ops, family);
+    match load!(ops, op) {
+        BPF_SOCK_OPS_TCP_LISTEN_CB => listening(&pod, ops, &ends),
+        BPF_SOCK_OPS_TCP_CONNECT_CB => connecting(&pod, ctx, &ends),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accepted(&pod, ops, &ends),
+        BPF_SOCK_OPS_STATE_CB => changed(&pod, ops, &ends),
+        _ => {}
+    }
+}
+
+/// Both ends of a socket. Read in one place: reads in several arms would be merged into one at a computed offset, which
+/// the verifier takes for a context pointer that was changed.
+struct Ends {
+    local: Addr,
+    local_port: u16,
+    remote: Addr,
+    remote_port: u16,
+}
+
+impl Ends {
+    #[inline(always)]
+    fn of(ops: *mut bpf_sock_ops, family: u32) -> Self {
+        let (local, remote) = if family == AF_INET {
+            (
+                Addr::v4(black_box(load!(ops, local_ip4))),
+                Addr::v4(black_box(load!(ops, remote_ip4))),
+            )
+        } else {
+            (load6!(ops, local_ip6), load6!(ops, remote_ip6))
+        };
+        Self {
+            local,
+            local_port: load!(ops, local_port) as u16,
+            remote,
+            // In network byte order, in the lower half of the word.
+            remote_port: u32::from_be(load!(ops, remote_port)) as u16,
+        }
+    }
+
+    /// The flow of which this socket is the client's end.
+    #[inline(always)]
+    fn as_client(&self, cookie: u64) -> FlowKey {
+        FlowKey::new(
+            cookie,
+            self.local,
+            self.local_port,
+            self.remote,
+            self.remote_port,
+        )
+    }
+
+    /// The flow of which this socket is the proxy's end.
+    #[inline(always)]
+    fn as_server(&self, cookie: u64) -> FlowKey {
+        FlowKey::new(
+            cookie,
+            self.remote,
+            self.remote_port,
+            self.local,
+            self.local_port,
+        )
+    }
+}
+
+/// The proxy listens on its inbound port: interception is on from here, as from the moment iptables' rules are there.
+#[inline(always)]
+fn listening(pod: &Pod, ops: *mut bpf_sock_ops, ends: &Ends) {
+    if ends.local_port != pod.record.inbound_port {
+        return;
+    }
+    let Some(sk) = ctx::ops_sock(ops) else {
+        return;
+    };
+    // Without either the agent's sweep finds the listener, and asks the process for its ids.
+    let Some(ids) = creator::recorded(sk).or_else(creator::from_task) else {
+        return;
+    };
+    if !pod.record.is_proxy(ids.uid, ids.gid) {
+        return;
+    }
+    // Only a wildcard listener takes what comes from outside: the redirection's destination there is an address of
+    // the pod's interface. An MPTCP listener cannot be steered to (EOPNOTSUPP): then what comes is refused.
+    if ends.local.is_unspecified() {
+        keep(pod.cookie, ops);
+    }
+    pod.activate();
+}
+
+/// Puts a listening socket into the first free slot of its family.
+#[inline(always)]
+fn keep(cookie: u64, ops: *mut bpf_sock_ops) {
+    let family = if load!(ops, family) == AF_INET { 4 } else { 6 };
+    let map = (&raw const LISTENERS).cast_mut().cast();
+    let mut slot = 0;
+    while slot < LISTENER_SLOTS {
+        let mut key = ListenerKey::new(cookie, family, slot);
+        // SAFETY: a valid context, map and key.
+        if unsafe { bpf_sock_hash_update(ops, map, (&raw mut key).cast(), NOEXIST) } == 0 {
+            return;
+        }
+        slot += 1;
+    }
+}
+
+/// The client's port is known now: publish where the connection wants to go, until the socket is closed.
+#[inline(always)]
+fn connecting(pod: &Pod, ctx: &SockOpsContext, ends: &Ends) {
+    let ops = ctx.ops;
+    let Some(state) = ctx::ops_sock(ops).and_then(ctx::state) else {
+        return;
+    };
+    if !state.origin.is_some() {
+        return;
+    }
+    let origin = state.origin;
+    // Without the entry (no memory) the proxy does not learn the destination and closes the connection.
+    let _: Result<(), i32> = FLOWS.insert(ends.as_client(pod.cookie), origin, 0);
+    let _: Result<(), i32> = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32);
+}
+
+/// The proxy's end of a connection that the pod made.
+#[inline(always)]
+fn accepted(pod: &Pod, ops: *mut bpf_sock_ops, ends: &Ends) {
+    let server_port = ends.local_port;
+    if server_port != pod.record.outbound_port
+        && server_port != pod.record.inbound_port
+        && server_port != DNS_PROXY_PORT
+    {
+        return;
+    }
+    // SAFETY: copied at once.
+    let Some(origin) = (unsafe { FLOWS.get(ends.as_server(pod.cookie)) }).copied() else {
+        return;
+    };
+    if let Some(state) = ctx::ops_sock(ops).and_then(ctx::state_or_new) {
+        state.origin = Origin::new(origin.addr, origin.port);
+        state.flags |= ACCEPTED;
+    }
+}
+
+/// The client's socket is closed, or its connection failed.
+#[inline(always)]
+fn changed(pod: &Pod, ops: *mut bpf_sock_ops, ends: &Ends) {
+    if load!(ops, __bindgen_anon_1.args[1]) != BPF_TCP_CLOSE {
+        return;
+    }
+    let _: Result<(), i32> = FLOWS.remove(ends.as_client(pod.cookie));
+}

@@ -1,0 +1,29 @@
+//! Names of labels, annotations and containers, ours and those of others that we look at.
+
+/// Label on a pod that Sidestep accelerates; what agents select on. Nobody but the webhook writes it.
+pub const ACCELERATED: &str = "sidestep.dev/accelerated";
+
+/// Annotation with the policy in short. For people: the agent parses the container's arguments instead.
+pub const POLICY: &str = "sidestep.dev/policy";
+
+/// Annotation with the reason why a pod was left to Istio.
+pub const LEFT_ALONE: &str = "sidestep.dev/left-alone";
+
+/// Annotation in a standalone agent's Pod file: the pod's network namespace, by its name under `/run/netns` or by an
+/// absolute path.
+pub const NETNS: &str = "sidestep.dev/netns";
+
+/// The init container that programs redirection and stays in the pod as the gate.
+pub const ISTIO_INIT: &str = "istio-init";
+
+/// The init container that takes its place where istio-cni does the programming.
+pub const ISTIO_VALIDATION: &str = "istio-validation";
+
+/// First argument of [`ISTIO_INIT`]: the subcommand of Istio's agent binary.
+pub const ISTIO_IPTABLES: &str = "istio-iptables";
+
+/// Annotation that asks Multus for further networks.
+pub const MULTUS_NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+
+/// Annotation of a mirror pod: the API server's copy of a pod that a kubelet read from a file.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";

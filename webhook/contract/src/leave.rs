@@ -1,0 +1,279 @@
+//! Why a pod is left exactly as Istio made it.
+
+use std::fmt;
+
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+use thiserror::Error;
+
+/// Where a setting was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// From this flag on the command line.
+    Flag {
+        /// The long name, without dashes.
+        long: &'static str,
+        /// The one-letter name, if it has one.
+        short: Option<char>,
+    },
+    /// From this environment variable.
+    Env(&'static str),
+    /// From nowhere: this flag was not given.
+    Absent {
+        /// The long name, without dashes.
+        long: &'static str,
+        /// The one-letter name, if it has one.
+        short: Option<char>,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "environment variable {name}"),
+            Self::Flag { long, short: None } => write!(f, "--{long}"),
+            Self::Absent { long, short: None } => write!(f, "--{long} (not given)"),
+            Self::Flag {
+                long,
+                short: Some(short),
+            } => write!(f, "-{short} (--{long})"),
+            Self::Absent {
+                long,
+                short: Some(short),
+            } => write!(f, "-{short} (--{long}, not given)"),
+        }
+    }
+}
+
+/// Why a pod is left exactly as Istio made it. `Display` is a sentence for people that names flag and value;
+/// [`reason`](Leave::reason) is a word for metrics, annotations and tests, and never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Leave {
+    /// No init container is named `istio-init`.
+    #[error("no init container is named istio-init")]
+    NoIstioInit,
+    /// istio-cni programs this pod.
+    #[error("the pod has istio-validation instead of istio-init: istio-cni programs it")]
+    IstioCni,
+    /// Which of them counts is anybody's guess.
+    #[error("{count} init containers are named istio-init, expected one")]
+    SeveralIstioInit {
+        /// How many.
+        count: usize,
+    },
+    /// The container has the name but runs something else.
+    #[error("istio-init runs {found}, not istio-iptables as its first argument")]
+    NotIstioIptables {
+        /// Its command, or its first argument.
+        found: String,
+    },
+    /// The pod is in the node's own network namespace.
+    #[error("the pod has hostNetwork: true")]
+    HostNetwork,
+    /// The pod's user ids are not the node's.
+    #[error("the pod has hostUsers: false")]
+    HostUsers,
+    /// What runs comes from a file on the node, which nobody changes through the API.
+    #[error("the pod is a mirror pod (annotation kubernetes.io/config.mirror)")]
+    MirrorPod,
+    /// Multus gives the pod further interfaces.
+    #[error("annotation k8s.v1.cni.cncf.io/networks asks for further networks: {value:?}")]
+    SeveralNetworks {
+        /// The annotation's value.
+        value: String,
+    },
+    /// Somebody does not want it.
+    #[error("opted out by {key}={value}")]
+    OptedOut {
+        /// The label's or annotation's key.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+    /// A flag that the parser does not know.
+    #[error("unknown flag {flag} in argument {argument:?}")]
+    UnknownFlag {
+        /// The flag with its dashes.
+        flag: String,
+        /// The argument that it stands in.
+        argument: String,
+    },
+    /// Dashes without a name behind them.
+    #[error("argument {argument:?} is not a flag")]
+    BadSyntax {
+        /// The argument.
+        argument: String,
+    },
+    /// The last argument is a flag that wants a value.
+    #[error("{origin} has no value")]
+    MissingValue {
+        /// The flag.
+        origin: Origin,
+    },
+    /// A value that Istio or iptables would refuse, or that cannot be followed exactly.
+    #[error("{origin}: {value:?} is not {expected}")]
+    BadValue {
+        /// Where it was read.
+        origin: Origin,
+        /// The value, or the item of a list.
+        value: String,
+        /// What it should have been.
+        expected: &'static str,
+    },
+    /// A port by its name in the image's /etc/services.
+    #[error("{origin}: {value:?} is a service name, whose port only the image knows")]
+    ServiceName {
+        /// Where it was read.
+        origin: Origin,
+        /// The name.
+        value: String,
+    },
+    /// A user or group by its name in the image's /etc/passwd or /etc/group.
+    #[error("{origin}: {value:?} is a name, whose id only the image knows")]
+    IdName {
+        /// Where it was read.
+        origin: Origin,
+        /// The name.
+        value: String,
+    },
+    /// The proxy's user is whoever `istio-proxy` is in the image.
+    #[error("{origin} names no user id; only the image knows who istio-proxy is")]
+    NoUid {
+        /// Where it was read.
+        origin: Origin,
+    },
+    /// No id is left that the gate could run under without privileges.
+    #[error("{origin}: {value:?} has no user id but root's, and the gate must not run as root")]
+    OnlyRoot {
+        /// Where it was read.
+        origin: Origin,
+        /// The list of ids.
+        value: String,
+    },
+    /// More ids or groups than a policy holds.
+    #[error("{origin} has {count} ids, at most {max} are supported")]
+    TooManyIds {
+        /// Where it was read.
+        origin: Origin,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// TPROXY is not a redirection.
+    #[error("{origin} is TPROXY")]
+    Tproxy {
+        /// Where it was read.
+        origin: Origin,
+    },
+    /// Nothing is to be intercepted.
+    #[error("{origin} is NONE")]
+    NoInterception {
+        /// Where it was read.
+        origin: Origin,
+    },
+    /// A connect hook cannot know the interface that a connection will leave by.
+    #[error("{origin} excludes interfaces: {value:?}")]
+    ExcludedInterfaces {
+        /// Where it was read.
+        origin: Origin,
+        /// The interfaces.
+        value: String,
+    },
+    /// Traffic that is forwarded into the pod's virtual machines.
+    #[error("{origin} reroutes interfaces: {value:?}")]
+    KubevirtInterfaces {
+        /// Where it was read.
+        origin: Origin,
+        /// The interfaces.
+        value: String,
+    },
+    /// `--dry-run`, `--cleanup-only`, `--cni-mode`, `--network-namespace`, `--help`: not what an injector writes.
+    #[error("{origin} is set ({value:?}), which no injector does")]
+    NotAnInjectors {
+        /// Where it was read.
+        origin: Origin,
+        /// Its value.
+        value: String,
+    },
+    /// The container validates already, and is not our gate.
+    #[error("{origin} is there already, and the container is not Sidestep's gate")]
+    ForeignValidation {
+        /// Where it was read.
+        origin: Origin,
+    },
+    /// A variable whose value is not in the pod.
+    #[error("environment variable {name} has its value from elsewhere (valueFrom)")]
+    ValueFrom {
+        /// The variable.
+        name: String,
+    },
+    /// Variables whose names are not in the pod.
+    #[error("istio-init takes environment variables from elsewhere (envFrom)")]
+    EnvFrom,
+    /// A variable given twice, with two values: which one counts depends on the container runtime.
+    #[error("environment variable {name} is given twice, as {first:?} and as {second:?}")]
+    EnvTwice {
+        /// The variable.
+        name: String,
+        /// Its first value.
+        first: String,
+        /// A later one.
+        second: String,
+    },
+    /// A text that kubelet expands.
+    #[error("{place} refers to another variable: {value:?}")]
+    VariableReference {
+        /// The variable or the argument.
+        place: String,
+        /// The text.
+        value: String,
+    },
+}
+
+impl Leave {
+    /// The reason in a word, in kebab case. Stable.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoIstioInit => "no-istio-init",
+            Self::IstioCni => "istio-cni",
+            Self::SeveralIstioInit { .. } => "several-istio-init",
+            Self::NotIstioIptables { .. } => "not-istio-iptables",
+            Self::HostNetwork => "host-network",
+            Self::HostUsers => "host-users",
+            Self::MirrorPod => "mirror-pod",
+            Self::SeveralNetworks { .. } => "several-networks",
+            Self::OptedOut { .. } => "opted-out",
+            Self::UnknownFlag { .. } => "unknown-flag",
+            Self::BadSyntax { .. } => "bad-syntax",
+            Self::MissingValue { .. } => "missing-value",
+            Self::BadValue { .. } => "bad-value",
+            Self::ServiceName { .. } => "service-name",
+            Self::IdName { .. } => "id-name",
+            Self::NoUid { .. } => "no-uid",
+            Self::OnlyRoot { .. } => "only-root",
+            Self::TooManyIds { .. } => "too-many-ids",
+            Self::Tproxy { .. } => "tproxy",
+            Self::NoInterception { .. } => "no-interception",
+            Self::ExcludedInterfaces { .. } => "excluded-interfaces",
+            Self::KubevirtInterfaces { .. } => "kubevirt-interfaces",
+            Self::NotAnInjectors { .. } => "not-an-injectors",
+            Self::ForeignValidation { .. } => "foreign-validation",
+            Self::ValueFrom { .. } => "value-from",
+            Self::EnvFrom => "env-from",
+            Self::EnvTwice { .. } => "env-twice",
+            Self::VariableReference { .. } => "variable-reference",
+        }
+    }
+}
+
+/// `{"reason": …, "message": …}`.
+impl Serialize for Leave {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_struct("Leave", 2)?;
+        map.serialize_field("reason", self.reason())?;
+        map.serialize_field("message", &self.to_string())?;
+        map.end()
+    }
+}

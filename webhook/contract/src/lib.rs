@@ -1,0 +1,23 @@
+//! What webhook and agent share about a pod, and the only thing they share: the [`Policy`] read from its `istio-init`
+//! container (or the reason to [`Leave`] it), the [`gate`] that container becomes, and the names of our labels and
+//! annotations ([`keys`]).
+//!
+//! Everything here is a pure function of a Pod: no client, no clock, no I/O. What cannot be read with certainty is
+//! left to Istio, never guessed.
+
+#![forbid(unsafe_code)]
+
+pub mod file;
+pub mod gate;
+pub mod istio;
+pub mod keys;
+mod leave;
+mod pod;
+mod policy;
+mod port;
+mod short;
+
+pub use leave::{Leave, Origin};
+pub use pod::istio_init;
+pub use policy::{Dns, GroupSet, Groups, Inbound, Include, MAX_GROUPS, MAX_IDS, Policy};
+pub use port::{PortRange, PortRangeError};

@@ -1,0 +1,55 @@
+//! A pod to its policy.
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+
+use crate::{Leave, Policy, istio, keys};
+
+impl Policy {
+    /// The policy of a pod as Istio's injector left it, or as the webhook did: the gate gives the policy that the
+    /// container had before.
+    pub fn from_pod(pod: &Pod) -> Result<Self, Leave> {
+        refuse_kinds_of_pod(pod)?;
+        istio::policy(istio_init(pod)?)
+    }
+}
+
+/// The pod's one `istio-init`.
+pub fn istio_init(pod: &Pod) -> Result<&Container, Leave> {
+    let containers = || init_containers(pod.spec.as_ref());
+    let mut found = containers().filter(|container| container.name == keys::ISTIO_INIT);
+    match (found.next(), found.count()) {
+        (Some(container), 0) => Ok(container),
+        (Some(_), more) => Err(Leave::SeveralIstioInit { count: more + 1 }),
+        (None, _) if containers().any(|c| c.name == keys::ISTIO_VALIDATION) => Err(Leave::IstioCni),
+        (None, _) => Err(Leave::NoIstioInit),
+    }
+}
+
+fn init_containers(spec: Option<&PodSpec>) -> impl Iterator<Item = &Container> {
+    spec.and_then(|spec| spec.init_containers.as_ref())
+        .into_iter()
+        .flatten()
+}
+
+fn refuse_kinds_of_pod(pod: &Pod) -> Result<(), Leave> {
+    let annotation = |key| {
+        let annotations = pod.metadata.annotations.as_ref();
+        annotations.and_then(|all| all.get(key))
+    };
+    let spec = pod.spec.as_ref();
+    if annotation(keys::MIRROR).is_some() {
+        return Err(Leave::MirrorPod);
+    }
+    if spec.and_then(|spec| spec.host_network) == Some(true) {
+        return Err(Leave::HostNetwork);
+    }
+    if spec.and_then(|spec| spec.host_users) == Some(false) {
+        return Err(Leave::HostUsers);
+    }
+    match annotation(keys::MULTUS_NETWORKS) {
+        Some(value) if !value.trim().is_empty() => Err(Leave::SeveralNetworks {
+            value: value.clone(),
+        }),
+        _ => Ok(()),
+    }
+}

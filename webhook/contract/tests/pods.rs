@@ -1,0 +1,130 @@
+//! From a pod to its policy, or to the reason why it is left to Istio.
+
+#[expect(dead_code, reason = "each test file uses some of it")]
+mod common;
+
+use common::{istio_init, istio_iptables, pod};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use sidestep_contract::{Policy, keys};
+
+fn injected() -> Container {
+    let args = [
+        "-p15001",
+        "-z15006",
+        "-u1337",
+        "-mREDIRECT",
+        "-i",
+        "*",
+        "-x",
+        "",
+        "-b",
+        "*",
+        "-d",
+        "15090,15021",
+    ];
+    istio_init(istio_iptables(&args), vec![])
+}
+
+fn named(name: &str) -> Container {
+    Container {
+        name: name.to_owned(),
+        ..injected()
+    }
+}
+
+fn reason(pod: &Pod) -> &'static str {
+    Policy::from_pod(pod)
+        .expect_err("the pod must be left")
+        .reason()
+}
+
+fn annotated(key: &str, value: &str) -> Pod {
+    let mut pod = pod(vec![injected()]);
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    annotations.insert(key.to_owned(), value.to_owned());
+    pod
+}
+
+#[test]
+fn an_injected_pod_has_a_policy() {
+    let policy = Policy::from_pod(&pod(vec![named("wait"), injected()])).expect("a policy");
+    assert_eq!(
+        policy.to_string(),
+        "out 15001: all; in 15006: all but 15090,15021; proxy uid 1337 gid 1337"
+    );
+}
+
+#[test]
+fn the_policy_in_short_stays_short() {
+    let ports: Vec<String> = (1..=500).map(|port| port.to_string()).collect();
+    let mut container = injected();
+    let args = container.args.get_or_insert_default();
+    args.extend(["-o".to_owned(), ports.join(",")]);
+    args.extend(["--redirect-dns", "--dual-stack", "-e15009", "-q80"].map(str::to_owned));
+    let policy = Policy::from_pod(&pod(vec![container])).expect("a policy");
+    assert_eq!(
+        policy.to_string(),
+        "out 15001: all and ports 80, not ports 1,2,3,4,5,6 +494 more; in 15006: all but 15090,15021; \
+         proxy uid 1337 gid 1337; dns to servers; dual-stack; tunnel 15009"
+    );
+}
+
+#[test]
+fn a_pod_without_exactly_one_istio_init_is_left() {
+    assert_eq!(reason(&Pod::default()), "no-istio-init");
+    assert_eq!(reason(&pod(vec![named("istio-init-2")])), "no-istio-init");
+    assert_eq!(
+        reason(&pod(vec![named(keys::ISTIO_VALIDATION)])),
+        "istio-cni"
+    );
+    assert_eq!(
+        reason(&pod(vec![injected(), injected()])),
+        "several-istio-init"
+    );
+}
+
+#[test]
+fn an_istio_init_that_runs_something_else_is_left() {
+    let with = |change: fn(&mut Container)| {
+        let mut container = injected();
+        change(&mut container);
+        let leave = Policy::from_pod(&pod(vec![container])).expect_err("the pod must be left");
+        assert_eq!(leave.reason(), "not-istio-iptables");
+        leave.to_string()
+    };
+    with(|container| container.args = None);
+    with(|container| container.args = Some(vec![]));
+    let message = with(|container| container.args = Some(vec!["sh".to_owned()]));
+    assert!(message.contains("\"sh\""), "{message}");
+    let message = with(|container| container.command = Some(vec!["/bin/true".to_owned()]));
+    assert!(message.contains("/bin/true"), "{message}");
+}
+
+#[test]
+fn pods_whose_network_is_not_their_own_and_single_are_left() {
+    let with = |change: fn(&mut k8s_openapi::api::core::v1::PodSpec)| {
+        let mut pod = pod(vec![injected()]);
+        change(pod.spec.get_or_insert_default());
+        reason(&pod)
+    };
+    assert_eq!(with(|spec| spec.host_network = Some(true)), "host-network");
+    assert_eq!(with(|spec| spec.host_users = Some(false)), "host-users");
+    assert_eq!(
+        reason(&annotated(keys::MULTUS_NETWORKS, "storage")),
+        "several-networks"
+    );
+    assert!(Policy::from_pod(&annotated(keys::MULTUS_NETWORKS, "")).is_ok());
+    assert_eq!(reason(&annotated(keys::MIRROR, "7b5e")), "mirror-pod");
+}
+
+#[test]
+fn a_policy_and_a_reason_can_be_written_as_json() {
+    let policy = Policy::from_pod(&pod(vec![injected()])).expect("a policy");
+    let json = serde_json::to_value(&policy).expect("a policy is JSON");
+    assert_eq!(json["inbound"]["all_except"][0], "15090");
+    assert_eq!(json["include_cidrs"], "all");
+    let leave = Policy::from_pod(&Pod::default()).expect_err("the pod must be left");
+    let json = serde_json::to_value(&leave).expect("a reason is JSON");
+    assert_eq!(json["reason"], "no-istio-init");
+    assert_eq!(json["message"], "no init container is named istio-init");
+}
