@@ -26,8 +26,6 @@ use crate::netns::{Namespace, NetnsError};
 pub struct Listener {
     /// The socket's inode number, which tells sockets apart.
     pub inode: u32,
-    /// 4 or 6: the socket's family.
-    pub family: u16,
     /// Whether it takes connections from outside; one on 127.0.0.1 only shows that the proxy is there.
     pub wildcard: bool,
     /// A duplicate of the proxy's descriptor, where it could be had.
@@ -49,13 +47,12 @@ pub fn find(namespace: &Namespace, policy: &Policy) -> Result<Vec<Listener>, Net
     let owners = owners(inode, &found);
     Ok(found
         .into_iter()
-        .filter_map(|(family, response)| {
+        .filter_map(|response| {
             let owner = owners.iter().find(|o| o.inode == response.header.inode);
             let of_proxy = policy.proxy_uids.contains(&response.header.uid)
                 || owner.is_some_and(|o| policy.proxy_gids.contains(&o.gid));
             of_proxy.then(|| Listener {
                 inode: response.header.inode,
-                family,
                 wildcard: response.header.socket_id.source_address.is_unspecified(),
                 socket: owner.and_then(|o| duplicate(o.pid, o.fd).ok()),
             })
@@ -64,16 +61,11 @@ pub fn find(namespace: &Namespace, policy: &Policy) -> Result<Vec<Listener>, Net
 }
 
 /// Asks the kernel (inet_diag) for listening TCP sockets on `port` in the calling thread's namespace.
-fn listening_on(port: u16) -> io::Result<Vec<(u16, InetResponse)>> {
+fn listening_on(port: u16) -> io::Result<Vec<InetResponse>> {
     let mut all = Vec::new();
-    for (family, name) in [(AF_INET, 4), (AF_INET6, 6)] {
-        let found = dump(family)?;
-        all.extend(
-            found
-                .into_iter()
-                .filter(|r| r.header.socket_id.source_port == port)
-                .map(|r| (name, r)),
-        );
+    for family in [AF_INET, AF_INET6] {
+        let found = dump(family)?.into_iter();
+        all.extend(found.filter(|r| r.header.socket_id.source_port == port));
     }
     Ok(all)
 }
@@ -134,7 +126,7 @@ struct Owner {
 }
 
 /// Looks through the processes of a network namespace for the holders of these sockets.
-fn owners(netns: u64, sockets: &[(u16, InetResponse)]) -> Vec<Owner> {
+fn owners(netns: u64, sockets: &[InetResponse]) -> Vec<Owner> {
     let mut owners = Vec::new();
     let Ok(processes) = fs::read_dir("/proc") else {
         return owners;
@@ -161,7 +153,7 @@ fn owners(netns: u64, sockets: &[(u16, InetResponse)]) -> Vec<Owner> {
                 .and_then(|l| l.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
             let fd = descriptor.file_name().to_str().and_then(|n| n.parse().ok());
             if let (Some(inode), Some(fd)) = (socket, fd)
-                && sockets.iter().any(|(_, r)| r.header.inode == inode)
+                && sockets.iter().any(|r| r.header.inode == inode)
             {
                 owners.push(Owner {
                     inode,

@@ -31,11 +31,63 @@ pub(crate) enum AttachType {
     SkLookup = 36,
 }
 
+const BPF_PROG_LOAD: c_int = 5;
 const BPF_OBJ_PIN: c_int = 6;
 const BPF_OBJ_GET: c_int = 7;
 const BPF_PROG_QUERY: c_int = 16;
 const BPF_LINK_CREATE: c_int = 28;
 const BPF_LINK_UPDATE: c_int = 29;
+
+/// `enum bpf_prog_type`: the type of sk_lookup programs.
+const BPF_PROG_TYPE_SK_LOOKUP: u32 = 30;
+
+/// Loads an sk_lookup program from instructions (`struct bpf_insn`, 8 bytes each). Where the kernel refuses it, `log`
+/// holds what the verifier said.
+pub(crate) fn load_sk_lookup(instructions: &[u64], log: &mut Vec<u8>) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        prog_type: u32,
+        insn_cnt: u32,
+        insns: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log_buf: u64,
+        kern_version: u32,
+        prog_flags: u32,
+        prog_name: [u8; 16],
+        prog_ifindex: u32,
+        expected_attach_type: u32,
+    }
+    let mut attr = Attr {
+        prog_type: BPF_PROG_TYPE_SK_LOOKUP,
+        insn_cnt: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+        insns: instructions.as_ptr() as u64,
+        license: c"Dual MIT/GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buf: 0,
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name: *b"sidestep_inbound",
+        prog_ifindex: 0,
+        expected_attach_type: AttachType::SkLookup as u32,
+    };
+    attr.prog_name[15] = 0;
+    let fd = bpf(BPF_PROG_LOAD, &mut attr).or_else(|_| {
+        // The log costs time, so it is asked for only where there is something to read.
+        log.resize(1 << 20, 0);
+        attr.log_level = 1;
+        attr.log_size = 1 << 20;
+        attr.log_buf = log.as_mut_ptr() as u64;
+        let answer = bpf(BPF_PROG_LOAD, &mut attr);
+        let end = log.iter().position(|byte| *byte == 0);
+        log.truncate(end.unwrap_or(log.len()));
+        answer
+    })?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
 
 /// Attaches a program; the link lives as long as its descriptor or its pin.
 pub(crate) fn link_create(

@@ -4,11 +4,13 @@
 use core::hint::black_box;
 
 use aya_ebpf::{bindings::bpf_sk_lookup, programs::SkLookupContext};
-use sidestep_ebpf_common::{Addr, LISTENER_SLOTS, ListenerKey, Row, Verdict, decide, inbound};
+use sidestep_ebpf_common::{
+    Addr, COOKIE_PLACE, LISTENER_SLOTS, ListenerKey, Row, Verdict, decide, inbound,
+};
 
 use crate::{
     ctx::{AF_INET, TCP, load, load6},
-    maps::{self, LISTENERS},
+    maps::LISTENERS,
     pod,
 };
 
@@ -21,7 +23,7 @@ pub fn run(ctx: &SkLookupContext) -> u32 {
     if load!(lookup, protocol) != TCP {
         return PASS;
     }
-    let Some(pod) = pod::active(maps::cookie()) else {
+    let Some(pod) = pod::active(black_box(COOKIE_PLACE)) else {
         return PASS;
     };
     let (remote, local) = ends(lookup);
@@ -37,27 +39,22 @@ pub fn run(ctx: &SkLookupContext) -> u32 {
             return PASS;
         }
     }
-    let families: &[u16] = if local.is_v4() { &[4, 6] } else { &[6] };
-    let mut i = 0;
-    while i < 2 {
-        if i < families.len() && hand_over(ctx, pod.cookie, families[i]) {
-            pod.count(row);
-            return PASS;
-        }
-        i += 1;
+    if hand_over(ctx, pod.cookie) {
+        pod.count(row);
+        return PASS;
     }
     pod.count(Row::InRefused);
     DROP
 }
 
-/// Hands the connection to a listening socket of this family. Within a reuseport group the kernel still chooses, so
-/// the proxy's workers share the load.
+/// Hands the connection to a listening socket that takes its family. Within a reuseport group the kernel still
+/// chooses, so the proxy's workers share the load.
 #[inline(always)]
-fn hand_over(ctx: &SkLookupContext, cookie: u64, family: u16) -> bool {
+fn hand_over(ctx: &SkLookupContext, cookie: u64) -> bool {
     let mut slot = 0;
     while slot < LISTENER_SLOTS {
         if LISTENERS
-            .redirect_sk_lookup(ctx, ListenerKey::new(cookie, family, slot), 0)
+            .redirect_sk_lookup(ctx, ListenerKey::new(cookie, slot), 0)
             .is_ok()
         {
             return true;

@@ -47,9 +47,6 @@ pub static FLOWS: HashMap<FlowKey, Origin, 524_288, LAZY> = HashMap::new();
 #[btf_map]
 pub static LISTENERS: SockHash<ListenerKey, 65_536> = SockHash::new();
 
-/// The namespace of this instance of the `sk_lookup` program, whose context does not tell.
-#[unsafe(no_mangle)]
-static COOKIE: u64 = 0;
 /// Offset of `task_struct.cred`; 0 where kernel memory may not be read.
 #[unsafe(no_mangle)]
 static TASK_CRED: u32 = 0;
@@ -72,10 +69,6 @@ macro_rules! constant {
     };
 }
 
-constant!(
-    /// See [`COOKIE`].
-    cookie = COOKIE: u64
-);
 constant!(
     /// See [`TASK_CRED`].
     task_cred = TASK_CRED: u32

@@ -123,14 +123,13 @@ fn listening(pod: &Pod, ops: *mut bpf_sock_ops, ends: &Ends) {
     pod.activate();
 }
 
-/// Puts a listening socket into the first free slot of its family.
+/// Puts a listening socket into the first free slot.
 #[inline(always)]
 fn keep(cookie: u64, ops: *mut bpf_sock_ops) {
-    let family = if load!(ops, family) == AF_INET { 4 } else { 6 };
     let map = (&raw const LISTENERS).cast_mut().cast();
     let mut slot = 0;
     while slot < LISTENER_SLOTS {
-        let mut key = ListenerKey::new(cookie, family, slot);
+        let mut key = ListenerKey::new(cookie, slot);
         // SAFETY: a valid context, map and key.
         if unsafe { bpf_sock_hash_update(ops, map, (&raw mut key).cast(), NOEXIST) } == 0 {
             return;

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd},
         unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
@@ -20,6 +20,8 @@ use sidestep_ebpf_common::{ABI_VERSION, LISTENER_SLOTS, ListenerKey, Row};
 use super::{
     Cookie, Dataplane, DataplaneError,
     hooks::{HOOKS, Hook, INBOUND},
+    inbound::Inbound,
+    last_lines,
     link::{self, Link},
     maps::{self, Maps, error, gone, prefix},
 };
@@ -31,16 +33,13 @@ use crate::{
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sidestep-ebpf"));
 
-/// Lines of the verifier's log that tell what it disliked.
-const LAST_LINES: usize = 12;
-
 /// Programs, maps and links of one node.
 pub struct Bpf {
     folder: PathBuf,
     cgroup: File,
     cgroup_path: PathBuf,
-    offsets: CredOffsets,
     object: Ebpf,
+    inbound: Inbound,
     maps: Maps,
     hooks: Vec<Link>,
     pods: HashMap<Cookie, Link>,
@@ -61,7 +60,7 @@ impl Bpf {
             fs::create_dir_all(&path).map_err(|source| pin_error(&path, source))?;
         }
         let cgroup_file = File::open(cgroup).map_err(|source| pin_error(cgroup, source))?;
-        let mut object = load(&folder, &offsets, 0)?;
+        let mut object = load(&folder, offsets)?;
         let maps = Maps::take(&mut object)?;
         let last_rules_id = maps
             .pods
@@ -74,8 +73,8 @@ impl Bpf {
             folder,
             cgroup: cgroup_file,
             cgroup_path: cgroup.to_owned(),
-            offsets,
             object,
+            inbound: Inbound::prepare(OBJECT, &maps.descriptors()?)?,
             maps,
             hooks: Vec::new(),
             pods: HashMap::new(),
@@ -141,27 +140,10 @@ impl Bpf {
         self.maps.sweep_rules(&live)
     }
 
-    /// The namespaces' program differs from pod to pod by one constant: the cookie, which its context does not tell.
-    fn inbound_program(&self, pod: Cookie) -> Result<OwnedFd, DataplaneError> {
-        let mut object = load(&self.folder, &self.offsets, pod)?;
-        load_program(&mut object, INBOUND)?;
-        fd_of(&object, INBOUND)?
-            .try_clone_to_owned()
-            .map_err(|source| DataplaneError::Attach {
-                hook: INBOUND.name,
-                source,
-            })
-    }
-
     fn remove_listeners(&mut self, pod: Cookie) {
-        for family in [4, 6] {
-            for slot in 0..LISTENER_SLOTS {
-                // Absent is fine; a socket that is closed has left already.
-                let _absent = self
-                    .maps
-                    .listeners
-                    .remove(&ListenerKey::new(pod, family, slot));
-            }
+        for slot in 0..LISTENER_SLOTS {
+            // Absent is fine; a socket that is closed has left already.
+            let _absent = self.maps.listeners.remove(&ListenerKey::new(pod, slot));
         }
     }
 }
@@ -216,7 +198,7 @@ impl Dataplane for Bpf {
     }
 
     fn attach_inbound(&mut self, pod: Cookie, netns: BorrowedFd<'_>) -> Result<(), DataplaneError> {
-        let program = self.inbound_program(pod)?;
+        let program = self.inbound.load(pod)?;
         let namespace =
             File::from(
                 netns
@@ -244,7 +226,7 @@ impl Dataplane for Bpf {
         let Some(socket) = listener.socket.as_ref().filter(|_| listener.wildcard) else {
             return Ok(());
         };
-        maps::put_listener(&mut self.maps.listeners, pod, listener.family, socket)
+        maps::put_listener(&mut self.maps.listeners, pod, socket)
     }
 
     fn commit(&mut self, pod: Cookie, rules: &Rules) -> Result<(), DataplaneError> {
@@ -343,11 +325,10 @@ fn pin_error(path: &Path, source: io::Error) -> DataplaneError {
 }
 
 /// Parses the object; opens the pinned maps, or makes and pins them. No program is loaded yet.
-fn load(folder: &Path, offsets: &CredOffsets, cookie: Cookie) -> Result<Ebpf, DataplaneError> {
+fn load(folder: &Path, offsets: CredOffsets) -> Result<Ebpf, DataplaneError> {
     let mut loader = EbpfLoader::new();
     loader
         .btf(None)
-        .override_global("COOKIE", &cookie, true)
         .override_global("TASK_CRED", &offsets.task_cred, true)
         .override_global("CRED_FSUID", &offsets.cred_fsuid, true)
         .override_global("CRED_FSGID", &offsets.cred_fsgid, true);
@@ -373,22 +354,16 @@ fn load_program(object: &mut Ebpf, hook: Hook) -> Result<(), DataplaneError> {
     };
     answer.map_err(|e| DataplaneError::Program {
         program: hook.name,
-        reason: last_lines(e),
+        reason: refusal(e),
     })
 }
 
-/// The verifier prints thousands of lines; the last few tell why.
-fn last_lines(error: ProgramError) -> String {
+fn refusal(error: ProgramError) -> String {
     match error {
         ProgramError::LoadError {
             io_error,
             verifier_log,
-        } => {
-            let log = verifier_log.to_string();
-            let lines: Vec<_> = log.lines().collect();
-            let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
-            format!("{io_error}\n  {}", last.join("\n  "))
-        }
+        } => last_lines(&io_error, &verifier_log.to_string()),
         other => format!("{:#}", anyhow::Error::new(other)),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     path::Path,
 };
 
@@ -64,12 +64,12 @@ impl Maps {
         })
     }
 
-    /// Restores pins that somebody removed; the answer names them.
-    pub(super) fn repin(&self, folder: &Path) -> Result<Vec<String>, DataplaneError> {
+    /// Every map by its name.
+    fn all(&self) -> Result<[(&'static str, &MapData); NAMES.len()], DataplaneError> {
         let Map::SkStorage(socks) = &self.socks else {
             return Err(missing("SOCKS"));
         };
-        let all: [(&'static str, &MapData); NAMES.len()] = [
+        Ok([
             ("PODS", self.pods.map()),
             ("ACTIVE", self.active.map()),
             ("COUNTS", self.counts.map()),
@@ -79,9 +79,19 @@ impl Maps {
             ("SOCKS", socks),
             ("FLOWS", self.flows.map()),
             ("LISTENERS", self.listeners.map()),
-        ];
+        ])
+    }
+
+    /// Descriptors of every map.
+    pub(super) fn descriptors(&self) -> Result<Vec<(&'static str, RawFd)>, DataplaneError> {
+        let fd = |map: &MapData| map.fd().as_fd().as_raw_fd();
+        Ok(self.all()?.map(|(name, map)| (name, fd(map))).to_vec())
+    }
+
+    /// Restores pins that somebody removed; the answer names them.
+    pub(super) fn repin(&self, folder: &Path) -> Result<Vec<String>, DataplaneError> {
         let mut restored = Vec::new();
-        for (name, map) in all {
+        for (name, map) in self.all()? {
             if !folder.join(name).exists() {
                 map.pin(folder.join(name)).map_err(|e| error(name, &e))?;
                 restored.push(format!("pin of map {name}"));
@@ -155,21 +165,16 @@ pub(super) fn zero_counts() -> Result<PerCpuValues<RowCounts>, io::Error> {
     PerCpuValues::try_from(vec![RowCounts([0; Row::ALL.len()]); cpus])
 }
 
-/// Puts a listening socket into the first free slot of its family. It may be there already: then a second place does
+/// Puts a listening socket into the first free slot. It may be there already: then a second place does
 /// no harm, and both are free once it is closed.
 pub(super) fn put_listener(
     listeners: &mut SockHash<MapData, ListenerKey>,
     pod: Cookie,
-    family: u16,
     socket: &OwnedFd,
 ) -> Result<(), DataplaneError> {
     const NOEXIST: u64 = 1;
     for slot in 0..LISTENER_SLOTS {
-        match listeners.insert(
-            ListenerKey::new(pod, family, slot),
-            socket.as_raw_fd(),
-            NOEXIST,
-        ) {
+        match listeners.insert(ListenerKey::new(pod, slot), socket.as_raw_fd(), NOEXIST) {
             Ok(()) => return Ok(()),
             Err(MapError::SyscallError(e)) if e.io_error.kind() == io::ErrorKind::AlreadyExists => {
             }

@@ -3,6 +3,7 @@
 
 mod bpf;
 mod hooks;
+mod inbound;
 mod link;
 mod maps;
 
@@ -74,6 +75,16 @@ pub enum DataplaneError {
     /// Something written could not be read back.
     #[error("{0} was written but is not there")]
     NotThere(&'static str),
+}
+
+/// Lines of the verifier's log that tell what it disliked; it prints thousands.
+const LAST_LINES: usize = 12;
+
+/// An error and the last lines of the verifier's log.
+fn last_lines(error: &io::Error, log: &str) -> String {
+    let lines: Vec<_> = log.lines().collect();
+    let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+    format!("{error}\n  {}", last.join("\n  "))
 }
 
 /// One domain verb per thing that is written. Every verb may be repeated.

@@ -24,7 +24,7 @@ impl Addr {
     /// Whether this is IPv4 or IPv4-mapped: the IPv4 rules apply.
     #[inline(always)]
     pub const fn is_v4(&self) -> bool {
-        self.0[0] == 0 && self.0[1] == 0 && self.0[2] == MAPPED
+        self.0[0] | self.0[1] | (self.0[2] ^ MAPPED) == 0
     }
 
     /// The IPv4 address as a big-endian word; meaningful only where [`Self::is_v4`].
@@ -36,10 +36,8 @@ impl Addr {
     /// `0.0.0.0` or `::`.
     #[inline(always)]
     pub const fn is_unspecified(&self) -> bool {
-        self.0[0] == 0
-            && self.0[1] == 0
-            && self.0[3] == 0
-            && (self.0[2] == 0 || self.0[2] == MAPPED)
+        let third = if self.0[2] == MAPPED { 0 } else { self.0[2] };
+        self.0[0] | self.0[1] | third | self.0[3] == 0
     }
 
     /// `127.0.0.0/8` or `::1`.
@@ -74,12 +72,14 @@ impl Addr {
         }
     }
 
-    /// Equality word by word: `==` on arrays becomes a call to `memcmp`, which BPF lacks.
+    /// Equality with one branch: `==` on arrays becomes a call to `memcmp`, which BPF lacks, and every further branch
+    /// doubles what the verifier walks through.
     #[inline(always)]
     pub const fn same(&self, other: &Self) -> bool {
-        self.0[0] == other.0[0]
-            && self.0[1] == other.0[1]
-            && self.0[2] == other.0[2]
-            && self.0[3] == other.0[3]
+        (self.0[0] ^ other.0[0])
+            | (self.0[1] ^ other.0[1])
+            | (self.0[2] ^ other.0[2])
+            | (self.0[3] ^ other.0[3])
+            == 0
     }
 }

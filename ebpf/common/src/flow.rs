@@ -101,31 +101,25 @@ impl FlowKey {
     }
 }
 
-/// One of the proxy's listening sockets on the inbound port.
+/// One of the proxy's listening sockets on the inbound port, of either family: the kernel itself refuses to hand an
+/// IPv4 connection to a socket that takes only IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct ListenerKey {
     cookie: u64,
-    family: u16,
-    slot: u16,
+    slot: u32,
     reserved: u32,
 }
 
 impl ListenerKey {
-    /// `family` is the socket's: 4 or 6. An IPv6 socket may take IPv4 connections too.
+    /// Slots are numbered from 0 to [`crate::LISTENER_SLOTS`].
     #[inline(always)]
-    pub const fn new(cookie: u64, family: u16, slot: u16) -> Self {
+    pub const fn new(cookie: u64, slot: u32) -> Self {
         Self {
             cookie,
-            family,
             slot,
             reserved: 0,
         }
-    }
-
-    /// The namespace it listens in.
-    pub const fn cookie(&self) -> u64 {
-        self.cookie
     }
 }
 

@@ -33,5 +33,10 @@ pub const DNS_PROXY_PORT: u16 = 15053;
 /// The port of DNS itself.
 pub const DNS_PORT: u16 = 53;
 
-/// Slots for the listening sockets of one proxy and family: Envoy opens one per worker.
-pub const LISTENER_SLOTS: u16 = 16;
+/// Stands for the namespace's cookie in the `sk_lookup` program, whose context does not tell it: the agent replaces it
+/// in the instructions before it loads them for a pod.
+pub const COOKIE_PLACE: u64 = u64::from_be_bytes(*b"SIDESTEP");
+
+/// Slots for the listening sockets of one proxy: Envoy opens one per worker, and one that is steered to stands for its
+/// whole reuseport group.
+pub const LISTENER_SLOTS: u32 = 16;
