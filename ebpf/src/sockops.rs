@@ -28,6 +28,10 @@ const NOEXIST: u64 = 1;
 #[inline(always)]
 pub fn run(ctx: &SockOpsContext) {
     let ops = ctx.ops;
+    // A connection runs through here a dozen times; most are none of our business, and must cost next to nothing.
+    let Some(event) = Event::of(ops) else {
+        return;
+    };
     let family = load!(ops, family);
     if family != AF_INET && family != AF_INET6 {
         return;
@@ -36,12 +40,34 @@ pub fn run(ctx: &SockOpsContext) {
         return;
     };
     let ends = Ends::of(ops, family);
-    match load!(ops, op) {
-        BPF_SOCK_OPS_TCP_LISTEN_CB => listening(&pod, ops, &ends),
-        BPF_SOCK_OPS_TCP_CONNECT_CB => connecting(&pod, ctx, &ends),
-        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accepted(&pod, ops, &ends),
-        BPF_SOCK_OPS_STATE_CB => changed(&pod, ops, &ends),
-        _ => {}
+    match event {
+        Event::Listening => listening(&pod, ops, &ends),
+        Event::Connecting => connecting(&pod, ctx, &ends),
+        Event::Accepted => accepted(&pod, ops, &ends),
+        Event::Closed => closed(&pod, &ends),
+    }
+}
+
+/// The callbacks that are of interest.
+enum Event {
+    Listening,
+    Connecting,
+    Accepted,
+    Closed,
+}
+
+impl Event {
+    #[inline(always)]
+    fn of(ops: *mut bpf_sock_ops) -> Option<Self> {
+        match load!(ops, op) {
+            BPF_SOCK_OPS_TCP_LISTEN_CB => Some(Self::Listening),
+            BPF_SOCK_OPS_TCP_CONNECT_CB => Some(Self::Connecting),
+            BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => Some(Self::Accepted),
+            BPF_SOCK_OPS_STATE_CB if load!(ops, __bindgen_anon_1.args[1]) == BPF_TCP_CLOSE => {
+                Some(Self::Closed)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -176,9 +202,6 @@ fn accepted(pod: &Pod, ops: *mut bpf_sock_ops, ends: &Ends) {
 
 /// The client's socket is closed, or its connection failed.
 #[inline(always)]
-fn changed(pod: &Pod, ops: *mut bpf_sock_ops, ends: &Ends) {
-    if load!(ops, __bindgen_anon_1.args[1]) != BPF_TCP_CLOSE {
-        return;
-    }
+fn closed(pod: &Pod, ends: &Ends) {
     let _: Result<(), i32> = FLOWS.remove(ends.as_client(pod.cookie));
 }
