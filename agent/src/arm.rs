@@ -1,7 +1,11 @@
 //! Arming one pod, in the one order that is safe: everything the programs need is in place before the record that makes
 //! them act, and a pod that fails half way is as if nothing had been tried. Its gate then stays closed.
 
-use std::{collections::HashSet, time::Duration, time::Instant};
+use std::{
+    collections::HashSet,
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
 
 use sidestep_contract::Policy;
 use thiserror::Error;
@@ -9,7 +13,7 @@ use thiserror::Error;
 use crate::{
     dataplane::{Cookie, Dataplane, DataplaneError},
     facts::{self, Facts},
-    listeners::{self, Listener},
+    listeners,
     netns::{Namespace, NetnsError},
     rules::{self, BadIds, Rules},
     source::Wanted,
@@ -79,7 +83,7 @@ pub fn arm(
     }
     let rules = rules::compile(&wanted.policy, &facts, dataplane.new_rules_id(), strict)?;
     let was_armed = dataplane.armed()?.contains(&cookie);
-    if let Err(error) = program(dataplane, &namespace, &wanted.policy, &rules, cookie) {
+    if let Err(error) = program(dataplane, &namespace, &wanted.policy, &rules, was_armed) {
         // Best effort: what cannot be undone now is swept at the next start, and means nothing without a record.
         let _unused = dataplane.delete_rules(&rules);
         if !was_armed {
@@ -102,27 +106,28 @@ fn program(
     namespace: &Namespace,
     policy: &Policy,
     rules: &Rules,
-    cookie: Cookie,
+    was_armed: bool,
 ) -> Result<(), ArmError> {
-    dataplane.open_counters(cookie)?;
+    let cookie = namespace.cookie()?;
+    dataplane.open_state(cookie)?;
     dataplane.write_rules(rules)?;
-    dataplane.attach_inbound(cookie, std::os::fd::AsFd::as_fd(namespace))?;
-    let mut known = HashSet::new();
-    let add = |dataplane: &mut _, listeners: &[Listener], known: &mut HashSet<u32>| {
-        for listener in listeners.iter().filter(|l| known.insert(l.inode)) {
-            Dataplane::add_listener(dataplane, cookie, listener)?;
-        }
-        Ok::<_, DataplaneError>(())
-    };
+    dataplane.attach_inbound(cookie, namespace.as_fd())?;
     // A proxy that listens already must be found by the first connection after the record is there …
-    let already = listeners::find(namespace, policy)?;
-    add(dataplane, &already, &mut known)?;
+    let before = listeners::find(namespace, policy)?;
+    if !was_armed {
+        for listener in &before.inbound {
+            dataplane.add_listener(cookie, listener)?;
+        }
+    }
     dataplane.commit(cookie, rules)?;
     // … and one that listened while the record was not there yet was seen by nobody.
     let since = listeners::find(namespace, policy)?;
-    add(dataplane, &since, &mut known)?;
-    if !known.is_empty() {
-        dataplane.activate(cookie)?;
+    let known: HashSet<u32> = before.inbound.iter().map(|l| l.inode).collect();
+    for listener in since.inbound.iter().filter(|l| !known.contains(&l.inode)) {
+        dataplane.add_listener(cookie, listener)?;
+    }
+    if !since.inbound.is_empty() {
+        dataplane.activate(cookie, since.spread)?;
     }
     Ok(())
 }
@@ -135,12 +140,12 @@ pub fn look_again(
 ) -> Result<bool, ArmError> {
     let namespace = Namespace::open(&wanted.netns)?;
     let found = listeners::find(&namespace, &wanted.policy)?;
-    if found.is_empty() || dataplane.is_active(cookie) {
+    if found.inbound.is_empty() || dataplane.is_active(cookie) {
         return Ok(false);
     }
-    for listener in &found {
+    for listener in &found.inbound {
         dataplane.add_listener(cookie, listener)?;
     }
-    dataplane.activate(cookie)?;
+    dataplane.activate(cookie, found.spread)?;
     Ok(true)
 }

@@ -32,40 +32,57 @@ pub struct Listener {
     pub socket: Option<OwnedFd>,
 }
 
-/// Finds the proxy's listeners on its inbound port.
-pub fn find(namespace: &Namespace, policy: &Policy) -> Result<Vec<Listener>, NetnsError> {
+/// What the proxy listens on.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Its sockets on the inbound port.
+    pub inbound: Vec<Listener>,
+    /// Whether it listens on every address on its outbound port.
+    pub spread: bool,
+}
+
+/// Finds the proxy's listeners on its capture ports.
+pub fn find(namespace: &Namespace, policy: &Policy) -> Result<Found, NetnsError> {
     let io = |source| NetnsError::Io {
         path: namespace.path().to_owned(),
         source,
     };
-    let port = policy.inbound_port.get();
-    let found = namespace.enter(|| listening_on(port))?.map_err(io)?;
-    if found.is_empty() {
-        return Ok(Vec::new()); // the usual case, and then no process need be looked at
+    let inbound = policy.inbound_port.get();
+    let outbound = policy.outbound_port.get();
+    let sockets = namespace
+        .enter(|| listening_on([inbound, outbound]))?
+        .map_err(io)?;
+    if sockets.is_empty() {
+        return Ok(Found::default()); // the usual case, and then no process need be looked at
     }
-    let inode = namespace.inode().map_err(io)?;
-    let owners = owners(inode, &found);
-    Ok(found
-        .into_iter()
-        .filter_map(|response| {
-            let owner = owners.iter().find(|o| o.inode == response.header.inode);
-            let of_proxy = policy.proxy_uids.contains(&response.header.uid)
-                || owner.is_some_and(|o| policy.proxy_gids.contains(&o.gid));
-            of_proxy.then(|| Listener {
-                inode: response.header.inode,
-                wildcard: response.header.socket_id.source_address.is_unspecified(),
+    let owners = owners(namespace.inode().map_err(io)?, &sockets);
+    let mut found = Found::default();
+    for socket in &sockets {
+        let inode = socket.header.inode;
+        let owner = owners.iter().find(|o| o.inode == inode);
+        let of_proxy = policy.proxy_uids.contains(&socket.header.uid)
+            || owner.is_some_and(|o| policy.proxy_gids.contains(&o.gid));
+        let id = &socket.header.socket_id;
+        let wildcard = id.source_address.is_unspecified();
+        match (of_proxy, id.source_port == inbound) {
+            (false, _) => {}
+            (true, false) => found.spread |= wildcard,
+            (true, true) => found.inbound.push(Listener {
+                inode,
+                wildcard,
                 socket: owner.and_then(|o| duplicate(o.pid, o.fd).ok()),
-            })
-        })
-        .collect())
+            }),
+        }
+    }
+    Ok(found)
 }
 
-/// Asks the kernel (inet_diag) for listening TCP sockets on `port` in the calling thread's namespace.
-fn listening_on(port: u16) -> io::Result<Vec<InetResponse>> {
+/// Asks the kernel (inet_diag) for listening TCP sockets on these ports in the calling thread's namespace.
+fn listening_on(ports: [u16; 2]) -> io::Result<Vec<InetResponse>> {
     let mut all = Vec::new();
     for family in [AF_INET, AF_INET6] {
         let found = dump(family)?.into_iter();
-        all.extend(found.filter(|r| r.header.socket_id.source_port == port));
+        all.extend(found.filter(|r| ports.contains(&r.header.socket_id.source_port)));
     }
     Ok(all)
 }

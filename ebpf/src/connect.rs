@@ -2,6 +2,7 @@
 
 use aya_ebpf::{
     bindings::{bpf_sock, bpf_sock_addr},
+    helpers::generated::bpf_set_retval,
     programs::SockAddrContext,
 };
 use sidestep_ebpf_common::{
@@ -14,6 +15,9 @@ use crate::{
     pod::{self, Pod},
     steer,
 };
+
+/// What the kernel says where no route leads from a socket's address.
+const EINVAL: i32 = 22;
 
 #[inline(always)]
 pub fn run(ctx: &SockAddrContext, family: Family) -> Result<(), Refused> {
@@ -30,7 +34,7 @@ pub fn run(ctx: &SockAddrContext, family: Family) -> Result<(), Refused> {
         steer::release(ctx, family, &mut state.flags);
     }
     let (wanted, port) = ctx::user_addr(ctx, family);
-    let attempt = attempt(&pod, sk, proto, wanted.or_loopback(), port);
+    let attempt = attempt(&pod, sk, proto, wanted, port);
     let row = outbound(pod.record, &pod, &attempt);
     pod.count(row);
     let target = match row.verdict() {
@@ -40,18 +44,26 @@ pub fn run(ctx: &SockAddrContext, family: Family) -> Result<(), Refused> {
         Verdict::Inbound => pod.record.inbound_port,
         Verdict::Dns => DNS_PROXY_PORT,
     };
+    if attempt.bound.is_v4() && attempt.bound.is_loopback() && !attempt.local {
+        // No route leads there from a loopback address; a connection to the proxy would hide that.
+        // SAFETY: takes a number, in a hook that may set it.
+        unsafe { bpf_set_retval(-EINVAL) };
+        return Err(Refused);
+    }
     redirect(&pod, ctx, sk, family, &attempt, target)
 }
 
 /// Collects what the decision needs to know. `connect` and `sendmsg` share it.
 #[inline(always)]
-pub fn attempt(pod: &Pod, sk: *mut bpf_sock, proto: Proto, dst: Addr, port: u16) -> Attempt {
+pub fn attempt(pod: &Pod, sk: *mut bpf_sock, proto: Proto, wanted: Addr, port: u16) -> Attempt {
+    let bound = ctx::local_addr(sk);
+    let dst = wanted.meant_from(&bound);
     let ids = creator::of(sk);
     Attempt {
         proto,
         dst,
         port,
-        bound: ctx::local_addr(sk),
+        bound,
         local: decide::is_local(pod, &dst),
         uid: ids.uid,
         gid: ids.gid,
@@ -71,23 +83,16 @@ fn redirect(
     // Without a record the proxy could not learn the destination.
     let state = ctx::state_or_new(sk).ok_or(Refused)?;
     state.origin = Origin::new(attempt.dst, attempt.port);
-    let target = match attempt.proto {
-        // Istio's rules give a captured datagram 127.0.0.1 as its source, and that is what it gets by itself.
-        Proto::Udp => attempt.dst.loopback_of_family(),
-        Proto::Tcp => {
-            let plan = steer::Plan {
-                dst: attempt.dst,
-                port: attempt.port,
-                source: pod.record.source_for(&attempt.dst, attempt.local),
-                spread: port == pod.record.outbound_port,
-            };
-            let (target, bound) = steer::run(ctx, sk, family, &plan);
-            if bound {
-                state.flags |= BOUND_BY_US;
-            }
-            target
-        }
+    let plan = steer::Plan {
+        dst: attempt.dst,
+        port: attempt.port,
+        source: pod.record.source_for(&attempt.dst, attempt.local),
+        spread: port == pod.record.outbound_port && pod.proxy().is_some_and(|p| p.spread != 0),
     };
+    let (target, bound) = steer::run(ctx, sk, family, &plan);
+    if bound {
+        state.flags |= BOUND_BY_US;
+    }
     ctx::set_user_addr(ctx, family, &target, port);
     Ok(())
 }

@@ -92,6 +92,20 @@ pub fn set_user_addr(ctx: *mut bpf_sock_addr, family: Family, addr: &Addr, port:
     store!(ctx, user_port = u32::from(port.to_be()));
 }
 
+/// Sets the source address of a datagram sent from an unbound socket.
+#[inline(always)]
+pub fn set_source(ctx: *mut bpf_sock_addr, family: Family, addr: &Addr) {
+    match family {
+        Family::V4 => store!(ctx, msg_src_ip4 = addr.v4_word()),
+        Family::V6 => {
+            store!(ctx, msg_src_ip6[0] = addr.0[0]);
+            store!(ctx, msg_src_ip6[1] = addr.0[1]);
+            store!(ctx, msg_src_ip6[2] = addr.0[2]);
+            store!(ctx, msg_src_ip6[3] = addr.0[3]);
+        }
+    }
+}
+
 /// TCP or UDP, or neither.
 #[inline(always)]
 pub fn proto(ctx: *mut bpf_sock_addr) -> Option<Proto> {

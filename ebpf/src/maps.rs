@@ -6,7 +6,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use sidestep_ebpf_common::{
-    AddrKey, FlowKey, GroupKey, ListenerKey, Origin, PodRecord, PortKey, SockState, row::RowCounts,
+    AddrKey, FlowKey, GroupKey, ListenerKey, Origin, PodRecord, PortKey, ProxyState, SockState,
+    row::RowCounts,
 };
 
 const LAZY: usize = BPF_F_NO_PREALLOC as usize;
@@ -15,9 +16,9 @@ const LAZY: usize = BPF_F_NO_PREALLOC as usize;
 #[btf_map]
 pub static PODS: HashMap<u64, PodRecord, 4096, LAZY> = HashMap::new();
 
-/// Armed pods whose proxy has listened: interception is on. Set here and by the agent, never cleared while armed.
+/// The proxy of each armed pod.
 #[btf_map]
-pub static ACTIVE: HashMap<u64, u64, 4096, LAZY> = HashMap::new();
+pub static PROXIES: HashMap<u64, ProxyState, 4096, LAZY> = HashMap::new();
 
 /// What each row decided, per pod and CPU.
 #[btf_map]

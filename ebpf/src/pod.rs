@@ -2,10 +2,11 @@
 
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use sidestep_ebpf_common::{
-    Addr, AddrKey, AddrSet, GroupKey, GroupSet, Lookups, PodRecord, PortKey, PortSet, Row,
+    Addr, AddrKey, AddrSet, GroupKey, GroupSet, Lookups, PodRecord, PortKey, PortSet, ProxyState,
+    Row,
 };
 
-use crate::maps::{ACTIVE, ADDRS, COUNTS, GROUPS, PODS, PORTS};
+use crate::maps::{ADDRS, COUNTS, GROUPS, PODS, PORTS, PROXIES};
 
 /// An armed pod.
 #[derive(Clone, Copy)]
@@ -26,8 +27,7 @@ pub fn armed(cookie: u64) -> Option<Pod> {
 #[inline(always)]
 pub fn active(cookie: u64) -> Option<Pod> {
     let pod = armed(cookie)?;
-    ACTIVE.get_ptr(cookie)?;
-    Some(pod)
+    (pod.proxy()?.active != 0).then_some(pod)
 }
 
 impl Pod {
@@ -46,11 +46,12 @@ impl Pod {
         }
     }
 
-    /// Turns interception on: the proxy listens.
+    /// What is known of its proxy. `None` only while the pod is being disarmed.
     #[inline(always)]
-    pub fn activate(&self) {
-        // A full map cannot be: it has a place for every pod.
-        let _: Result<(), i32> = ACTIVE.insert(self.cookie, 1, 0);
+    pub fn proxy(&self) -> Option<&'static mut ProxyState> {
+        let state = PROXIES.get_ptr_mut(self.cookie)?;
+        // SAFETY: the entry outlives the program's run; its fields are single words.
+        unsafe { state.as_mut() }
     }
 }
 

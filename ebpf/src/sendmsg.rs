@@ -19,7 +19,7 @@ pub fn run(ctx: &SockAddrContext, family: Family) -> Result<(), Refused> {
         return Ok(());
     };
     let (wanted, port) = ctx::user_addr(ctx, family);
-    let attempt = connect::attempt(&pod, sk, Proto::Udp, wanted.or_loopback(), port);
+    let attempt = connect::attempt(&pod, sk, Proto::Udp, wanted, port);
     let row = outbound(pod.record, &pod, &attempt);
     pod.count(row);
     if row.verdict() != Verdict::Dns {
@@ -28,6 +28,10 @@ pub fn run(ctx: &SockAddrContext, family: Family) -> Result<(), Refused> {
     }
     let state = ctx::state_or_new(sk).ok_or(Refused)?;
     state.asked = Origin::new(attempt.dst, attempt.port);
+    if attempt.bound.is_unspecified() {
+        let source = pod.record.source_for(&attempt.dst, attempt.local);
+        ctx::set_source(ctx, family, &source);
+    }
     let target = attempt.dst.loopback_of_family();
     ctx::set_user_addr(ctx, family, &target, DNS_PROXY_PORT);
     Ok(())

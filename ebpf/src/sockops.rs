@@ -125,13 +125,14 @@ impl Ends {
     }
 }
 
-/// The proxy listens on its inbound port: interception is on from here, as from the moment iptables' rules are there.
+/// The proxy listens. On its inbound port: interception is on from here, as from the moment iptables' rules are there.
 #[inline(always)]
 fn listening(pod: &Pod, ops: *mut bpf_sock_ops, ends: &Ends) {
-    if ends.local_port != pod.record.inbound_port {
+    let inbound = ends.local_port == pod.record.inbound_port;
+    if !inbound && ends.local_port != pod.record.outbound_port {
         return;
     }
-    let Some(sk) = ctx::ops_sock(ops) else {
+    let (Some(sk), Some(proxy)) = (ctx::ops_sock(ops), pod.proxy()) else {
         return;
     };
     // Without either the agent's sweep finds the listener, and asks the process for its ids.
@@ -141,12 +142,17 @@ fn listening(pod: &Pod, ops: *mut bpf_sock_ops, ends: &Ends) {
     if !pod.record.is_proxy(ids.uid, ids.gid) {
         return;
     }
+    let wildcard = ends.local.is_unspecified();
+    if !inbound {
+        proxy.spread = u32::from(wildcard);
+        return;
+    }
     // Only a wildcard listener takes what comes from outside: the redirection's destination there is an address of
     // the pod's interface. An MPTCP listener cannot be steered to (EOPNOTSUPP): then what comes is refused.
-    if ends.local.is_unspecified() {
+    if wildcard {
         keep(pod.cookie, ops);
     }
-    pod.activate();
+    proxy.active = 1;
 }
 
 /// Puts a listening socket into the first free slot.

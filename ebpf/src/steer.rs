@@ -1,4 +1,4 @@
-//! Where a captured TCP connection is sent, and how it keeps the source address it would have had.
+//! Where a captured connection is sent, and how it keeps the source address it would have had.
 //!
 //! Connecting to one of the pod's own addresses has that address as its source. So a socket that cannot be bound here
 //! (it has a port or a device already) goes to the address that is to be its source. An unbound one is bound to it and

@@ -15,7 +15,7 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{Program, ProgramError},
 };
-use sidestep_ebpf_common::{ABI_VERSION, LISTENER_SLOTS, ListenerKey, Row};
+use sidestep_ebpf_common::{ABI_VERSION, LISTENER_SLOTS, ListenerKey, ProxyState, Row};
 
 use super::{
     Cookie, Dataplane, DataplaneError,
@@ -188,13 +188,17 @@ impl Dataplane for Bpf {
         Ok(())
     }
 
-    fn open_counters(&mut self, pod: Cookie) -> Result<(), DataplaneError> {
-        if self.maps.counts.get(&pod, 0).is_ok() {
-            return Ok(()); // taken over
+    fn open_state(&mut self, pod: Cookie) -> Result<(), DataplaneError> {
+        if self.maps.counts.get(&pod, 0).is_err() {
+            let zero = maps::zero_counts().map_err(|e| error("COUNTS", &e))?;
+            let write = self.maps.counts.insert(pod, zero, 0);
+            write.map_err(|e| error("COUNTS", &e))?;
         }
-        let zero = maps::zero_counts().map_err(|e| error("COUNTS", &e))?;
-        let write = self.maps.counts.insert(pod, zero, 0);
-        write.map_err(|e| error("COUNTS", &e))
+        if self.maps.proxies.get(&pod, 0).is_err() {
+            let write = self.maps.proxies.insert(pod, ProxyState::default(), 0);
+            write.map_err(|e| error("PROXIES", &e))?;
+        }
+        Ok(())
     }
 
     fn attach_inbound(&mut self, pod: Cookie, netns: BorrowedFd<'_>) -> Result<(), DataplaneError> {
@@ -234,13 +238,18 @@ impl Dataplane for Bpf {
         write.map_err(|e| error("PODS", &e))
     }
 
-    fn activate(&mut self, pod: Cookie) -> Result<(), DataplaneError> {
-        let write = self.maps.active.insert(pod, 1, 0);
-        write.map_err(|e| error("ACTIVE", &e))
+    fn activate(&mut self, pod: Cookie, spread: bool) -> Result<(), DataplaneError> {
+        let state = ProxyState {
+            active: 1,
+            spread: spread.into(),
+        };
+        let write = self.maps.proxies.insert(pod, state, 0);
+        write.map_err(|e| error("PROXIES", &e))
     }
 
     fn is_active(&self, pod: Cookie) -> bool {
-        self.maps.active.get(&pod, 0).is_ok()
+        let state = self.maps.proxies.get(&pod, 0);
+        state.is_ok_and(|state| state.active != 0)
     }
 
     fn disarm(&mut self, pod: Cookie) -> Result<(), DataplaneError> {
@@ -248,7 +257,7 @@ impl Dataplane for Bpf {
             link.remove()?;
         }
         gone(self.maps.pods.remove(&pod)).map_err(|e| error("PODS", &e))?;
-        gone(self.maps.active.remove(&pod)).map_err(|e| error("ACTIVE", &e))?;
+        gone(self.maps.proxies.remove(&pod)).map_err(|e| error("PROXIES", &e))?;
         gone(self.maps.counts.remove(&pod)).map_err(|e| error("COUNTS", &e))?;
         self.remove_listeners(pod);
         let flows: Vec<_> = self.maps.flows.keys().flatten().collect();

@@ -15,8 +15,8 @@ use aya::{
     util::nr_cpus,
 };
 use sidestep_ebpf_common::{
-    AddrKey, FlowKey, GroupKey, LISTENER_SLOTS, ListenerKey, Origin, PodRecord, PortKey, Row,
-    row::RowCounts,
+    AddrKey, FlowKey, GroupKey, LISTENER_SLOTS, ListenerKey, Origin, PodRecord, PortKey,
+    ProxyState, Row, row::RowCounts,
 };
 
 use super::{Cookie, DataplaneError};
@@ -24,7 +24,7 @@ use super::{Cookie, DataplaneError};
 /// Every pinned map.
 pub(super) const NAMES: [&str; 9] = [
     "PODS",
-    "ACTIVE",
+    "PROXIES",
     "COUNTS",
     "PORTS",
     "ADDRS",
@@ -37,7 +37,7 @@ pub(super) const NAMES: [&str; 9] = [
 /// The maps that the agent reads or writes.
 pub(super) struct Maps {
     pub(super) pods: HashMap<MapData, u64, PodRecord>,
-    pub(super) active: HashMap<MapData, u64, u64>,
+    pub(super) proxies: HashMap<MapData, u64, ProxyState>,
     pub(super) counts: PerCpuHashMap<MapData, u64, RowCounts>,
     pub(super) ports: LpmTrie<MapData, PortKey, u32>,
     pub(super) addrs: LpmTrie<MapData, AddrKey, u32>,
@@ -53,7 +53,7 @@ impl Maps {
     pub(super) fn take(object: &mut Ebpf) -> Result<Self, DataplaneError> {
         Ok(Self {
             pods: open(object, "PODS")?,
-            active: open(object, "ACTIVE")?,
+            proxies: open(object, "PROXIES")?,
             counts: open(object, "COUNTS")?,
             ports: open(object, "PORTS")?,
             addrs: open(object, "ADDRS")?,
@@ -71,7 +71,7 @@ impl Maps {
         };
         Ok([
             ("PODS", self.pods.map()),
-            ("ACTIVE", self.active.map()),
+            ("PROXIES", self.proxies.map()),
             ("COUNTS", self.counts.map()),
             ("PORTS", self.ports.map()),
             ("ADDRS", self.addrs.map()),

@@ -97,16 +97,16 @@ pub trait Dataplane {
     fn write_rules(&mut self, rules: &Rules) -> Result<(), DataplaneError>;
     /// Deletes the sets. Never those of an armed pod.
     fn delete_rules(&mut self, rules: &Rules) -> Result<(), DataplaneError>;
-    /// Gives the pod its counters.
-    fn open_counters(&mut self, pod: Cookie) -> Result<(), DataplaneError>;
+    /// Gives the pod its counters and its proxy's state, or keeps those it has.
+    fn open_state(&mut self, pod: Cookie) -> Result<(), DataplaneError>;
     /// Attaches inbound capture to the pod's namespace, and reads the link back.
     fn attach_inbound(&mut self, pod: Cookie, netns: BorrowedFd<'_>) -> Result<(), DataplaneError>;
     /// Lets inbound capture hand connections to this socket.
     fn add_listener(&mut self, pod: Cookie, listener: &Listener) -> Result<(), DataplaneError>;
     /// Arms the pod: one write, and the last.
     fn commit(&mut self, pod: Cookie, rules: &Rules) -> Result<(), DataplaneError>;
-    /// Turns interception on: its proxy listens already.
-    fn activate(&mut self, pod: Cookie) -> Result<(), DataplaneError>;
+    /// Turns interception on: its proxy listens already, with `spread` on every address on its outbound port.
+    fn activate(&mut self, pod: Cookie, spread: bool) -> Result<(), DataplaneError>;
     /// Whether interception is on.
     fn is_active(&self, pod: Cookie) -> bool;
     /// Takes a pod out: inbound capture first, then the record.

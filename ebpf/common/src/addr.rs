@@ -50,12 +50,19 @@ impl Addr {
         }
     }
 
-    /// What connecting to this address means: the kernel takes `0.0.0.0` and `::` as loopback.
+    /// What connecting to this address means, from a socket bound to `bound` (or unspecified): `0.0.0.0` is the
+    /// socket's own address where it has one (`ip_route_output_key_hash`), and `::` is loopback (`tcp_v6_connect`).
     #[inline(always)]
-    pub const fn or_loopback(self) -> Self {
+    pub const fn meant_from(self, bound: &Self) -> Self {
         if !self.is_unspecified() {
             self
         } else if self.is_v4() {
+            if bound.is_v4() && bound.v4_word() != 0 {
+                *bound
+            } else {
+                Self::LOOPBACK4
+            }
+        } else if bound.is_v4() {
             Self::LOOPBACK4
         } else {
             Self::LOOPBACK6

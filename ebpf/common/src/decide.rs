@@ -36,7 +36,7 @@ pub enum Proto {
 pub struct Attempt {
     /// TCP or UDP.
     pub proto: Proto,
-    /// Destination, never unspecified (see [`Addr::or_loopback`]).
+    /// Destination, never unspecified (see [`Addr::meant_from`]).
     pub dst: Addr,
     /// Destination port, host byte order.
     pub port: u16,

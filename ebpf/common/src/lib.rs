@@ -20,7 +20,7 @@ mod user;
 pub use addr::Addr;
 pub use decide::{Attempt, Lookups, Proto, inbound, outbound};
 pub use flow::{FlowKey, ListenerKey, Origin, SockState};
-pub use pod::{Ids, MAX_IDS, PodRecord};
+pub use pod::{Ids, MAX_IDS, PodRecord, ProxyState};
 pub use row::{Row, Verdict};
 pub use rules::{AddrKey, AddrSet, GroupKey, GroupSet, PortKey, PortSet};
 

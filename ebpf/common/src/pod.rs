@@ -162,3 +162,17 @@ impl PodRecord {
         }
     }
 }
+
+/// What is known of an armed pod's proxy. The agent makes the entry when it arms the pod; from then on the programs
+/// write its fields, each for itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ProxyState {
+    /// Not 0 once the proxy has listened on its inbound port: interception is on, and stays on.
+    pub active: u32,
+    /// Not 0 while the proxy listens on every address on its outbound port (Envoy does; Istio's validation listens on
+    /// 127.0.0.1 only): connections may then be spread over loopback addresses.
+    pub spread: u32,
+}
+
+const _: () = assert!(size_of::<ProxyState>() == 8);

@@ -1,7 +1,8 @@
 //! Lets the agent use the ABI structs as map keys and values.
 
 use crate::{
-    AddrKey, FlowKey, GroupKey, ListenerKey, Origin, PodRecord, PortKey, SockState, row::RowCounts,
+    AddrKey, FlowKey, GroupKey, ListenerKey, Origin, PodRecord, PortKey, ProxyState, SockState,
+    row::RowCounts,
 };
 
 macro_rules! plain {
@@ -20,6 +21,7 @@ plain!(
     Origin,
     PodRecord,
     PortKey,
-    SockState,
-    RowCounts
+    ProxyState,
+    RowCounts,
+    SockState
 );

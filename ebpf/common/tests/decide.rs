@@ -99,7 +99,7 @@ impl Pod {
         self
     }
     fn out(&self, proto: Proto, to: &str, port: u16, uid: u32, gid: u32, bound: &str) -> Row {
-        let dst = addr(to).or_loopback();
+        let dst = addr(to).meant_from(&addr(bound));
         let attempt = Attempt {
             proto,
             dst,
@@ -179,6 +179,14 @@ fn row_4_the_application_to_its_own_pod_goes_straight() {
     let loopback = pod().with(INCLUDE_LOOPBACK);
     assert_eq!(loopback.app("10.0.0.5", 8080), Row::OutAddrIncluded);
     assert_eq!(loopback.app("127.0.0.1", 8080), Row::OutLoopback);
+}
+
+#[test]
+fn the_unspecified_address_is_the_sockets_own_or_loopback() {
+    let out = |to, bound| pod().out(Proto::Tcp, to, 8080, PROXY, PROXY, bound);
+    assert_eq!(out("0.0.0.0", "10.0.0.5"), Row::OutSelfUid);
+    assert_eq!(out("0.0.0.0", "::"), Row::OutProxyUid);
+    assert_eq!(out("::", "fd00::5"), Row::OutProxyUid);
 }
 
 #[test]
@@ -301,7 +309,7 @@ proptest! {
     ) {
         let mut pod = pod();
         pod.record.flags = flags;
-        let dst = Addr::v4(ip).or_loopback();
+        let dst = Addr::v4(ip).meant_from(&Addr::UNSPECIFIED);
         let attempt = Attempt {
             proto: if udp { Proto::Udp } else { Proto::Tcp },
             dst, port, bound: Addr::UNSPECIFIED, local: is_local(&pod.sets, &dst), uid: PROXY, gid: PROXY,
@@ -318,7 +326,7 @@ proptest! {
     ) {
         let mut pod = pod();
         pod.record.flags = flags;
-        let dst = Addr::v4(ip).or_loopback();
+        let dst = Addr::v4(ip).meant_from(&Addr::UNSPECIFIED);
         let attempt = Attempt {
             proto: Proto::Udp,
             dst, port, bound: Addr::UNSPECIFIED, local: is_local(&pod.sets, &dst), uid, gid: uid,
