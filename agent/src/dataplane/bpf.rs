@@ -59,7 +59,6 @@ impl Bpf {
             let path = folder.join(sub);
             fs::create_dir_all(&path).map_err(|source| pin_error(&path, source))?;
         }
-        let cgroup_file = File::open(cgroup).map_err(|source| pin_error(cgroup, source))?;
         let mut object = load(&folder, offsets)?;
         let maps = Maps::take(&mut object)?;
         let last_rules_id = maps
@@ -71,7 +70,7 @@ impl Bpf {
             .unwrap_or(0);
         let mut bpf = Self {
             folder,
-            cgroup: cgroup_file,
+            cgroup: open_cgroup(cgroup)?,
             cgroup_path: cgroup.to_owned(),
             object,
             inbound: Inbound::prepare(OBJECT, &maps.descriptors()?)?,
@@ -288,6 +287,10 @@ impl Dataplane for Bpf {
 
     fn repair(&mut self) -> Result<Vec<String>, DataplaneError> {
         let mut restored = Vec::new();
+        if self.hooks.iter().any(|link| link.target().is_none()) {
+            // Links end with their cgroup; one of the same name may have taken its place.
+            self.cgroup = open_cgroup(&self.cgroup_path)?;
+        }
         for index in 0..self.hooks.len() {
             let name = self.hooks[index].name();
             if self.hooks[index].target().is_none() {
@@ -324,6 +327,10 @@ impl Dataplane for Bpf {
         let _kept = self.folder.parent().map(fs::remove_dir);
         Ok(())
     }
+}
+
+fn open_cgroup(path: &Path) -> Result<File, DataplaneError> {
+    File::open(path).map_err(|source| pin_error(path, source))
 }
 
 fn pin_error(path: &Path, source: io::Error) -> DataplaneError {

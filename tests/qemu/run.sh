@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Runs a command as root on another kernel: a QEMU machine without a disk, whose initramfs holds the command, what it
+# needs, and nothing that outlives it. Files lie in the guest where they lie here, so that a test binary made by cargo
+# finds its fixtures and the programs it starts. Prints what the command prints and exits as it does.
+#
+#   tests/qemu/run.sh KERNEL [--with PATH]... [--seconds N] [--memory MIB] COMMAND [ARGUMENT]...
+#
+# KERNEL is a folder of .parts/kernels, which tests/setup.sh fills. COMMAND itself is taken along if it is a file.
+set -euo pipefail
+
+usage() { sed -n '6,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+fail() { printf 'qemu: %s\n' "$*" >&2; exit 2; }
+
+here=$(cd "$(dirname "$0")" && pwd)
+parts=$(cd "$here/../.." && pwd)/.parts
+[ $# -ge 2 ] || usage
+kernel=$parts/kernels/$1
+shift
+seconds=300 memory=2048 with=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --with) with+=("$2"); shift 2 ;;
+    --seconds) seconds=$2; shift 2 ;;
+    --memory) memory=$2; shift 2 ;;
+    --*) usage ;;
+    *) break ;;
+    esac
+done
+[ $# -gt 0 ] || usage
+[ -e "$kernel/vmlinuz" ] || fail "no kernel in .parts/kernels/$(basename "$kernel"): run \`make setup\`"
+
+scratch=$(mktemp -d "$parts/vm.XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+root=$scratch/root
+mkdir -p "$root"/usr/{bin,sbin,lib,lib64} "$root"/{dev,etc,proc,sys,run,tmp,var,root}
+for name in bin sbin lib lib64; do ln -s "usr/$name" "$root/$name"; done
+ln -s ../run "$root/var/run"
+
+# Copies a file with the chain of symbolic links that leads to it and, of a program, its libraries; a folder as it is.
+add() {
+    local path target library
+    path=$(realpath "$(dirname "$1")")/$(basename "$1")
+    [ ! -e "$root$path" ] && [ ! -L "$root$path" ] || return 0
+    mkdir -p "$root$(dirname "$path")"
+    if [ -L "$path" ]; then
+        cp -P "$path" "$root$path"
+        target=$(readlink "$path")
+        case $target in /*) add "$target" ;; *) add "$(dirname "$path")/$target" ;; esac
+    elif [ -d "$path" ]; then
+        cp -a "$path" "$root$path"
+    elif [ "$(head -c 4 "$path" | tr -d '\0')" != $'\x7fELF' ]; then
+        cp "$path" "$root$path"
+    else
+        # Debug information is most of a debug build, and all of this has to fit into memory.
+        strip --strip-debug -o "$root$path" "$path" 2>/dev/null || cp "$path" "$root$path"
+        for library in $(ldd "$path" 2>/dev/null | grep -o '/[^ ]*'); do add "$library"; done
+    fi
+}
+
+add "$(command -v busybox)"
+ln -s ../bin/busybox "$root/usr/sbin/modprobe"
+# Not busybox's shell: it takes its own applets, such as `ip`, before the programs in PATH.
+add /bin/dash
+ln -s dash "$root/usr/bin/sh"
+# Those tools of the host that tests use as they are; what is missing here is missing there.
+for tool in ip tc ss nft {iptables,ip6tables}{,-nft,-legacy}{,-save,-restore}; do
+    path=$(command -v "$tool") && add "$path"
+done
+for plugins in /usr/lib/x86_64-linux-gnu/xtables; do [ ! -e "$plugins" ] || add "$plugins"; done
+printf 'root:x:0:0:root:/root:/bin/sh\n' >"$root/etc/passwd"
+printf 'root:x:0:\n' >"$root/etc/group"
+printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
+
+modules=$(echo "$kernel"/lib/modules/*)
+inside=$root/usr/lib/modules/$(basename "$modules")
+mkdir -p "$inside/kernel/drivers/net"
+cp "$modules"/modules.* "$inside/"
+cp -r "$modules"/kernel/{net,lib,crypto} "$inside/kernel/"
+cp "$modules"/kernel/drivers/net/{veth,dummy,tun}.ko "$inside/kernel/drivers/net/"
+
+for path in ${with[@]+"${with[@]}"}; do add "$path"; done
+if [ -f "$1" ]; then
+    add "$1"
+    set -- "$(realpath "$1")" "${@:2}"
+fi
+install -m 755 "$here/init" "$root/init"
+mkdir -p "$root$PWD"
+{
+    printf 'cd %q\n' "$PWD"
+    for name in CI RUST_BACKTRACE RUST_LOG RUST_TEST_THREADS ${!SIDESTEP_@}; do
+        [ -z "${!name+set}" ] || printf 'export %s=%q\n' "$name" "${!name}"
+    done
+    printf '%q ' "$@"
+} >"$root/command"
+(cd "$root" && find . | busybox cpio -o -H newc 2>/dev/null) >"$scratch/initramfs"
+
+# Emulated, so that it is the same everywhere. `timeout` ends QEMU, its own child, if the guest hangs.
+timeout --kill-after=5 "$seconds" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m "$memory" \
+    -nodefaults -no-user-config -display none -nic none -no-reboot -serial stdio \
+    -kernel "$kernel/vmlinuz" -initrd "$scratch/initramfs" \
+    -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on" </dev/null 2>"$scratch/qemu.log" |
+    tr -d '\r' | tee "$scratch/console" | grep --line-buffered -v -e '^sidestep-vm: exit ' -e 'reboot: Power down$' || true
+
+code=$(sed -n 's/^sidestep-vm: exit \([0-9]*\)$/\1/p' "$scratch/console" | tail -1)
+[ -n "$code" ] || { cat "$scratch/qemu.log" >&2; fail "the machine ended, or was ended after $seconds s, without a result"; }
+exit "$code"

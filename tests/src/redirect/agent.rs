@@ -1,0 +1,321 @@
+//! The agent as a process, and its status as it tells it over its socket.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Once,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::{
+    binary,
+    cgroup::Cgroup,
+    net::{is_stale, run, unique_name},
+};
+
+static SWEEP: Once = Once::new();
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The folders, cgroup and socket of one agent. Its bpffs is a mount of its own, so that agents of tests which run at
+/// the same time cannot see, nor unmount, each other's pins.
+#[derive(Debug)]
+pub struct AgentFolders {
+    cgroup: PathBuf,
+    root: TempDir,
+}
+
+impl AgentFolders {
+    pub(super) fn new(pods: &Cgroup) -> Self {
+        SWEEP.call_once(sweep);
+        let root = tempfile::Builder::new()
+            .prefix(&unique_name("agent"))
+            .tempdir()
+            .expect("a temporary folder");
+        let folders = Self {
+            cgroup: pods.path().to_owned(),
+            root,
+        };
+        fs::create_dir(folders.pods()).expect("a new folder");
+        fs::create_dir(folders.bpffs()).expect("a new folder");
+        run(Command::new("mount")
+            .args(["-t", "bpf", "bpf"])
+            .arg(folders.bpffs()));
+        folders
+    }
+
+    /// Where Pod files are.
+    pub fn pods(&self) -> PathBuf {
+        self.root.path().join("pods")
+    }
+
+    /// The folder of the agent's pins.
+    pub fn pins(&self) -> PathBuf {
+        self.bpffs().join("sidestep")
+    }
+
+    fn bpffs(&self) -> PathBuf {
+        self.root.path().join("bpf")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.root.path().join("agent.sock")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.root.path().join("agent.log")
+    }
+
+    /// The command that starts an agent here.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(binary("sidestep-agent"));
+        command.arg("--pods").arg(self.pods());
+        command.arg("--cgroup").arg(&self.cgroup);
+        command.arg("--pin").arg(self.pins());
+        command.arg("--socket").arg(self.socket());
+        command
+    }
+
+    /// Writes a Pod file in one step.
+    pub fn write_pod(&self, name: &str, manifest: &str) {
+        let draft = self.root.path().join(format!("{name}.draft"));
+        fs::write(&draft, manifest).expect("a folder of ours");
+        fs::rename(draft, self.pods().join(format!("{name}.yaml"))).expect("a folder of ours");
+    }
+
+    /// Removes a Pod file.
+    pub fn remove_pod(&self, name: &str) {
+        fs::remove_file(self.pods().join(format!("{name}.yaml"))).expect("the file was there");
+    }
+}
+
+impl Drop for AgentFolders {
+    fn drop(&mut self) {
+        // What an agent that was killed left pinned goes with the mount.
+        let unmounted = Command::new("umount").arg(self.bpffs()).output();
+        if !unmounted.is_ok_and(|output| output.status.success()) {
+            eprintln!("{} was not unmounted", self.bpffs().display());
+        }
+    }
+}
+
+/// Removes what test processes that were killed left.
+fn sweep() {
+    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_name().to_str().is_some_and(is_stale) {
+            // Either may be gone already.
+            let _ = Command::new("umount")
+                .arg(entry.path().join("bpf"))
+                .output();
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// What the agent says of itself.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Status {
+    /// Every program is attached.
+    pub ready: bool,
+    /// The pods it knows.
+    pub pods: Vec<PodStatus>,
+    /// Pod files that cannot be used.
+    pub errors: Vec<String>,
+    /// What it had to restore.
+    pub repairs: Vec<String>,
+}
+
+/// What the agent says of a pod.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PodStatus {
+    /// The Pod's name.
+    pub name: String,
+    /// How far it is.
+    pub state: PodState,
+    /// Why it is not further.
+    pub reason: Option<String>,
+    /// How long it took to program, in microseconds.
+    pub programmed_us: Option<u64>,
+    /// How many connections each row of the specification decided.
+    pub rows: BTreeMap<String, u64>,
+    /// Captured connections that are open.
+    pub flows: u64,
+}
+
+/// How far a pod is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PodState {
+    /// Its proxy listens, its connections are redirected.
+    Active,
+    /// Programmed; nothing is redirected before its proxy listens.
+    Armed,
+    /// Waits for something, which the reason names.
+    Pending,
+    /// Left to Istio.
+    Left,
+}
+
+impl PodState {
+    /// Programmed, whether or not the proxy listens already.
+    pub fn is_programmed(self) -> bool {
+        matches!(self, Self::Armed | Self::Active)
+    }
+}
+
+/// A running agent; stopped when dropped.
+#[derive(Debug)]
+pub struct Agent {
+    child: Child,
+    socket: PathBuf,
+    log: PathBuf,
+}
+
+impl Agent {
+    /// Starts it in a cgroup of the machine, beside the pods'; it may not be ready yet.
+    pub(super) fn start_in(cgroup: &Cgroup, folders: &AgentFolders) -> Self {
+        let log = folders.log();
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a folder of ours");
+        let mut command = folders.command();
+        cgroup.command_joins(&mut command);
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a file of ours"))
+            .stderr(file)
+            .spawn()
+            .expect("the agent starts");
+        Self {
+            child,
+            socket: folders.socket(),
+            log,
+        }
+    }
+
+    /// What it says of itself, if it answers.
+    pub fn status(&self) -> Option<Status> {
+        let body = get(&self.socket, "/status").ok()?;
+        Some(serde_json::from_str(&body).unwrap_or_else(|error| panic!("status {body}: {error}")))
+    }
+
+    /// What it says of a pod, if it knows it.
+    pub fn pod(&self, name: &str) -> Option<PodStatus> {
+        let pods = self.status()?.pods;
+        pods.into_iter().find(|pod| pod.name == name)
+    }
+
+    /// Waits until it is ready.
+    pub fn wait_until_ready(&self) {
+        self.wait("the agent to be ready", || {
+            self.status().is_some_and(|status| status.ready)
+        });
+    }
+
+    /// Waits until a pod's state is as wanted.
+    pub fn wait_for(&self, pod: &str, wanted: impl Fn(PodState) -> bool) {
+        self.wait(&format!("pod {pod}"), || {
+            self.pod(pod).is_some_and(|status| wanted(status.state))
+        });
+    }
+
+    /// Waits for a condition; with the agent's last words when it does not come true.
+    pub fn wait(&self, what: &str, condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition() {
+            assert!(
+                Instant::now() < deadline,
+                "waited for {what} in vain; {:#?}; {self}",
+                self.status()
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// What it wrote.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn stop(mut self) -> ExitStatus {
+        self.terminate();
+        self.exited()
+            .unwrap_or_else(|| panic!("the agent does not end:\n{}", self.log()))
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it is our child");
+        self.child.wait().expect("it is our child");
+    }
+
+    fn terminate(&self) {
+        let pid = libc::pid_t::try_from(self.child.id()).expect("a process id");
+        // SAFETY: kill touches no memory; the child was not waited for, so the id is still its own.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
+    }
+
+    fn exited(&mut self) -> Option<ExitStatus> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return Some(status);
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        None
+    }
+}
+
+impl fmt::Display for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        writeln!(f, "the agent's last words:")?;
+        let tail = &lines[lines.len().saturating_sub(30)..];
+        tail.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        self.terminate();
+        if self.exited().is_none() {
+            eprintln!("the agent was killed, it did not end by itself");
+            // Both fail only where it is gone.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn get(socket: &Path, path: &str) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    if head.split(' ').nth(1) == Some("200") {
+        Ok(body.to_owned())
+    } else {
+        Err(std::io::Error::other(format!("{path}: {head}")))
+    }
+}

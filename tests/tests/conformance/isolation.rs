@@ -1,0 +1,61 @@
+//! Pods do not see each other.
+
+use sidestep_tests::{
+    actor::{Family, Kind, Socket},
+    both_ways,
+    net::Network,
+    redirect::Pod,
+};
+
+use crate::{POD, assert_captured};
+
+both_ways! {
+    fn two_pods_with_equal_addresses_and_ports_do_not_collide(node) {
+        let elsewhere = Network::new();
+        let pods = [
+            node.bare_pod("client", &[POD]),
+            node.bare_pod_on(&elsewhere, "client", &[POD]),
+        ];
+        for pod in &pods {
+            node.redirect_pod(pod);
+        }
+        let proxies = pods.each_ref().map(Pod::proxy);
+        for pod in &pods {
+            node.wait_active(pod);
+        }
+        // The same four-tuple twice, once redirected; only the original destinations differ.
+        let services = ["10.96.0.7:80", "10.96.0.8:80"];
+        let sockets: [Socket; 2] = std::array::from_fn(|n| {
+            let socket = pods[n].app().socket(Family::V4, Kind::Tcp).expect("a socket");
+            socket.bind(&format!("{POD}:4000")).expect("the pod's address");
+            socket.connect(services[n]).expect("the proxy listens");
+            socket
+        });
+        for (socket, service) in sockets.iter().zip(services) {
+            assert_captured(socket.seen(), "outbound", POD, service);
+        }
+
+        proxies[0].kill();
+        assert!(pods[0].app().call(services[0]).is_err());
+        assert_captured(pods[1].app().call(services[0]), "outbound", POD, services[0]);
+    }
+
+    fn pods_of_different_policies_each_follow_their_own(node) {
+        let service = node.network().host("service", &["10.77.9.1"]);
+        let _listener = node.actor_in(&service).serve("service", Kind::Tcp, "0.0.0.0:80");
+        let (everything, _one) = node.pod_with_proxy("client", &["10.77.0.11"]);
+        let (excluding, _two) = node.pod_with_proxy("exclude", &["10.77.0.12"]);
+        let target = "10.77.9.1:80";
+        assert_captured(everything.app().call(target), "outbound", "10.77.0.11", target);
+        crate::assert_straight(excluding.app().call(target), "service", "10.77.0.12", target);
+    }
+
+    fn a_call_from_pod_to_pod_passes_both_proxies(node) {
+        let (client, from) = node.pod_with_proxy("client", &["10.77.0.11"]);
+        let (server, _to) = node.pod_with_proxy("server", &["10.77.0.12"]);
+        let _listener = server.app().serve("app", Kind::Tcp, "0.0.0.0:8080");
+        let target = "10.77.0.12:8080";
+        assert_captured(client.app().call(target), "outbound", "10.77.0.11", target);
+        assert_captured(from.actor().call(target), "inbound", "10.77.0.11", target);
+    }
+}

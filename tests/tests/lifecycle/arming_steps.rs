@@ -1,0 +1,182 @@
+//! Each step of arming made to fail in turn, on the real dataplane: the pod stays closed, nothing of it is captured in
+//! part, and it is armed as soon as the step succeeds.
+
+use std::{
+    io,
+    os::fd::BorrowedFd,
+    thread,
+    time::{Duration, Instant},
+};
+
+use sidestep_agent::{
+    dataplane::{Bpf, Cookie, Dataplane, DataplaneError},
+    listeners::Listener,
+    preflight,
+    reconcile::Reconciler,
+    rules::Rules,
+    source,
+    status::PodState,
+};
+use sidestep_ebpf_common::Row;
+use sidestep_tests::{
+    actor::{Errno, Identity, Kind},
+    can_run,
+    redirect::Node,
+};
+
+use crate::{POD, SERVICE, assert_captured};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The steps, in the order in which they are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    OpenState,
+    WriteRules,
+    AttachInbound,
+    AddListener,
+    Commit,
+    Activate,
+}
+
+/// The real dataplane, but for one step that fails a number of times, after it was done half.
+struct Faulty {
+    real: Bpf,
+    step: Step,
+    failures: u32,
+}
+
+impl Faulty {
+    fn fails(&mut self, step: Step) -> Result<(), DataplaneError> {
+        if step != self.step || self.failures == 0 {
+            return Ok(());
+        }
+        self.failures -= 1;
+        Err(DataplaneError::Attach {
+            hook: "a step made to fail",
+            source: io::Error::other(format!("{step:?}")),
+        })
+    }
+}
+
+impl Dataplane for Faulty {
+    fn open_state(&mut self, pod: Cookie) -> Result<(), DataplaneError> {
+        self.real.open_state(pod)?;
+        self.fails(Step::OpenState)
+    }
+    fn write_rules(&mut self, rules: &Rules) -> Result<(), DataplaneError> {
+        self.real.write_rules(rules)?;
+        self.fails(Step::WriteRules)
+    }
+    fn attach_inbound(&mut self, pod: Cookie, netns: BorrowedFd<'_>) -> Result<(), DataplaneError> {
+        self.real.attach_inbound(pod, netns)?;
+        self.fails(Step::AttachInbound)
+    }
+    fn add_listener(&mut self, pod: Cookie, listener: &Listener) -> Result<(), DataplaneError> {
+        self.real.add_listener(pod, listener)?;
+        self.fails(Step::AddListener)
+    }
+    // These two are what opens a pod: they fail before they do anything.
+    fn commit(&mut self, pod: Cookie, rules: &Rules) -> Result<(), DataplaneError> {
+        self.fails(Step::Commit)?;
+        self.real.commit(pod, rules)
+    }
+    fn activate(&mut self, pod: Cookie, spread: bool) -> Result<(), DataplaneError> {
+        self.fails(Step::Activate)?;
+        self.real.activate(pod, spread)
+    }
+    fn armed(&self) -> Result<Vec<Cookie>, DataplaneError> {
+        self.real.armed()
+    }
+    fn new_rules_id(&mut self) -> u32 {
+        self.real.new_rules_id()
+    }
+    fn delete_rules(&mut self, rules: &Rules) -> Result<(), DataplaneError> {
+        self.real.delete_rules(rules)
+    }
+    fn is_active(&self, pod: Cookie) -> bool {
+        self.real.is_active(pod)
+    }
+    fn disarm(&mut self, pod: Cookie) -> Result<(), DataplaneError> {
+        self.real.disarm(pod)
+    }
+    fn is_attached(&self, pod: Cookie) -> bool {
+        self.real.is_attached(pod)
+    }
+    fn counts(&self, pod: Cookie) -> Vec<(Row, u64)> {
+        self.real.counts(pod)
+    }
+    fn flows(&self, pod: Cookie) -> usize {
+        self.real.flows(pod)
+    }
+    fn repair(&mut self) -> Result<Vec<String>, DataplaneError> {
+        self.real.repair()
+    }
+    fn remove(&mut self) -> Result<(), DataplaneError> {
+        self.real.remove()
+    }
+}
+
+/// The first pass fails at the step; the proxy, listening all the time, must not be reached by anybody through us.
+fn a_failing_step_keeps_the_pod_closed(step: Step) {
+    if !can_run(&[]) {
+        return;
+    }
+    let node = Node::without_agent();
+    let pod = node.bare_pod("client", &[POD]);
+    let proxy = pod.actor(&Identity::proxy());
+    let _listeners = [
+        proxy.serve("outbound", Kind::Tcp, "0.0.0.0:15001"),
+        proxy.serve("inbound", Kind::Tcp, "0.0.0.0:15006"),
+    ];
+    node.add_pod_file(&pod);
+    let wanted = source::read(&node.folders().pods()).expect("a Pod file");
+    let offsets = preflight::check(node.pods().path()).expect("a machine that can run the agent");
+    let real = Bpf::establish(&node.folders().pins(), node.pods().path(), offsets)
+        .expect("programs and maps");
+    let faulty = Faulty {
+        real,
+        step,
+        failures: 1,
+    };
+    let mut reconciler = Reconciler::new(faulty, true);
+    reconciler.want(&wanted).expect("a dataplane that works");
+
+    let status = reconciler.status().remove(0);
+    assert_eq!(status.state, PodState::Pending, "{status:?}");
+    let reason = status.reason.expect("a reason");
+    assert!(reason.contains(&format!("{step:?}")), "{reason}");
+    // The gate dials itself like this, and opens only if it is redirected.
+    let itself = proxy.call(&format!("{POD}:15002"));
+    assert_eq!(itself.err(), Some(Errno::REFUSED));
+    let outside = node.outside().call(&format!("{POD}:8080"));
+    assert_eq!(outside.err(), Some(Errno::REFUSED));
+
+    let deadline = Instant::now() + PATIENCE;
+    while reconciler.status()[0].state != PodState::Active {
+        assert!(Instant::now() < deadline, "{:?}", reconciler.status());
+        if let Some(due) = reconciler.next_retry() {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        reconciler.pass().expect("a dataplane that works");
+    }
+    assert_captured(&proxy, "inbound", &format!("{POD}:15002"));
+    assert_captured(&pod.app(), "outbound", SERVICE);
+    assert_captured(&node.outside(), "inbound", &format!("{POD}:8080"));
+    reconciler.remove().expect("everything is taken away");
+}
+
+macro_rules! steps {
+    ($($name:ident: $step:ident,)+) => {
+        $(#[test] fn $name() { a_failing_step_keeps_the_pod_closed(Step::$step); })+
+    };
+}
+
+steps! {
+    a_pod_whose_counters_fail_stays_closed: OpenState,
+    a_pod_whose_rules_fail_stays_closed: WriteRules,
+    a_pod_whose_inbound_link_fails_stays_closed: AttachInbound,
+    a_pod_whose_listener_fails_stays_closed: AddListener,
+    a_pod_whose_record_fails_stays_closed: Commit,
+    a_pod_whose_activation_fails_stays_closed: Activate,
+}

@@ -1,0 +1,265 @@
+//! Bad input: a message that names it, an exit code, and nothing changed.
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use sidestep_tests::{
+    binary, can_run,
+    net::{Namespace, run},
+    redirect::{Fixture, Node},
+};
+
+const NAMESERVERS: [&str; 1] = ["10.77.0.53"];
+
+#[test]
+fn not_root() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let node = Node::without_agent();
+    // A copy: the user may not be able to reach the folder of the real one.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
+        .expect("a folder of ours");
+    let copy = folder.path().join("sidestep-agent");
+    fs::copy(binary("sidestep-agent"), &copy).expect("a folder of ours");
+    let mut command = Command::new(copy);
+    command
+        .args(node.folders().command().get_args())
+        .uid(65_534)
+        .gid(65_534);
+    assert_refused(&node, &mut command, &["root"]);
+}
+
+#[test]
+fn a_folder_that_is_no_cgroup() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let node = Node::without_agent();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().to_string_lossy().into_owned();
+    let mut command = with(&node, "--cgroup", &path);
+    assert_refused(&node, &mut command, &[&path, "cgroup v2"]);
+}
+
+#[test]
+fn a_cgroup_that_does_not_exist() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let node = Node::without_agent();
+    let path = node
+        .pods()
+        .path()
+        .join("absent")
+        .to_string_lossy()
+        .into_owned();
+    let mut command = with(&node, "--cgroup", &path);
+    assert_refused(&node, &mut command, &[&path]);
+}
+
+#[test]
+fn a_pin_folder_that_is_no_bpffs() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let node = Node::without_agent();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("a file of somebody"), "").expect("a folder of ours");
+    let path = folder.path().join("pins").to_string_lossy().into_owned();
+    let mut command = with(&node, "--pin", &path);
+    assert_refused(
+        &node,
+        &mut command,
+        &[&folder.path().to_string_lossy(), "bpffs"],
+    );
+}
+
+#[test]
+fn an_unknown_flag() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let node = Node::without_agent();
+    let mut command = node.folders().command();
+    command.arg("--frobnicate");
+    assert_refused(&node, &mut command, &["--frobnicate"]);
+}
+
+#[test]
+fn a_namespace_that_does_not_exist() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let node = Node::without_agent();
+    write(&node, "lost", &manifest("lost", "ss-nowhere"));
+    assert_refused(
+        &node,
+        &mut node.folders().command(),
+        &["lost", "ss-nowhere"],
+    );
+}
+
+#[test]
+fn the_hosts_own_namespace() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let node = Node::without_agent();
+    write(&node, "host", &manifest("host", "/proc/1/ns/net"));
+    assert_refused(
+        &node,
+        &mut node.folders().command(),
+        &["host", "/proc/1/ns/net"],
+    );
+}
+
+#[test]
+fn two_pods_on_one_namespace() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let node = Node::without_agent();
+    let namespace = Namespace::new("shared");
+    write(&node, "one", &manifest("one", namespace.name()));
+    write(&node, "two", &manifest("two", namespace.name()));
+    assert_refused(
+        &node,
+        &mut node.folders().command(),
+        &["one", "two", namespace.name()],
+    );
+}
+
+#[test]
+fn port_0() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let node = Node::without_agent();
+    let namespace = Namespace::new("zero");
+    let manifest = manifest("zero", namespace.name()).replacen("\"15006\"", "\"0\"", 1);
+    write(&node, "zero", &manifest);
+    assert_refused(&node, &mut node.folders().command(), &["zero", "-z", "0"]);
+}
+
+#[test]
+fn a_pod_file_that_is_no_yaml() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let node = Node::without_agent();
+    write(
+        &node,
+        "broken",
+        "apiVersion: v1\nkind: Pod\nmetadata: [unfinished\n",
+    );
+    assert_refused(&node, &mut node.folders().command(), &["broken.yaml"]);
+}
+
+#[test]
+fn a_pod_file_with_a_field_of_the_wrong_type() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let node = Node::without_agent();
+    let namespace = Namespace::new("typed");
+    let manifest = manifest("typed", namespace.name()).replacen("\"15006\"", "[15006]", 1);
+    write(&node, "typed", &manifest);
+    assert_refused(
+        &node,
+        &mut node.folders().command(),
+        &["typed.yaml", "initContainers[0].args"],
+    );
+}
+
+#[test]
+fn a_folder_of_pods_that_does_not_exist() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let node = Node::without_agent();
+    let path = node
+        .folders()
+        .pods()
+        .join("absent")
+        .to_string_lossy()
+        .into_owned();
+    assert_refused(&node, &mut with(&node, "--pods", &path), &[&path]);
+}
+
+#[test]
+fn a_second_agent_on_the_same_socket() {
+    if !can_run(&[]) {
+        return;
+    }
+    let node = Node::alone();
+    let (pod, _proxy) = node.pod_with_proxy("client", &[crate::POD]);
+    let output = output_in_time(&mut node.folders().command());
+    assert!(!output.status.success());
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("agent.sock"), "{message}");
+    crate::assert_captured(&pod.app(), "outbound", crate::SERVICE);
+}
+
+fn with(node: &Node, flag: &str, value: &str) -> Command {
+    let known = node.folders().command();
+    let mut command = Command::new(known.get_program());
+    let mut arguments = known.get_args().map(ToOwned::to_owned).collect::<Vec<_>>();
+    let at = arguments
+        .iter()
+        .position(|argument| *argument == *flag)
+        .expect("a known flag");
+    arguments[at + 1] = value.into();
+    command.args(arguments);
+    command
+}
+
+fn manifest(name: &str, namespace: &str) -> String {
+    Fixture::load("client").manifest(name, namespace, &NAMESERVERS)
+}
+
+fn write(node: &Node, name: &str, manifest: &str) {
+    node.folders().write_pod(name, manifest);
+}
+
+/// It ends by itself, in time, with a message that has all of these words, and has changed nothing.
+#[track_caller]
+fn assert_refused(node: &Node, command: &mut Command, words: &[&str]) {
+    let output = output_in_time(command);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success(), "{}: {message}", output.status);
+    for word in words {
+        assert!(message.contains(word), "no {word:?} in: {message}");
+    }
+    assert!(!node.folders().pins().exists(), "pins are left");
+    let attached = run(Command::new("bpftool")
+        .args(["-j", "cgroup", "show"])
+        .arg(node.pods().path()));
+    let attached = String::from_utf8_lossy(&attached.stdout).into_owned();
+    assert!(["[]", ""].contains(&attached.trim()), "{attached}");
+}
+
+fn output_in_time(command: &mut Command) -> Output {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the agent starts");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while child.try_wait().expect("it is our child").is_none() {
+        if Instant::now() > deadline {
+            child.kill().expect("it is our child");
+            let output = child.wait_with_output().expect("it is our child");
+            panic!("it runs on: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().expect("it is our child")
+}

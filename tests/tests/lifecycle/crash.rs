@@ -1,0 +1,110 @@
+//! An agent that dies: what is in the kernel goes on without it, and the next one takes it over.
+
+use std::{thread, time::Duration};
+
+use sidestep_tests::{
+    actor::{Kind, Load},
+    can_run,
+    redirect::Node,
+};
+
+use crate::{POD, SERVICE, assert_captured};
+
+/// How long traffic runs in each phase.
+const PHASE: Duration = Duration::from_millis(400);
+
+#[test]
+fn no_connection_fails_and_none_is_missed_while_the_agent_is_killed_and_restarted() {
+    if !can_run(&[]) {
+        return;
+    }
+    let mut node = Node::alone();
+    let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
+    let (app, outside) = (pod.app(), node.outside());
+    let _listener = pod.app().serve("app", Kind::Tcp, "0.0.0.0:8080");
+    app.start_load(SERVICE, 2, 2);
+    outside.start_load(&format!("{POD}:8080"), 2, 2);
+    thread::sleep(PHASE);
+    for _ in 0..3 {
+        node.take_agent().kill();
+        thread::sleep(PHASE);
+        node.start_agent();
+        node.wait_active(&pod);
+        thread::sleep(PHASE);
+    }
+    assert_all_answered_by(&app.stop_load(), "outbound");
+    assert_all_answered_by(&outside.stop_load(), "inbound");
+}
+
+#[test]
+fn a_proxy_that_restarts_while_the_agent_is_dead_is_found_by_the_programs() {
+    if !can_run(&[]) {
+        return;
+    }
+    let mut node = Node::alone();
+    let (pod, proxy) = node.pod_with_proxy("client", &[POD]);
+    let (app, outside) = (pod.app(), node.outside());
+    let inbound = format!("{POD}:8080");
+    node.take_agent().kill();
+    proxy.kill();
+    assert!(app.call(SERVICE).is_err());
+    assert!(outside.call(&inbound).is_err());
+
+    let _proxy = pod.proxy();
+    assert_captured(&app, "outbound", SERVICE);
+    assert_captured(&outside, "inbound", &inbound);
+    node.start_agent();
+    node.wait_active(&pod);
+    assert_captured(&app, "outbound", SERVICE);
+    assert_captured(&outside, "inbound", &inbound);
+}
+
+#[test]
+fn pods_that_went_while_the_agent_was_dead_are_cleared_away() {
+    if !can_run(&[]) {
+        return;
+    }
+    let mut node = Node::alone();
+    let (kept, _kept_proxy) = node.pod_with_proxy("client", &["10.77.0.11"]);
+    let (gone, _gone_proxy) = node.pod_with_proxy("client", &["10.77.0.12"]);
+    node.take_agent().kill();
+    node.remove_pod_file(&gone);
+    let added = node.bare_pod("client", &["10.77.0.13"]);
+    node.add_pod_file(&added);
+    let _added_proxy = added.proxy();
+
+    node.start_agent();
+    for pod in [&kept, &added] {
+        node.wait_active(pod);
+        assert_captured(&pod.app(), "outbound", SERVICE);
+    }
+    assert!(node.agent().pod(gone.name()).is_none());
+    node.agent()
+        .wait("the pod to be free", || gone.app().call(SERVICE).is_err());
+}
+
+#[test]
+fn counters_outlive_the_agent() {
+    if !can_run(&[]) {
+        return;
+    }
+    let mut node = Node::alone();
+    let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
+    assert_captured(&pod.app(), "outbound", SERVICE);
+    node.take_agent().kill();
+    assert_captured(&pod.app(), "outbound", SERVICE);
+    node.start_agent();
+    node.wait_active(&pod);
+    let rows = node.agent().pod(pod.name()).expect("a known pod").rows;
+    assert_eq!(rows.get("out-12"), Some(&2), "{rows:?}");
+}
+
+#[track_caller]
+fn assert_all_answered_by(load: &Load, server: &str) {
+    assert!(load.failed.is_empty(), "{load:?}");
+    assert_eq!(
+        load.answered.keys().collect::<Vec<_>>(),
+        [server],
+        "{load:?}"
+    );
+}
