@@ -8,6 +8,7 @@ use std::{
     env,
     ffi::OsString,
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, exit},
 };
@@ -44,7 +45,9 @@ fn build() -> Result<(), String> {
         .find(|dir| dir.join("CACHEDIR.TAG").exists())
         .unwrap_or(&out_dir)
         .join("bpf");
-    compile(root, &compiler, &linker, &target_dir)?;
+    let llvm = out_dir.join("llvm");
+    folder_of_one(&compiler.llvm, &llvm).map_err(|error| format!("{}: {error}", llvm.display()))?;
+    compile(root, &compiler.path, &linker, &llvm, &target_dir)?;
 
     let object = target_dir.join(TARGET).join("release").join(PACKAGE);
     let bytes = fs::read(&object).map_err(|error| format!("{}: {error}", object.display()))?;
@@ -57,8 +60,9 @@ fn build() -> Result<(), String> {
 
 fn compile(
     root: &Path,
-    compiler: &Compiler,
+    compiler: &Path,
     linker: &Path,
+    llvm: &Path,
     target_dir: &Path,
 ) -> Result<(), String> {
     let arch = variable("CARGO_CFG_TARGET_ARCH")?;
@@ -97,7 +101,7 @@ fn compile(
         }
     }
     let output = cargo
-        .env("RUSTC", &compiler.path)
+        .env("RUSTC", compiler)
         // `build-std` is unstable; this makes a released compiler accept it.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
@@ -105,7 +109,7 @@ fn compile(
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env("CARGO_PROFILE_RELEASE_LTO", "off") // bpf-linker does it, over the whole program
         .env("CARGO_PROFILE_RELEASE_PANIC", "abort")
-        .env("LD_LIBRARY_PATH", &compiler.llvm)
+        .env("LD_LIBRARY_PATH", llvm)
         .output()
         .map_err(|error| format!("cargo: {error}"))?;
     let messages = String::from_utf8_lossy(&output.stderr);
@@ -121,7 +125,7 @@ fn compile(
 /// A compiler that can build `core` for the BPF target.
 struct Compiler {
     path: PathBuf,
-    /// Where its LLVM lies: bpf-linker takes the first it finds, which on a machine with several may be an old one.
+    /// The library that is its LLVM.
     llvm: PathBuf,
 }
 
@@ -147,11 +151,11 @@ impl Compiler {
         }
         // rustup's compilers carry their LLVM; Debian's use the system's.
         let llvm = [
-            sysroot.join("lib"),
-            format!("/usr/lib/llvm-{LLVM}/lib").into(),
+            "lib".to_owned(),
+            format!("lib/{}-linux-gnu", env::consts::ARCH),
         ]
-        .into_iter()
-        .find(|dir| holds_llvm(dir))?;
+        .iter()
+        .find_map(|dir| llvm_in(&sysroot.join(dir)))?;
         Some(Self { path, llvm })
     }
 }
@@ -172,12 +176,24 @@ fn find_linker(root: &Path) -> Result<PathBuf, String> {
         .ok_or_else(|| "bpf-linker is missing: run `make setup`".to_owned())
 }
 
-fn holds_llvm(dir: &Path) -> bool {
-    dir.read_dir().is_ok_and(|entries| {
-        entries
-            .flatten()
-            .any(|entry| entry.file_name().to_string_lossy().starts_with("libLLVM"))
-    })
+fn llvm_in(dir: &Path) -> Option<PathBuf> {
+    let name = format!("libLLVM.so.{LLVM}");
+    dir.read_dir()
+        .ok()?
+        .flatten()
+        .find(|entry| entry.file_name().to_string_lossy().starts_with(&name))
+        .map(|entry| entry.path())
+}
+
+/// bpf-linker opens the first file named like an LLVM in the folders of `LD_LIBRARY_PATH`, of whatever version: so it gets
+/// a folder with only the right one.
+fn folder_of_one(llvm: &Path, folder: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let link = folder.join("libLLVM.so");
+    if link.is_symlink() {
+        fs::remove_file(&link)?;
+    }
+    symlink(llvm, link)
 }
 
 /// What a command prints, if it is there and succeeds.

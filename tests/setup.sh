@@ -3,7 +3,7 @@
 #   tests/setup.sh build   compilers and the BPF linker
 #   tests/setup.sh lint    that, and cargo-deny
 #   tests/setup.sh         the first, and what the demo and the tests use: Envoy, network tools, QEMU and a 6.1 kernel
-# Debian packages are installed system-wide (as root); everything else goes to .parts/, which `make clean-parts` removes.
+# Debian packages are installed system-wide (as root); everything else goes to .parts/, which `make distclean` removes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

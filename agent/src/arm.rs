@@ -55,17 +55,17 @@ pub struct Armed {
 /// Arms a pod, or brings an armed one up to date. `before` is what an earlier call wrote for this namespace.
 pub fn arm(
     dataplane: &mut impl Dataplane,
+    namespace: &Namespace,
     wanted: &Wanted,
     strict: bool,
     before: Option<&Armed>,
 ) -> Result<Armed, ArmError> {
     let start = Instant::now();
-    let namespace = Namespace::open(&wanted.netns)?;
     let servers = facts::name_servers(&wanted.netns, &wanted.name_servers);
-    let mut facts = Facts::read(&namespace, servers)?;
+    let mut facts = Facts::read(namespace, servers)?;
     let cookie = facts.cookie;
     if facts.captures_ipv6(wanted.policy.dual_stack) {
-        facts::raise_passthrough6(&namespace)?;
+        facts::raise_passthrough6(namespace)?;
         facts.addresses.push(facts::PASSTHROUGH6.into());
         facts.addresses.sort_unstable();
         facts.addresses.dedup();
@@ -83,7 +83,7 @@ pub fn arm(
     }
     let rules = rules::compile(&wanted.policy, &facts, dataplane.new_rules_id(), strict)?;
     let was_armed = dataplane.armed()?.contains(&cookie);
-    if let Err(error) = program(dataplane, &namespace, &wanted.policy, &rules, was_armed) {
+    if let Err(error) = program(dataplane, namespace, &wanted.policy, &rules, was_armed) {
         // Best effort: what cannot be undone now is swept at the next start, and means nothing without a record.
         let _unused = dataplane.delete_rules(&rules);
         if !was_armed {

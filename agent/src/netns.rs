@@ -1,11 +1,10 @@
-//! Network namespaces: found by name or path, entered in threads of their own, never held open for longer than a step.
+//! Network namespaces: found by name or path, entered for a step and left again, never held open for longer.
 
 use std::{
     fs::File,
     io,
     os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
-    thread,
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -96,25 +95,39 @@ impl Namespace {
             .map_err(|source| self.error(source))
     }
 
-    /// Runs `f` in this namespace, in a thread that ends with it: a thread's namespace must never leak to another task.
-    pub fn enter<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
-        let fd = self.file.as_fd();
-        thread::scope(|scope| {
-            scope
-                .spawn(move || {
-                    move_into_link_name_space(fd, Some(LinkNameSpaceType::Network))?;
-                    Ok(f())
-                })
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-        .map_err(|source: io::Error| self.error(source))
+    /// Runs `f` in this namespace. The calling thread comes back whatever happens, so nothing else may run on it
+    /// meanwhile: `f` must not wait for other tasks.
+    pub fn enter<T>(&self, f: impl FnOnce() -> T) -> Result<T, NetnsError> {
+        let home = File::open("/proc/thread-self/ns/net").map_err(|e| self.error(e))?;
+        move_to(&self.file).map_err(|e| self.error(e))?;
+        let _home = Home(home);
+        Ok(f())
     }
 
     fn error(&self, source: io::Error) -> NetnsError {
         NetnsError::Io {
             path: self.path.clone(),
             source,
+        }
+    }
+}
+
+fn move_to(namespace: &File) -> io::Result<()> {
+    Ok(move_into_link_name_space(
+        namespace.as_fd(),
+        Some(LinkNameSpaceType::Network),
+    )?)
+}
+
+/// Brings the thread home when it goes out of scope.
+struct Home(File);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Err(error) = move_to(&self.0) {
+            // Whatever this thread did next would be done to the pod.
+            eprintln!("cannot leave a pod's network namespace: {error}");
+            std::process::abort();
         }
     }
 }

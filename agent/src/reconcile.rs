@@ -23,6 +23,8 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 struct Pod {
     entry: Entry,
+    /// Its namespace, as far as it could be found; perhaps armed by an earlier agent.
+    cookie: Option<Cookie>,
     armed: Option<Armed>,
     failure: Option<Failure>,
 }
@@ -58,15 +60,15 @@ impl<D: Dataplane> Reconciler<D> {
         for (name, (_, entry)) in &snapshot.pods {
             let before = known.remove(name);
             let same = before.as_ref().is_some_and(|pod| pod.entry == *entry);
-            let (armed, failure) = before.map_or((None, None), |pod| (pod.armed, pod.failure));
-            self.pods.insert(
-                name.clone(),
-                Pod {
-                    entry: entry.clone(),
-                    armed,
-                    failure: failure.filter(|_| same),
-                },
-            );
+            let mut pod = before.unwrap_or(Pod {
+                entry: entry.clone(),
+                cookie: None,
+                armed: None,
+                failure: None,
+            });
+            pod.entry = entry.clone();
+            pod.failure = pod.failure.filter(|_| same);
+            self.pods.insert(name.clone(), pod);
             if !same {
                 self.arm(name)?;
             }
@@ -158,22 +160,34 @@ impl<D: Dataplane> Reconciler<D> {
     }
 
     fn try_arm(&mut self, name: &PodName) -> Result<Option<Armed>, ArmError> {
-        let Some(Pod {
-            entry: Ok(wanted),
-            armed,
-            ..
-        }) = self.pods.get(name)
-        else {
+        let Some(pod) = self.pods.get_mut(name) else {
             return Ok(None);
         };
-        let cookie = Namespace::open(&wanted.netns)?.cookie()?;
+        pod.cookie = None;
+        let Ok(wanted) = pod.entry.clone() else {
+            return Ok(None);
+        };
+        let namespace = Namespace::open(&wanted.netns)?;
+        let cookie = namespace.cookie()?;
         if let Some(other) = self.holder(cookie, name) {
             return Err(ArmError::Taken {
                 netns: wanted.netns.clone(),
                 other: other.to_string(),
             });
         }
-        arm::arm(&mut self.dataplane, wanted, self.strict, armed.as_ref()).map(Some)
+        let Some(pod) = self.pods.get_mut(name) else {
+            return Ok(None);
+        };
+        pod.cookie = Some(cookie);
+        let before = pod.armed.as_ref();
+        arm::arm(
+            &mut self.dataplane,
+            &namespace,
+            &wanted,
+            self.strict,
+            before,
+        )
+        .map(Some)
     }
 
     /// Another pod that is armed in this namespace.
@@ -184,26 +198,32 @@ impl<D: Dataplane> Reconciler<D> {
             .map(|(name, _)| name)
     }
 
-    /// Disarms every namespace that no wanted pod is armed in: pods removed, left, gone, or of an earlier agent.
+    /// Disarms every namespace that no wanted pod has: pods removed, left, gone, or of an earlier agent. In doubt a
+    /// namespace stays armed: what is disarmed goes around the proxy.
     fn disarm_unwanted(&mut self) -> Result<(), DataplaneError> {
         for pod in self.pods.values_mut() {
             let gone = pod.armed.as_ref().is_some_and(|armed| {
-                pod.entry.is_err()
-                    || pod.failure.is_some() && !self.dataplane.is_attached(armed.cookie)
+                let elsewhere = pod.cookie != Some(armed.cookie);
+                pod.entry.is_err() || elsewhere && !self.dataplane.is_attached(armed.cookie)
             });
             if gone && let Some(armed) = pod.armed.take() {
                 self.dataplane.disarm(armed.cookie)?;
                 self.dataplane.delete_rules(&armed.rules)?;
             }
         }
-        let wanted: HashSet<Cookie> = self
-            .pods
-            .values()
-            .filter_map(|pod| pod.armed.as_ref())
-            .map(|armed| armed.cookie)
+        let wanted = self.pods.values().filter(|pod| pod.entry.is_ok());
+        let held: HashSet<Cookie> = wanted
+            .clone()
+            .flat_map(|pod| {
+                pod.cookie
+                    .into_iter()
+                    .chain(pod.armed.as_ref().map(|a| a.cookie))
+            })
             .collect();
+        // A pod whose namespace cannot be found now may be the one that an earlier agent armed.
+        let lost = wanted.clone().any(|pod| pod.cookie.is_none());
         for cookie in self.dataplane.armed()? {
-            if !wanted.contains(&cookie) {
+            if !held.contains(&cookie) && !(lost && self.dataplane.is_attached(cookie)) {
                 tracing::info!(cookie, "disarmed");
                 self.dataplane.disarm(cookie)?;
             }

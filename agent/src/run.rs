@@ -1,23 +1,25 @@
 //! The agent's life: check, establish, reconcile until told to stop, take everything away.
+//!
+//! Signals and questions arrive on the async side; one thread owns the kernel side and does one thing at a time.
 
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use notify::{RecursiveMode, Watcher};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
-    time::{Instant, sleep_until},
+    task::spawn_blocking,
 };
 
 use crate::{
     dataplane::Bpf,
-    netns::Namespace,
+    netns::{Namespace, NetnsError},
     preflight,
     reconcile::Reconciler,
     source::{self, PodName, Snapshot},
@@ -44,13 +46,24 @@ pub struct Settings {
     pub check_interval: Duration,
 }
 
+/// What the agent's thread is told.
+#[derive(Debug)]
+pub enum Event {
+    /// Something in the folder changed.
+    Changed,
+    /// Somebody wants to know.
+    Ask(Ask),
+    /// The end.
+    Stop,
+}
+
 /// Runs the agent until SIGTERM or SIGINT.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     // Everything that can be wrong is found before anything is changed.
     let offsets = preflight::check(&settings.cgroup)?;
     let first = source::read(&settings.pods)
         .with_context(|| "the folder of Pod files (--pods) cannot be read")?;
-    refuse_mistakes(&first)?;
+    refuse_mistakes(&first, Bpf::is_pinned(&settings.pin))?;
     let listener = status::bind(&settings.socket)
         .await
         .with_context(|| format!("status socket {}", settings.socket.display()))?;
@@ -58,43 +71,47 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let mounted = preflight::ensure_bpffs(&settings.pin)?;
-    let dataplane = Bpf::establish(&settings.pin, &settings.cgroup, offsets)?;
-    let mut agent = Agent {
-        reconciler: Reconciler::new(dataplane, settings.strict),
-        last_good: first,
-        errors: Vec::new(),
-        repairs: Vec::new(),
-        cgroup: settings.cgroup,
+    let (events, inbox) = channel();
+    let _watcher = watch(&settings.pods, events.clone())?;
+    let socket = settings.socket.clone();
+    let (ready, established) = tokio::sync::oneshot::channel();
+    let mut thread = spawn_blocking(move || {
+        let dataplane = Bpf::establish(&settings.pin, &settings.cgroup, offsets)?;
+        let mut agent = Agent {
+            reconciler: Reconciler::new(dataplane, settings.strict),
+            settings,
+            last_good: first,
+            errors: Vec::new(),
+            repairs: Vec::new(),
+            failed_check: None,
+        };
+        agent.reconciler.want(&agent.last_good)?;
+        tracing::info!(pods = agent.last_good.pods.len(), "ready");
+        let _nobody_waits = ready.send(());
+        agent.work(&inbox)
+    });
+    // Questions are answered once there is somebody who knows.
+    let server = match established.await {
+        Ok(()) => Some(status::serve(listener, events.clone())),
+        Err(_) => None,
     };
-    let (ask, mut questions) = mpsc::channel::<Ask>(16);
-    let (changed, mut changes) = mpsc::channel::<()>(1);
-    let _watcher = watch(&settings.pods, changed)?;
-    agent.reconciler.want(&agent.last_good)?;
-    let server = status::serve(listener, ask);
-    tracing::info!(pods = agent.last_good.pods.len(), "ready");
-
-    let mut next_check = Instant::now() + settings.check_interval;
-    loop {
-        let retry = agent.reconciler.next_retry().map(Instant::from_std);
-        let wake = retry.map_or(next_check, |retry| retry.min(next_check));
-        tokio::select! {
-            _ = stop.recv() => break,
-            _ = interrupt.recv() => break,
-            Some(question) = questions.recv() => {
-                let _asker_left = question.send(agent.status());
-            }
-            Some(()) = changes.recv() => agent.reread(&settings.pods)?,
-            () = sleep_until(wake) => {
-                agent.pass();
-                next_check = Instant::now() + settings.check_interval;
-            }
+    let done = tokio::select! {
+        _ = stop.recv() => None,
+        _ = interrupt.recv() => None,
+        done = &mut thread => Some(done),
+    };
+    let done = match done {
+        Some(done) => done,
+        None => {
+            let _already_ended = events.send(Event::Stop);
+            thread.await
         }
+    };
+    if let Some(server) = server {
+        server.abort();
     }
-
-    server.abort();
-    tracing::info!("stopping: taking programs, maps and links out of the kernel");
-    agent.reconciler.remove()?;
-    fs::remove_file(&settings.socket)?;
+    fs::remove_file(&socket)?;
+    done??;
     if let Some(path) = mounted {
         rustix::mount::unmount(&path, rustix::mount::UnmountFlags::empty())
             .with_context(|| format!("unmounting {}", path.display()))?;
@@ -104,16 +121,41 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
 struct Agent {
     reconciler: Reconciler<Bpf>,
+    settings: Settings,
     last_good: Snapshot,
     errors: Vec<String>,
     repairs: Vec<String>,
-    cgroup: PathBuf,
+    failed_check: Option<String>,
 }
 
 impl Agent {
+    /// Works until it is told to stop, then takes everything out of the kernel.
+    fn work(&mut self, inbox: &Receiver<Event>) -> anyhow::Result<()> {
+        let mut next_check = Instant::now() + self.settings.check_interval;
+        loop {
+            let retry = self.reconciler.next_retry();
+            let wake = retry.map_or(next_check, |retry| retry.min(next_check));
+            match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
+                Ok(Event::Ask(question)) => {
+                    let _asker_left = question.send(self.status());
+                }
+                Ok(Event::Changed) => self.reread()?,
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // Also where events never leave time for a timeout.
+            if Instant::now() >= wake {
+                self.check();
+                next_check = Instant::now() + self.settings.check_interval;
+            }
+        }
+        tracing::info!("stopping: taking programs, maps and links out of the kernel");
+        Ok(self.reconciler.remove()?)
+    }
+
     /// Reads the folder again. A file that cannot be used any more leaves its pods as they were.
-    fn reread(&mut self, folder: &Path) -> anyhow::Result<()> {
-        let mut snapshot = match source::read(folder) {
+    fn reread(&mut self) -> anyhow::Result<()> {
+        let mut snapshot = match source::read(&self.settings.pods) {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 self.errors = vec![error.to_string()];
@@ -136,9 +178,10 @@ impl Agent {
         Ok(())
     }
 
-    fn pass(&mut self) {
+    fn check(&mut self) {
         match self.reconciler.pass() {
             Ok(restored) => {
+                self.failed_check = None;
                 for what in restored {
                     tracing::warn!(what, "was lost, and is restored");
                     self.repairs.push(what);
@@ -146,31 +189,41 @@ impl Agent {
                 let excess = self.repairs.len().saturating_sub(REPAIRS);
                 self.repairs.drain(..excess);
             }
-            Err(error) => tracing::error!(%error, "check failed; trying again"),
+            Err(error) => {
+                tracing::error!(%error, "check failed; trying again");
+                self.failed_check = Some(format!("check failed: {error}"));
+            }
         }
     }
 
     fn status(&self) -> Status {
         Status {
-            ready: true,
+            ready: self.failed_check.is_none(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            cgroup: self.cgroup.clone(),
+            cgroup: self.settings.cgroup.clone(),
             pods: self.reconciler.status(),
-            errors: self.errors.clone(),
+            errors: self
+                .errors
+                .iter()
+                .chain(&self.failed_check)
+                .cloned()
+                .collect(),
             repairs: self.repairs.clone(),
         }
     }
 }
 
-/// At the start a mistake in any file stops the agent, before it has touched anything.
-fn refuse_mistakes(snapshot: &Snapshot) -> anyhow::Result<()> {
+/// At the start a mistake in any file stops the agent, before it has touched anything. Where an earlier agent's pods are
+/// `taken_over`, one whose namespace went away meanwhile is no reason to leave the others without an agent.
+fn refuse_mistakes(snapshot: &Snapshot, taken_over: bool) -> anyhow::Result<()> {
     let mut mistakes: Vec<String> = snapshot.errors.iter().map(|(_, e)| e.to_string()).collect();
     let mut namespaces = BTreeMap::<u64, &PodName>::new();
     for (name, (path, entry)) in &snapshot.pods {
         let Ok(wanted) = entry else { continue };
         let file = path.display();
         match Namespace::open(&wanted.netns).and_then(|n| n.cookie()) {
+            Err(NetnsError::Missing(_)) if taken_over => {}
             Err(error) => mistakes.push(format!("{file}: pod {name}: {error}")),
             Ok(cookie) => {
                 if let Some(other) = namespaces.insert(cookie, name) {
@@ -188,11 +241,11 @@ fn refuse_mistakes(snapshot: &Snapshot) -> anyhow::Result<()> {
     bail!(mistakes.join("\n"))
 }
 
-/// Tells of changes in a folder. One message stands for any number of changes: the folder is read as a whole.
-fn watch(folder: &Path, changed: mpsc::Sender<()>) -> anyhow::Result<impl Watcher> {
+/// Tells of changes in a folder.
+fn watch(folder: &Path, events: Sender<Event>) -> anyhow::Result<impl Watcher + use<>> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
-            let _one_is_waiting = changed.try_send(());
+            let _the_agent_ended = events.send(Event::Changed);
         }
     })?;
     watcher

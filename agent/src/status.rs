@@ -5,20 +5,23 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::mpsc::Sender,
 };
 
 use axum::{Json, Router, extract::State as AxumState, http::StatusCode, routing::get};
 use serde::{Deserialize, Serialize};
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::{mpsc, oneshot},
+    sync::oneshot,
     task::JoinHandle,
 };
+
+use crate::run::Event;
 
 /// The agent and its pods.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
-    /// Programs are attached, maps pinned, pods read.
+    /// Programs are attached, maps pinned, and the last check found or made everything as it should be.
     pub ready: bool,
     /// The agent's version.
     pub version: String,
@@ -96,15 +99,17 @@ pub async fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Answers on the socket.
-pub fn serve(listener: UnixListener, ask: mpsc::Sender<Ask>) -> JoinHandle<io::Result<()>> {
-    let app = Router::new().route("/status", get(status)).with_state(ask);
+pub fn serve(listener: UnixListener, agent: Sender<Event>) -> JoinHandle<io::Result<()>> {
+    let app = Router::new()
+        .route("/status", get(status))
+        .with_state(agent);
     tokio::spawn(async move { axum::serve(listener, app).await })
 }
 
-async fn status(AxumState(ask): AxumState<mpsc::Sender<Ask>>) -> Result<Json<Status>, StatusCode> {
+async fn status(AxumState(agent): AxumState<Sender<Event>>) -> Result<Json<Status>, StatusCode> {
     let (reply, answer) = oneshot::channel();
-    ask.send(reply)
-        .await
+    agent
+        .send(Event::Ask(reply))
         .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
     answer
         .await

@@ -47,6 +47,11 @@ pub struct Bpf {
 }
 
 impl Bpf {
+    /// Whether an earlier agent left anything there.
+    pub fn is_pinned(pin: &Path) -> bool {
+        version_folder(pin).exists()
+    }
+
     /// Loads the programs and attaches them to the pods' cgroup, or takes over what an earlier agent left pinned under
     /// `pin`: the maps as they are, the links with this agent's programs.
     pub fn establish(
@@ -54,7 +59,7 @@ impl Bpf {
         cgroup: &Path,
         offsets: CredOffsets,
     ) -> Result<Self, DataplaneError> {
-        let folder = pin.join(format!("v{ABI_VERSION}"));
+        let folder = version_folder(pin);
         for sub in ["maps", "links", "pods"] {
             let path = folder.join(sub);
             fs::create_dir_all(&path).map_err(|source| pin_error(&path, source))?;
@@ -327,6 +332,11 @@ impl Dataplane for Bpf {
         let _kept = self.folder.parent().map(fs::remove_dir);
         Ok(())
     }
+}
+
+/// Two layouts of the maps never share a folder.
+fn version_folder(pin: &Path) -> PathBuf {
+    pin.join(format!("v{ABI_VERSION}"))
 }
 
 fn open_cgroup(path: &Path) -> Result<File, DataplaneError> {
