@@ -11,7 +11,7 @@ use std::{
     process::{Command, Output},
     sync::{
         Once,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
 };
@@ -57,6 +57,7 @@ fn ip(words: &str) -> Output {
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
+    named: AtomicBool,
 }
 
 impl Namespace {
@@ -65,6 +66,7 @@ impl Namespace {
         SWEEP.call_once(sweep);
         let namespace = Self {
             name: unique_name(role),
+            named: AtomicBool::new(true),
         };
         namespace.add();
         namespace
@@ -74,6 +76,12 @@ impl Namespace {
     pub fn remake(&self) {
         ip(&format!("netns delete {}", self.name));
         self.add();
+    }
+
+    /// Takes its name away. It lives on as long as processes are in it.
+    pub fn forget_name(&self) {
+        self.named.store(false, Ordering::Relaxed);
+        ip(&format!("netns delete {}", self.name));
     }
 
     fn add(&self) {
@@ -143,7 +151,9 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        delete(&self.name);
+        if *self.named.get_mut() {
+            delete(&self.name);
+        }
     }
 }
 

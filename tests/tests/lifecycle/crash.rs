@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use sidestep_tests::{
     actor::{Kind, Load},
     can_run,
-    redirect::Node,
+    redirect::{Node, PodState},
 };
 
 use crate::{POD, SERVICE, assert_captured};
@@ -107,4 +107,24 @@ fn assert_all_answered_by(load: &Load, server: &str) {
         [server],
         "{load:?}"
     );
+}
+
+#[test]
+fn a_namespace_whose_name_went_while_the_agent_was_dead_stays_captured_and_stops_nobody() {
+    if !can_run(&[]) {
+        return;
+    }
+    let mut node = Node::alone();
+    let (kept, _kept_proxy) = node.pod_with_proxy("client", &["10.77.0.11"]);
+    let (nameless, _proxy) = node.pod_with_proxy("client", &["10.77.0.12"]);
+    let app = nameless.app();
+    node.take_agent().kill();
+    // Its processes keep the namespace alive; only nobody can find it by its name any more.
+    nameless.namespace().forget_name();
+    node.start_agent();
+    node.wait_active(&kept);
+    node.agent()
+        .wait_for(nameless.name(), |state| state == PodState::Pending);
+    assert_captured(&kept.app(), "outbound", SERVICE);
+    assert_captured(&app, "outbound", SERVICE);
 }
