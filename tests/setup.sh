@@ -144,7 +144,7 @@ crate bpf-linker "$BPF_LINKER"
 if [ "$what" = lint ]; then
     crate cargo-deny "$CARGO_DENY"
 elif [ "$what" = all ]; then
-    packages iproute2 iptables nftables procps python3 busybox-static qemu-system-x86 kmod binutils
+    packages iproute2 iptables nftables bpftool wrk python3 busybox-static qemu-system-x86 kmod binutils
     envoy
     kernel
 fi

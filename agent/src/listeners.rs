@@ -77,7 +77,7 @@ pub fn find(namespace: &Namespace, policy: &Policy) -> Result<Found, NetnsError>
     Ok(found)
 }
 
-/// Asks the kernel (inet_diag) for listening TCP sockets on these ports in the calling thread's namespace.
+/// Asks the kernel (`inet_diag`) for listening TCP sockets on these ports in the calling thread's namespace.
 fn listening_on(ports: [u16; 2]) -> io::Result<Vec<InetResponse>> {
     let mut all = Vec::new();
     for family in [AF_INET, AF_INET6] {
@@ -191,7 +191,7 @@ fn filesystem_gid(process: &Path) -> Option<u32> {
     line.split_whitespace().nth(3)?.parse().ok()
 }
 
-/// Needs CAP_SYS_PTRACE over the proxy.
+/// Needs `CAP_SYS_PTRACE` over the proxy.
 fn duplicate(pid: i32, fd: i32) -> io::Result<OwnedFd> {
     let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
     let process = pidfd_open(pid, PidfdFlags::empty())?;

@@ -66,7 +66,7 @@ impl<D: Dataplane> Reconciler<D> {
                 armed: None,
                 failure: None,
             });
-            pod.entry = entry.clone();
+            pod.entry.clone_from(entry);
             pod.failure = pod.failure.filter(|_| same);
             self.pods.insert(name.clone(), pod);
             if !same {
@@ -223,7 +223,8 @@ impl<D: Dataplane> Reconciler<D> {
         // A pod whose namespace cannot be found now may be the one that an earlier agent armed.
         let lost = wanted.clone().any(|pod| pod.cookie.is_none());
         for cookie in self.dataplane.armed()? {
-            if !held.contains(&cookie) && !(lost && self.dataplane.is_attached(cookie)) {
+            let doubtful = lost && self.dataplane.is_attached(cookie);
+            if !held.contains(&cookie) && !doubtful {
                 tracing::info!(cookie, "disarmed");
                 self.dataplane.disarm(cookie)?;
             }

@@ -100,12 +100,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         _ = interrupt.recv() => None,
         done = &mut thread => Some(done),
     };
-    let done = match done {
-        Some(done) => done,
-        None => {
-            let _already_ended = events.send(Event::Stop);
-            thread.await
-        }
+    let done = if let Some(done) = done {
+        done
+    } else {
+        let _already_ended = events.send(Event::Stop);
+        thread.await
     };
     if let Some(server) = server {
         server.abort();

@@ -79,7 +79,7 @@ pub enum SourceError {
         /// Which pod.
         pod: PodName,
         /// What the contract says: flag and value.
-        reason: Leave,
+        reason: Box<Leave>,
     },
     /// Two files, or two documents of one, say different things about one pod.
     #[error("{path}: pod {pod} is also in {other}")]
@@ -180,7 +180,7 @@ fn entry(path: &Path, pod: &Pod) -> Result<(PodName, Entry), SourceError> {
             return Err(SourceError::Policy {
                 path: path.to_owned(),
                 pod: name,
-                reason,
+                reason: Box::new(reason),
             });
         }
         Err(leave) => return Ok((name, Err(leave))),

@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use libc::{c_int, c_long, c_uint};
+use libc::{c_int, c_long};
 
 /// `enum bpf_attach_type`, the ones we use (include/uapi/linux/bpf.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,10 +38,10 @@ const BPF_PROG_QUERY: c_int = 16;
 const BPF_LINK_CREATE: c_int = 28;
 const BPF_LINK_UPDATE: c_int = 29;
 
-/// `enum bpf_prog_type`: the type of sk_lookup programs.
+/// `enum bpf_prog_type`: the type of `sk_lookup` programs.
 const BPF_PROG_TYPE_SK_LOOKUP: u32 = 30;
 
-/// Loads an sk_lookup program from instructions (`struct bpf_insn`, 8 bytes each). Where the kernel refuses it, `log`
+/// Loads an `sk_lookup` program from instructions (`struct bpf_insn`, 8 bytes each). Where the kernel refuses it, `log`
 /// holds what the verifier said.
 pub(crate) fn load_sk_lookup(instructions: &[u64], log: &mut Vec<u8>) -> io::Result<OwnedFd> {
     #[repr(C)]
@@ -194,7 +194,7 @@ pub(crate) fn netns_cookie() -> io::Result<u64> {
     const SO_NETNS_COOKIE: c_int = 71;
     let socket = std::os::unix::net::UnixDatagram::unbound()?;
     let mut cookie = 0_u64;
-    let mut len = size_of::<u64>() as libc::socklen_t;
+    let mut len: libc::socklen_t = 8;
     // SAFETY: a live descriptor, and a buffer of the length given.
     let answer = unsafe {
         libc::getsockopt(
@@ -225,12 +225,12 @@ fn bpf<T>(command: c_int, attr: &mut T) -> io::Result<c_int> {
             libc::SYS_bpf,
             command,
             std::ptr::from_mut(attr),
-            size_of::<T>() as c_uint,
+            size_of::<T>(),
         )
     };
     if answer < 0 {
         Err(io::Error::last_os_error())
     } else {
-        Ok(answer as c_int)
+        c_int::try_from(answer).map_err(io::Error::other)
     }
 }

@@ -45,16 +45,14 @@ pub fn recorded(sk: *mut bpf_sock) -> Option<Ids> {
 /// The current task's ids, for hooks that may ask for real ids.
 #[inline(always)]
 pub fn current() -> Ids {
-    match from_task() {
-        Some(ids) => ids,
-        None => {
-            // SAFETY: takes nothing and cannot fail in process context.
-            let ids = unsafe { bpf_get_current_uid_gid() };
-            Ids {
-                uid: ids as u32,
-                gid: (ids >> 32) as u32,
-            }
-        }
+    if let Some(ids) = from_task() {
+        return ids;
+    }
+    // SAFETY: takes nothing and cannot fail in process context.
+    let ids = unsafe { bpf_get_current_uid_gid() };
+    Ids {
+        uid: ids as u32,
+        gid: (ids >> 32) as u32,
     }
 }
 

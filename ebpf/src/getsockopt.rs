@@ -15,8 +15,8 @@ const SOL_IPV6: i32 = 41;
 const ORIGINAL_DST: i32 = 80;
 /// The kernel copies at most a page for the program, and takes a longer length left as it is for an error (EFAULT).
 const PAGE: i32 = 4096;
-const SOCKADDR_IN: usize = 16;
-const SOCKADDR_IN6: usize = 28;
+const SOCKADDR_IN: u16 = 16;
+const SOCKADDR_IN6: u16 = 28;
 const LISTEN: u32 = 10;
 
 #[inline(always)]
@@ -82,7 +82,7 @@ fn origin(ctx: *mut bpf_sockopt) -> Option<Origin> {
 #[inline(always)]
 fn write_v4(ctx: *mut bpf_sockopt, origin: &Origin) -> bool {
     let (start, end) = buffer(ctx);
-    if start + SOCKADDR_IN > end {
+    if start + usize::from(SOCKADDR_IN) > end {
         return false;
     }
     let out = start as *mut u32;
@@ -100,7 +100,7 @@ fn write_v4(ctx: *mut bpf_sockopt, origin: &Origin) -> bool {
 #[inline(always)]
 fn write_v6(ctx: *mut bpf_sockopt, origin: &Origin) -> bool {
     let (start, end) = buffer(ctx);
-    if start + SOCKADDR_IN6 > end {
+    if start + usize::from(SOCKADDR_IN6) > end {
         return false;
     }
     let out = start as *mut u32;
@@ -132,8 +132,8 @@ fn buffer(ctx: *mut bpf_sockopt) -> (usize, usize) {
 }
 
 #[inline(always)]
-fn succeed(ctx: *mut bpf_sockopt, len: usize) -> bool {
-    store!(ctx, optlen = len as i32);
+fn succeed(ctx: *mut bpf_sockopt, len: u16) -> bool {
+    store!(ctx, optlen = i32::from(len));
     store!(ctx, retval = 0);
     true
 }

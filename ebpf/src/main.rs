@@ -2,6 +2,14 @@
 //! the module of their name; [`maps`] holds every map.
 #![no_std]
 #![no_main]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "the kernel's context fields are wider than what they hold"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "the hook macros call with values"
+)]
 #![expect(missing_docs, reason = "the hook macros make functions without them")]
 #![expect(
     clippy::inline_always,

@@ -125,7 +125,7 @@ impl Bpf {
         let entries = fs::read_dir(&folder).map_err(|source| pin_error(&folder, source))?;
         for entry in entries.flatten() {
             let cookie = entry.file_name().to_str().and_then(|n| n.parse().ok());
-            let link = cookie.and_then(|_| Link::open(INBOUND, entry.path()).ok());
+            let link = cookie.and_then(|_| Link::open(entry.path()).ok());
             match (cookie, link) {
                 (Some(cookie), Some(link)) if link.target().is_some() => {
                     self.pods.insert(cookie, link);
@@ -296,13 +296,12 @@ impl Dataplane for Bpf {
             // Links end with their cgroup; one of the same name may have taken its place.
             self.cgroup = open_cgroup(&self.cgroup_path)?;
         }
-        for index in 0..self.hooks.len() {
-            let name = self.hooks[index].name();
+        for (index, hook) in HOOKS.into_iter().enumerate() {
             if self.hooks[index].target().is_none() {
-                self.hooks[index] = self.attach_hook(HOOKS[index])?;
-                restored.push(format!("link of {name}"));
+                self.hooks[index] = self.attach_hook(hook)?;
+                restored.push(format!("link of {}", hook.name));
             } else if self.hooks[index].repin()? {
-                restored.push(format!("pin of link {name}"));
+                restored.push(format!("pin of link {}", hook.name));
             }
         }
         for (pod, link) in &self.pods {

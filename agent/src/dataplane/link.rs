@@ -13,7 +13,6 @@ use crate::sys;
 /// A link and its pin.
 #[derive(Debug)]
 pub(super) struct Link {
-    hook: Hook,
     fd: OwnedFd,
     path: PathBuf,
 }
@@ -27,7 +26,7 @@ impl Link {
         target_id: u64,
         path: PathBuf,
     ) -> Result<Self, DataplaneError> {
-        if let Ok(link) = Self::open(hook, path.clone()) {
+        if let Ok(link) = Self::open(path.clone()) {
             if link.target() == Some(target_id) {
                 sys::link_update(&link.fd, program).map_err(|source| DataplaneError::Attach {
                     hook: hook.name,
@@ -42,9 +41,9 @@ impl Link {
     }
 
     /// Opens a pinned link.
-    pub(super) fn open(hook: Hook, path: PathBuf) -> io::Result<Self> {
+    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
         let fd = sys::obj_get(&path)?;
-        Ok(Self { hook, fd, path })
+        Ok(Self { fd, path })
     }
 
     fn create(
@@ -59,7 +58,7 @@ impl Link {
                 source,
             }
         })?;
-        let link = Self { hook, fd, path };
+        let link = Self { fd, path };
         link.pin()?;
         Ok(link)
     }
@@ -84,11 +83,6 @@ impl Link {
         }
         self.pin()?;
         Ok(true)
-    }
-
-    /// The hook's name.
-    pub(super) fn name(&self) -> &'static str {
-        self.hook.name
     }
 
     fn pin(&self) -> Result<(), DataplaneError> {

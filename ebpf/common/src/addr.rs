@@ -53,6 +53,7 @@ impl Addr {
     /// What connecting to this address means, from a socket bound to `bound` (or unspecified): `0.0.0.0` is the
     /// socket's own address where it has one (`ip_route_output_key_hash`), and `::` is loopback (`tcp_v6_connect`).
     #[inline(always)]
+    #[must_use]
     pub const fn meant_from(self, bound: &Self) -> Self {
         if !self.is_unspecified() {
             self
@@ -71,6 +72,7 @@ impl Addr {
 
     /// The loopback address of this address' family.
     #[inline(always)]
+    #[must_use]
     pub const fn loopback_of_family(&self) -> Self {
         if self.is_v4() {
             Self::LOOPBACK4

@@ -47,8 +47,9 @@ fn addr(text: &str) -> Addr {
     match text.parse().expect("an address") {
         IpAddr::V4(ip) => Addr::v4(u32::from(ip).to_be()),
         IpAddr::V6(ip) => {
-            let bits = u128::from(ip);
-            Addr([96, 64, 32, 0].map(|shift| ((bits >> shift) as u32).to_be()))
+            let octets = ip.octets();
+            let (words, _) = octets.as_chunks::<4>();
+            Addr(std::array::from_fn(|i| u32::from_ne_bytes(words[i])))
         }
     }
 }
