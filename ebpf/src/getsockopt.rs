@@ -18,6 +18,7 @@ const PAGE: i32 = 4096;
 const SOCKADDR_IN: u16 = 16;
 const SOCKADDR_IN6: u16 = 28;
 const LISTEN: u32 = 10;
+const EINVAL: i32 = 22;
 
 #[inline(always)]
 pub fn run(ctx: &SockoptContext) {
@@ -83,7 +84,7 @@ fn origin(ctx: *mut bpf_sockopt) -> Option<Origin> {
 fn write_v4(ctx: *mut bpf_sockopt, origin: &Origin) -> bool {
     let (start, end) = buffer(ctx);
     if start + usize::from(SOCKADDR_IN) > end {
-        return false;
+        return too_short(ctx);
     }
     let out = start as *mut u32;
     // SAFETY: the verifier has seen the bound checked.
@@ -101,7 +102,7 @@ fn write_v4(ctx: *mut bpf_sockopt, origin: &Origin) -> bool {
 fn write_v6(ctx: *mut bpf_sockopt, origin: &Origin) -> bool {
     let (start, end) = buffer(ctx);
     if start + usize::from(SOCKADDR_IN6) > end {
-        return false;
+        return too_short(ctx);
     }
     let out = start as *mut u32;
     // SAFETY: the verifier has seen the bound checked.
@@ -129,6 +130,13 @@ fn buffer(ctx: *mut bpf_sockopt) -> (usize, usize) {
         load!(ctx, __bindgen_anon_2.optval) as usize,
         load!(ctx, __bindgen_anon_3.optval_end) as usize,
     )
+}
+
+/// What connection tracking says to a buffer without room for the address.
+#[inline(always)]
+fn too_short(ctx: *mut bpf_sockopt) -> bool {
+    store!(ctx, retval = -EINVAL);
+    true
 }
 
 #[inline(always)]
