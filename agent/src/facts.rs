@@ -37,9 +37,9 @@ pub struct Facts {
 impl Facts {
     /// Reads a namespace.
     pub fn read(namespace: &Namespace, name_servers: Vec<IpAddr>) -> Result<Self, NetnsError> {
-        let io = |source| NetnsError::Io {
+        let io = |error| NetnsError::Io {
             path: namespace.path().to_owned(),
-            source,
+            error,
         };
         let cookie = namespace.cookie()?;
         let addresses = namespace.enter(|| with_netlink(addresses))?.map_err(io)?;
@@ -118,9 +118,9 @@ pub fn raise_passthrough6(namespace: &Namespace) -> Result<(), NetnsError> {
                 }
             })
         })?
-        .map_err(|source| NetnsError::Io {
+        .map_err(|error| NetnsError::Io {
             path: namespace.path().to_owned(),
-            source,
+            error,
         })
 }
 

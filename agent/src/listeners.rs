@@ -43,9 +43,9 @@ pub struct Found {
 
 /// Finds the proxy's listeners on its capture ports.
 pub fn find(namespace: &Namespace, policy: &Policy) -> Result<Found, NetnsError> {
-    let io = |source| NetnsError::Io {
+    let io = |error| NetnsError::Io {
         path: namespace.path().to_owned(),
-        source,
+        error,
     };
     let inbound = policy.inbound_port.get();
     let outbound = policy.outbound_port.get();

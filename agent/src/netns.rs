@@ -34,12 +34,12 @@ pub enum NetnsError {
     )]
     Host(PathBuf),
     /// Anything else.
-    #[error("network namespace {path}: {source}")]
+    #[error("network namespace {path}: {error}")]
     Io {
         /// Which.
         path: PathBuf,
         /// What happened.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -58,9 +58,9 @@ impl Namespace {
         } else {
             Path::new(NAMED).join(name)
         };
-        let io = |source| NetnsError::Io {
+        let io = |error| NetnsError::Io {
             path: path.clone(),
-            source,
+            error,
         };
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -92,7 +92,7 @@ impl Namespace {
     /// Its cookie: unique until the next boot, and what the programs know it by.
     pub fn cookie(&self) -> Result<u64, NetnsError> {
         self.enter(sys::netns_cookie)?
-            .map_err(|source| self.error(source))
+            .map_err(|error| self.error(error))
     }
 
     /// Runs `f` in this namespace. The calling thread comes back whatever happens, so nothing else may run on it
@@ -104,10 +104,10 @@ impl Namespace {
         Ok(f())
     }
 
-    fn error(&self, source: io::Error) -> NetnsError {
+    fn error(&self, error: io::Error) -> NetnsError {
         NetnsError::Io {
             path: self.path.clone(),
-            source,
+            error,
         }
     }
 }

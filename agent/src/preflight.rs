@@ -33,12 +33,12 @@ pub enum PreflightError {
     )]
     NotRoot,
     /// No such folder.
-    #[error("cgroup {path}: {source}")]
+    #[error("cgroup {path}: {error}")]
     Cgroup {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// Not version 2.
     #[error("{path} is not in a cgroup v2 hierarchy; {hint}")]
@@ -60,13 +60,13 @@ pub enum PreflightError {
     NoProgramType(ProgramType),
     /// Nowhere to pin.
     #[error(
-        "{path}: {source}; mount a bpffs there (mount -t bpf bpf {path}), or choose another folder with --pin"
+        "{path}: {error}; mount a bpffs there (mount -t bpf bpf {path}), or choose another folder with --pin"
     )]
     Bpffs {
         /// Where.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
@@ -116,9 +116,9 @@ fn kernel_memory_is_locked() -> bool {
 }
 
 fn check_cgroup(path: &Path) -> Result<(), PreflightError> {
-    let cgroup = |source: io::Error| PreflightError::Cgroup {
+    let cgroup = |error: io::Error| PreflightError::Cgroup {
         path: path.to_owned(),
-        source,
+        error,
     };
     let stat = rustix::fs::statfs(path).map_err(|e| cgroup(e.into()))?;
     if stat.f_type.cast_unsigned() != CGROUP2_MAGIC {
@@ -164,9 +164,9 @@ fn offset(btf: &Btf, name: &str, member: &str) -> Option<u32> {
 /// Makes sure that the pin folder's parent is a bpffs, mounting one where there is none. Returns where it mounted.
 pub fn ensure_bpffs(pin: &Path) -> Result<Option<PathBuf>, PreflightError> {
     let at = pin.parent().unwrap_or(pin);
-    let error = |source: io::Error| PreflightError::Bpffs {
+    let failed = |error: io::Error| PreflightError::Bpffs {
         path: at.to_owned(),
-        source,
+        error,
     };
     let is_bpffs = |path: &Path| {
         rustix::fs::statfs(path).is_ok_and(|s| s.f_type.cast_unsigned() == BPFFS_MAGIC)
@@ -174,14 +174,14 @@ pub fn ensure_bpffs(pin: &Path) -> Result<Option<PathBuf>, PreflightError> {
     if is_bpffs(at) || is_bpffs(pin) {
         return Ok(None);
     }
-    fs::create_dir_all(at).map_err(error)?;
-    let occupied = fs::read_dir(at).map_err(error)?.next().is_some();
+    fs::create_dir_all(at).map_err(failed)?;
+    let occupied = fs::read_dir(at).map_err(failed)?.next().is_some();
     if occupied {
         // Mounting over somebody's files would hide them.
-        return Err(error(io::Error::other("is neither a bpffs nor empty")));
+        return Err(failed(io::Error::other("is neither a bpffs nor empty")));
     }
     mount("bpf", at, "bpf", MountFlags::empty(), Some(c"mode=0700"))
-        .map_err(|e| error(e.into()))?;
+        .map_err(|e| failed(e.into()))?;
     tracing::info!(path = %at.display(), "mounted a bpffs");
     Ok(Some(at.to_owned()))
 }

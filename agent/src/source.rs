@@ -44,20 +44,20 @@ pub type Entry = Result<Wanted, Leave>;
 #[derive(Debug, Error)]
 pub enum SourceError {
     /// It cannot be read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {error}")]
     Io {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// It does not parse.
-    #[error("{path}: {source}")]
+    #[error("{path}: {error}")]
     Parse {
         /// Which.
         path: PathBuf,
         /// Where and why.
-        source: file::FileError,
+        error: file::FileError,
     },
     /// A field that the agent needs is missing.
     #[error("{path}: pod {pod}: {field} is missing: {hint}")]
@@ -104,9 +104,9 @@ pub struct Snapshot {
 
 /// Reads a folder. Only the folder itself failing is an error; files are judged one by one.
 pub fn read(folder: &Path) -> Result<Snapshot, SourceError> {
-    let io = |source| SourceError::Io {
+    let io = |error| SourceError::Io {
         path: folder.to_owned(),
-        source,
+        error,
     };
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(io)? {
@@ -129,13 +129,13 @@ pub fn read(folder: &Path) -> Result<Snapshot, SourceError> {
 impl Snapshot {
     /// Adds a file's pods, all or none.
     fn add(&mut self, path: &Path) -> Result<(), SourceError> {
-        let text = fs::read_to_string(path).map_err(|source| SourceError::Io {
+        let text = fs::read_to_string(path).map_err(|error| SourceError::Io {
             path: path.to_owned(),
-            source,
+            error,
         })?;
-        let pods = file::pods_from_str(&text).map_err(|source| SourceError::Parse {
+        let pods = file::pods_from_str(&text).map_err(|error| SourceError::Parse {
             path: path.to_owned(),
-            source,
+            error,
         })?;
         let mut new = BTreeMap::new();
         for pod in &pods {

@@ -62,7 +62,7 @@ impl Bpf {
         let folder = version_folder(pin);
         for sub in ["maps", "links", "pods"] {
             let path = folder.join(sub);
-            fs::create_dir_all(&path).map_err(|source| pin_error(&path, source))?;
+            fs::create_dir_all(&path).map_err(|error| pin_error(&path, error))?;
         }
         let mut object = load(&folder, offsets)?;
         let maps = Maps::take(&mut object)?;
@@ -101,17 +101,17 @@ impl Bpf {
         let id = self
             .cgroup
             .metadata()
-            .map_err(|source| pin_error(&self.cgroup_path, source))?
+            .map_err(|error| pin_error(&self.cgroup_path, error))?
             .ino();
         let path = self.folder.join("links").join(hook.name);
         Link::establish(hook, program, self.cgroup.as_fd(), id, path).map_err(|e| match e {
-            DataplaneError::Attach { source, .. }
-                if source.kind() == io::ErrorKind::PermissionDenied =>
+            DataplaneError::Attach { error, .. }
+                if error.kind() == io::ErrorKind::PermissionDenied =>
             {
                 preflight::exclusive_above(&self.cgroup_path, hook).unwrap_or(
                     DataplaneError::Attach {
                         hook: hook.name,
-                        source,
+                        error,
                     },
                 )
             }
@@ -122,7 +122,7 @@ impl Bpf {
     /// Opens the inbound links that an earlier agent left.
     fn adopt(&mut self) -> Result<(), DataplaneError> {
         let folder = self.folder.join("pods");
-        let entries = fs::read_dir(&folder).map_err(|source| pin_error(&folder, source))?;
+        let entries = fs::read_dir(&folder).map_err(|error| pin_error(&folder, error))?;
         for entry in entries.flatten() {
             let cookie = entry.file_name().to_str().and_then(|n| n.parse().ok());
             let link = cookie.and_then(|_| Link::open(entry.path()).ok());
@@ -211,14 +211,14 @@ impl Dataplane for Bpf {
             File::from(
                 netns
                     .try_clone_to_owned()
-                    .map_err(|source| DataplaneError::Attach {
+                    .map_err(|error| DataplaneError::Attach {
                         hook: INBOUND.name,
-                        source,
+                        error,
                     })?,
             );
         let id = namespace
             .metadata()
-            .map_err(|source| pin_error(&self.folder, source))?
+            .map_err(|error| pin_error(&self.folder, error))?
             .ino();
         let path = self.folder.join("pods").join(pod.to_string());
         self.pods.remove(&pod);
@@ -325,7 +325,7 @@ impl Dataplane for Bpf {
             link::remove_file(&self.folder.join("maps").join(map))?;
         }
         for path in ["maps", "links", "pods", ""].map(|sub| self.folder.join(sub)) {
-            fs::remove_dir(&path).map_err(|source| pin_error(&path, source))?;
+            fs::remove_dir(&path).map_err(|error| pin_error(&path, error))?;
         }
         // The folder may hold another version's state; then it stays.
         let _kept = self.folder.parent().map(fs::remove_dir);
@@ -339,13 +339,13 @@ fn version_folder(pin: &Path) -> PathBuf {
 }
 
 fn open_cgroup(path: &Path) -> Result<File, DataplaneError> {
-    File::open(path).map_err(|source| pin_error(path, source))
+    File::open(path).map_err(|error| pin_error(path, error))
 }
 
-fn pin_error(path: &Path, source: io::Error) -> DataplaneError {
+fn pin_error(path: &Path, error: io::Error) -> DataplaneError {
     DataplaneError::Pin {
         path: path.to_owned(),
-        source,
+        error,
     }
 }
 

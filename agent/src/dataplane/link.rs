@@ -28,9 +28,9 @@ impl Link {
     ) -> Result<Self, DataplaneError> {
         if let Ok(link) = Self::open(path.clone()) {
             if link.target() == Some(target_id) {
-                sys::link_update(&link.fd, program).map_err(|source| DataplaneError::Attach {
+                sys::link_update(&link.fd, program).map_err(|error| DataplaneError::Attach {
                     hook: hook.name,
-                    source,
+                    error,
                 })?;
                 return Ok(link);
             }
@@ -52,12 +52,11 @@ impl Link {
         target: BorrowedFd<'_>,
         path: PathBuf,
     ) -> Result<Self, DataplaneError> {
-        let fd = sys::link_create(program, target, hook.at).map_err(|source| {
-            DataplaneError::Attach {
+        let fd =
+            sys::link_create(program, target, hook.at).map_err(|error| DataplaneError::Attach {
                 hook: hook.name,
-                source,
-            }
-        })?;
+                error,
+            })?;
         let link = Self { fd, path };
         link.pin()?;
         Ok(link)
@@ -86,9 +85,9 @@ impl Link {
     }
 
     fn pin(&self) -> Result<(), DataplaneError> {
-        sys::obj_pin(&self.fd, &self.path).map_err(|source| DataplaneError::Pin {
+        sys::obj_pin(&self.fd, &self.path).map_err(|error| DataplaneError::Pin {
             path: self.path.clone(),
-            source,
+            error,
         })
     }
 
@@ -113,7 +112,7 @@ pub(super) fn remove_file(path: &Path) -> Result<(), DataplaneError> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(DataplaneError::Pin {
             path: path.to_owned(),
-            source: e,
+            error: e,
         }),
         _ => Ok(()),
     }

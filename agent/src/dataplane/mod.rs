@@ -46,12 +46,12 @@ pub enum DataplaneError {
         cgroup: PathBuf,
     },
     /// A program cannot be attached.
-    #[error("cannot attach {hook}: {source}")]
+    #[error("cannot attach {hook}: {error}")]
     Attach {
         /// Which.
         hook: &'static str,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// A map operation failed.
     #[error("map {map}: {reason}")]
@@ -62,12 +62,12 @@ pub enum DataplaneError {
         reason: String,
     },
     /// A file on the bpffs.
-    #[error("{path}: {source}")]
+    #[error("{path}: {error}")]
     Pin {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// The object could not be loaded at all.
     #[error("cannot load the BPF object: {0}")]

@@ -54,7 +54,7 @@ impl Faulty {
         self.failures -= 1;
         Err(DataplaneError::Attach {
             hook: "a step made to fail",
-            source: io::Error::other(format!("{step:?}")),
+            error: io::Error::other(format!("{step:?}")),
         })
     }
 }
