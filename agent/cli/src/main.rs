@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod client;
+mod mutate;
 mod status;
 
 /// Shows what Sidestep does with a node's pods, and why.
@@ -17,6 +18,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Mutate(mutate::Args),
     Status(status::Args),
 }
 
@@ -24,6 +26,7 @@ enum Command {
 async fn main() -> ExitCode {
     let Args { command } = Args::parse();
     let done = match command {
+        Command::Mutate(args) => args.run(),
         Command::Status(args) => args.run().await,
     };
     match done {

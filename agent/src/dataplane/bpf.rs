@@ -11,27 +11,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{
-    Ebpf, EbpfLoader,
-    programs::{Program, ProgramError},
-};
+use aya::Ebpf;
 use sidestep_ebpf_common::{ABI_VERSION, LISTENER_SLOTS, ListenerKey, ProxyState, Row};
 
 use super::{
     Cookie, Dataplane, DataplaneError,
     hooks::{HOOKS, Hook, INBOUND},
     inbound::Inbound,
-    last_lines,
     link::{self, Link},
     maps::{self, Maps, error, gone, prefix},
+    object,
 };
 use crate::{
     listeners::Listener,
     preflight::{self, CredOffsets},
     rules::Rules,
 };
-
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sidestep-ebpf"));
 
 /// Programs, maps and links of one node.
 pub struct Bpf {
@@ -64,7 +59,7 @@ impl Bpf {
             let path = folder.join(sub);
             fs::create_dir_all(&path).map_err(|error| pin_error(&path, error))?;
         }
-        let mut object = load(&folder, offsets)?;
+        let mut object = object::load(&folder, offsets)?;
         let maps = Maps::take(&mut object)?;
         let last_rules_id = maps
             .pods
@@ -78,7 +73,7 @@ impl Bpf {
             cgroup: open_cgroup(cgroup)?,
             cgroup_path: cgroup.to_owned(),
             object,
-            inbound: Inbound::prepare(OBJECT, &maps.descriptors()?)?,
+            inbound: Inbound::prepare(object::BYTES, &maps.descriptors()?)?,
             maps,
             hooks: Vec::new(),
             pods: HashMap::new(),
@@ -86,7 +81,7 @@ impl Bpf {
         };
         // All of them load before the first is attached.
         for hook in HOOKS {
-            load_program(&mut bpf.object, hook)?;
+            object::load_program(&mut bpf.object, hook)?;
         }
         for hook in HOOKS {
             let link = bpf.attach_hook(hook)?;
@@ -97,7 +92,7 @@ impl Bpf {
     }
 
     fn attach_hook(&self, hook: Hook) -> Result<Link, DataplaneError> {
-        let program = fd_of(&self.object, hook)?;
+        let program = object::program(&self.object, hook)?;
         let id = self
             .cgroup
             .metadata()
@@ -347,56 +342,4 @@ fn pin_error(path: &Path, error: io::Error) -> DataplaneError {
         path: path.to_owned(),
         error,
     }
-}
-
-/// Parses the object; opens the pinned maps, or makes and pins them. No program is loaded yet.
-fn load(folder: &Path, offsets: CredOffsets) -> Result<Ebpf, DataplaneError> {
-    let mut loader = EbpfLoader::new();
-    loader
-        .btf(None)
-        .override_global("TASK_CRED", &offsets.task_cred, true)
-        .override_global("CRED_FSUID", &offsets.cred_fsuid, true)
-        .override_global("CRED_FSGID", &offsets.cred_fsgid, true);
-    for map in maps::NAMES {
-        loader.map_pin_path(map, folder.join("maps").join(map));
-    }
-    loader
-        .load(OBJECT)
-        .map_err(|e| DataplaneError::Object(format!("{:#}", anyhow::Error::new(e))))
-}
-
-fn load_program(object: &mut Ebpf, hook: Hook) -> Result<(), DataplaneError> {
-    let program = object
-        .program_mut(hook.program)
-        .ok_or(DataplaneError::NotThere(hook.program))?;
-    let answer = match program {
-        Program::CgroupSock(p) => p.load(),
-        Program::CgroupSockAddr(p) => p.load(),
-        Program::CgroupSockopt(p) => p.load(),
-        Program::SockOps(p) => p.load(),
-        Program::SkLookup(p) => p.load(),
-        _ => return Err(DataplaneError::NotThere(hook.program)),
-    };
-    answer.map_err(|e| DataplaneError::Program {
-        program: hook.name,
-        reason: refusal(e),
-    })
-}
-
-fn refusal(error: ProgramError) -> String {
-    match error {
-        ProgramError::LoadError {
-            io_error,
-            verifier_log,
-        } => last_lines(&io_error, &verifier_log.to_string()),
-        other => format!("{:#}", anyhow::Error::new(other)),
-    }
-}
-
-fn fd_of(object: &Ebpf, hook: Hook) -> Result<BorrowedFd<'_>, DataplaneError> {
-    object
-        .program(hook.program)
-        .and_then(|program| program.fd().ok())
-        .map(AsFd::as_fd)
-        .ok_or(DataplaneError::NotThere(hook.program))
 }

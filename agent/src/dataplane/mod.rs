@@ -6,6 +6,7 @@ mod hooks;
 mod inbound;
 mod link;
 mod maps;
+mod object;
 
 use std::{io, os::fd::BorrowedFd, path::PathBuf};
 

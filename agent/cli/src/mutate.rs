@@ -1,0 +1,167 @@
+//! `sidestep mutate`.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use sidestep_webhook::decide::Decision;
+use sidestep_webhook::offline::{self, Document};
+use sidestep_webhook::settings::{Enrolment, Reach, Settings};
+
+/// Does to the Pods and workloads in a file what the admission webhook does to pods, with the same code.
+///
+/// Works on what Istio's injector has been through: pods that are created, or files behind `istioctl kube-inject`. Other
+/// documents come out as they went in. What was decided about each pod, and why, is told on standard error. It is assumed
+/// that every node runs an agent; labels of a namespace count if the file holds the Namespace.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// YAML with any number of documents, or JSON; - is standard input
+    #[arg(long, short = 'f', value_name = "FILE")]
+    filename: PathBuf,
+
+    /// Where the result goes; standard output if not given
+    #[arg(long, short = 'o', value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Show the changes in place of the result
+    #[arg(long, value_name = "FORM")]
+    dry_run: Option<DryRun>,
+
+    /// Namespace of objects that name none
+    #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
+    namespace: String,
+
+    /// Whether pods are accelerated unless they refuse (opt-out) or only if they ask (opt-in)
+    #[arg(long, value_name = "WHICH", default_value = "opt-out")]
+    enrolment: Enrolment,
+
+    /// How far the shortcut reaches where neither pod nor namespace says: off, pod or node
+    #[arg(long, value_name = "REACH", default_value = "pod")]
+    shortcut: Reach,
+
+    /// How long a gate waits for its node's agent
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = parse_seconds)]
+    probe_timeout: Duration,
+
+    /// Keep pods off nodes labelled as unable to run Sidestep
+    #[arg(long)]
+    avoid_unsupported_nodes: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DryRun {
+    /// JSON Patch operations (RFC 6902), as YAML
+    Patch,
+    /// A unified diff
+    Diff,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let Self {
+            filename,
+            output,
+            dry_run,
+            namespace,
+            enrolment,
+            shortcut,
+            probe_timeout,
+            avoid_unsupported_nodes,
+        } = self;
+        let settings = Settings {
+            enrolment,
+            reach: shortcut,
+            probe_timeout,
+            avoid_unsupported: avoid_unsupported_nodes,
+        };
+        let name = filename.display().to_string();
+        let text = read(&filename).with_context(|| name.clone())?;
+        let documents =
+            offline::mutate(&text, &namespace, &settings).with_context(|| name.clone())?;
+        for document in &documents {
+            tell(document);
+        }
+        let result = match dry_run {
+            None => joined(&documents, Document::mutated),
+            Some(DryRun::Patch) => joined(&documents, patch),
+            Some(DryRun::Diff) => {
+                let diffs = documents.iter().map(|document| document.diff(&name));
+                diffs.collect()
+            }
+        };
+        write(output.as_deref(), &result)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What was decided about each pod of a document.
+fn tell(document: &Document) {
+    for outcome in &document.outcomes {
+        match &outcome.decision {
+            Decision::Accelerate(made) => {
+                eprintln!("{}: accelerated: {}", outcome.what, made.policy);
+            }
+            Decision::Leave(reason) => {
+                eprintln!("{}: left alone: {}", outcome.what, reason.annotation());
+            }
+            Decision::Nothing(why) => {
+                eprintln!("{}: nothing to do: {}: {why}", outcome.what, why.reason());
+            }
+        }
+        for warning in &outcome.warnings {
+            eprintln!("{}: warning: {warning}", outcome.what);
+        }
+    }
+}
+
+fn patch(document: &Document) -> String {
+    let names = document.outcomes.iter().map(|outcome| &outcome.what);
+    let names: Vec<_> = names.map(String::as_str).collect();
+    match names.as_slice() {
+        [] => "# no pod in this document\n[]\n".to_owned(),
+        names => format!("# {}\n{}", names.join(", "), document.patch_text()),
+    }
+}
+
+/// YAML's documents want a marker between them; JSON's stand by themselves.
+fn joined(documents: &[Document], text: impl Fn(&Document) -> String) -> String {
+    let mut all = String::new();
+    for document in documents {
+        let text = text(document);
+        if !all.is_empty() && !text.starts_with('{') {
+            all.push_str("---\n");
+        }
+        all.push_str(&text);
+        if !all.ends_with('\n') {
+            all.push('\n');
+        }
+    }
+    all
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    if file != Path::new("-") {
+        return Ok(fs::read_to_string(file)?);
+    }
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn write(file: Option<&Path>, text: &str) -> anyhow::Result<()> {
+    match file {
+        Some(file) => fs::write(file, text).with_context(|| file.display().to_string()),
+        None => Ok(std::io::stdout().write_all(text.as_bytes())?),
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("want a number of seconds, at least 1".to_owned()),
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+    }
+}
