@@ -1,0 +1,49 @@
+# `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup build demo test test-unit test-netns smoke lint clean distclean
+
+PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+setup: ## install what is missing: compilers, the BPF linker, Envoy, network tools, QEMU and a 6.1 kernel
+	@tests/setup.sh
+
+build: ## build the agent and the command line, optimised (needs no more than the compilers)
+	@tests/setup.sh build
+	cargo build --release -p sidestep-agent -p sidestep
+
+demo: setup ## as root: the same traffic between two pods with Envoy sidecars, once with iptables and once with Sidestep
+	cargo build --release $(PROGRAMS)
+	@target/release/sidestep-demo
+
+test: ## everything below: unit tests, the smoke test on Linux 6.1, tests in network namespaces
+# Each is run, whatever the one before it said.
+	@failed=; for part in test-unit smoke test-netns; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
+	[ -z "$$failed" ] || { echo "make test: failed:$$failed" >&2; exit 1; }
+
+test-unit: setup ## unit and property tests: no privilege needed
+	cargo test --no-fail-fast --exclude sidestep-tests --exclude sidestep-ebpf --workspace
+
+test-netns: setup ## as root: real BPF programs, sockets and Envoy, in network namespaces of their own
+	cargo build $(PROGRAMS)
+	cargo test --no-fail-fast -p sidestep-tests --lib --bins --tests
+
+smoke: setup ## load everything and capture connections on Debian's 6.1 kernel, in QEMU
+	@tests/qemu/smoke.sh
+
+lint: ## formatting, clippy for the host and the BPF crates, licences and sources of dependencies
+	@tests/setup.sh lint
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+# The BPF crate is checked as a host program; only the panic strategy has to be the BPF target's.
+	CARGO_PROFILE_DEV_PANIC=abort cargo clippy -p sidestep-ebpf -- -D warnings
+	PATH="$(CURDIR)/.parts/bin:$$PATH" cargo deny check bans licenses sources
+
+clean: ## remove what was built
+	cargo clean
+
+distclean: clean ## remove also what set-up fetched into .parts/
+	rm -rf .parts
