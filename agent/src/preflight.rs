@@ -11,7 +11,7 @@ use aya::{
     programs::{ProgramInfo, ProgramType, loaded_programs},
     sys::is_program_supported,
 };
-use btf_rs::{Btf, Type};
+use btfparse::{Offset, Readable, Result as BtfResult, TypeInformation};
 use rustix::mount::{MountFlags, mount};
 use thiserror::Error;
 
@@ -87,7 +87,7 @@ pub fn check(cgroup: &Path) -> Result<CredOffsets, PreflightError> {
         return Err(PreflightError::NotRoot);
     }
     check_cgroup(cgroup)?;
-    let btf = Btf::from_file(BTF).map_err(|_| PreflightError::NoBtf)?;
+    let btf = fs::read(BTF).map_err(|_| PreflightError::NoBtf)?;
     for kind in [
         ProgramType::CgroupSock,
         ProgramType::CgroupSockAddr,
@@ -103,7 +103,9 @@ pub fn check(cgroup: &Path) -> Result<CredOffsets, PreflightError> {
         tracing::warn!("kernel lockdown: the ids of setuid programs are taken from their real ids");
         return Ok(CredOffsets::default());
     }
-    Ok(cred_offsets(&btf).unwrap_or_else(|| {
+    let btf = TypeInformation::new(&BtfFile(btf));
+    let offsets = btf.ok().and_then(|btf| cred_offsets(&btf));
+    Ok(offsets.unwrap_or_else(|| {
         tracing::warn!("this kernel's BTF lacks struct cred: the ids of setuid programs are taken from their real ids");
         CredOffsets::default()
     }))
@@ -138,7 +140,7 @@ fn check_cgroup(path: &Path) -> Result<(), PreflightError> {
     Ok(())
 }
 
-fn cred_offsets(btf: &Btf) -> Option<CredOffsets> {
+fn cred_offsets(btf: &TypeInformation) -> Option<CredOffsets> {
     Some(CredOffsets {
         task_cred: offset(btf, "task_struct", "cred")?,
         cred_fsuid: offset(btf, "cred", "fsuid")?,
@@ -147,18 +149,24 @@ fn cred_offsets(btf: &Btf) -> Option<CredOffsets> {
 }
 
 /// The offset of a member of a struct, bytes.
-fn offset(btf: &Btf, name: &str, member: &str) -> Option<u32> {
-    btf.resolve_types_by_name(name)
-        .ok()?
-        .into_iter()
-        .find_map(|ty| {
-            let Type::Struct(ty) = ty else { return None };
-            let found = ty
-                .members
-                .iter()
-                .find(|m| btf.resolve_name(*m).is_ok_and(|n| n == member))?;
-            Some(found.bit_offset() / 8)
-        })
+fn offset(btf: &TypeInformation, name: &str, member: &str) -> Option<u32> {
+    match btf.offset_of(btf.id_of(name)?, member).ok()? {
+        (_, Offset::ByteOffset(bytes)) => Some(bytes),
+        (_, Offset::BitOffsetAndSize(..)) => None,
+    }
+}
+
+/// Reads a file of type information.
+struct BtfFile(Vec<u8>);
+
+impl Readable for BtfFile {
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> BtfResult<()> {
+        let start = usize::try_from(offset).ok();
+        let bytes = start.and_then(|start| self.0.get(start..)?.get(..buffer.len()));
+        let bytes = bytes.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// Makes sure that the pin folder's parent is a bpffs, mounting one where there is none. Returns where it mounted.

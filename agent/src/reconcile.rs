@@ -26,6 +26,8 @@ struct Pod {
     /// Its namespace, as far as it could be found; perhaps armed by an earlier agent.
     cookie: Option<Cookie>,
     armed: Option<Armed>,
+    /// Whether it was brought up to date since it became active. Until then its addresses may still be on their way.
+    settled: bool,
     failure: Option<Failure>,
 }
 
@@ -64,6 +66,7 @@ impl<D: Dataplane> Reconciler<D> {
                 entry: entry.clone(),
                 cookie: None,
                 armed: None,
+                settled: false,
                 failure: None,
             });
             pod.entry.clone_from(entry);
@@ -86,19 +89,21 @@ impl<D: Dataplane> Reconciler<D> {
             let Some(pod) = self.pods.get(&name) else {
                 continue;
             };
+            let active = pod
+                .armed
+                .as_ref()
+                .map(|armed| self.dataplane.is_active(armed.cookie));
             let due = match (&pod.entry, &pod.armed, &pod.failure) {
                 (Err(_), ..) => false,
                 (Ok(_), _, Some(failure)) => failure.next <= now,
-                (Ok(_), Some(armed), None) => !self.dataplane.is_attached(armed.cookie),
+                (Ok(_), Some(armed), None) => {
+                    !pod.settled || !self.dataplane.is_attached(armed.cookie)
+                }
                 (Ok(_), None, None) => true,
             };
             if due {
                 self.arm(&name)?;
-            } else if let (Ok(wanted), Some(armed)) = (&pod.entry, &pod.armed)
-                && !self.dataplane.is_active(armed.cookie)
-            {
-                // Failing to look is no reason to do anything: the next pass looks again.
-                let _unseen = arm::look_again(&mut self.dataplane, wanted, armed.cookie);
+                self.settle(&name, active);
             }
         }
         self.disarm_unwanted()?;
@@ -118,9 +123,15 @@ impl<D: Dataplane> Reconciler<D> {
 
     /// Every pod, for people.
     pub fn status(&self) -> Vec<PodStatus> {
+        let flows = self.dataplane.flows();
+        let open = |pod: &Pod| {
+            pod.armed
+                .as_ref()
+                .and_then(|armed| flows.get(&armed.cookie))
+        };
         self.pods
             .iter()
-            .map(|(name, pod)| self.describe(name, pod))
+            .map(|(name, pod)| self.describe(name, pod, open(pod).copied().unwrap_or(0)))
             .collect()
     }
 
@@ -132,6 +143,7 @@ impl<D: Dataplane> Reconciler<D> {
         match answer {
             Ok(Some(armed)) => {
                 let old = pod.armed.replace(armed);
+                let before = old.as_ref().map(|armed| armed.took);
                 pod.failure = None;
                 let now = pod.armed.as_ref().map(|armed| armed.cookie);
                 // Its namespace was made anew: the old one's entries go.
@@ -139,8 +151,11 @@ impl<D: Dataplane> Reconciler<D> {
                     self.dataplane.disarm(old.cookie)?;
                     self.dataplane.delete_rules(&old.rules)?;
                 }
-                let us = pod.armed.as_ref().map(|armed| armed.took.as_micros());
-                tracing::info!(pod = %name, us, "armed");
+                let took = pod.armed.as_ref().map(|armed| armed.took);
+                if took != before {
+                    let us = took.map(|took| took.as_micros());
+                    tracing::info!(pod = %name, us, "armed");
+                }
             }
             Ok(None) => {} // left to Istio
             Err(error) => {
@@ -157,6 +172,21 @@ impl<D: Dataplane> Reconciler<D> {
             }
         }
         Ok(())
+    }
+
+    /// A pod that was active before it was brought up to date needs no more looking after. One that is not may have a
+    /// proxy whose `listen` the programs could not attribute.
+    fn settle(&mut self, name: &PodName, active: Option<bool>) {
+        let Some(pod) = self.pods.get_mut(name) else {
+            return;
+        };
+        pod.settled = active == Some(true) && pod.failure.is_none();
+        if let (Ok(wanted), Some(armed)) = (&pod.entry, &pod.armed)
+            && !self.dataplane.is_active(armed.cookie)
+        {
+            // Failing to look is no reason to do anything: the next pass looks again.
+            let _unseen = arm::look_again(&mut self.dataplane, wanted, armed.cookie);
+        }
     }
 
     fn try_arm(&mut self, name: &PodName) -> Result<Option<Armed>, ArmError> {
@@ -232,7 +262,7 @@ impl<D: Dataplane> Reconciler<D> {
         Ok(())
     }
 
-    fn describe(&self, name: &PodName, pod: &Pod) -> PodStatus {
+    fn describe(&self, name: &PodName, pod: &Pod, flows: usize) -> PodStatus {
         let cookie = pod.armed.as_ref().map(|armed| armed.cookie);
         let state = match (&pod.entry, cookie) {
             (Err(_), _) => PodState::Left,
@@ -261,7 +291,7 @@ impl<D: Dataplane> Reconciler<D> {
                 .filter(|(_, count)| *count > 0)
                 .map(|(row, count)| (row.name().to_owned(), count))
                 .collect(),
-            flows: cookie.map_or(0, |c| self.dataplane.flows(c)),
+            flows,
         }
     }
 }

@@ -110,12 +110,15 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         server.abort();
     }
     fs::remove_file(&socket)?;
-    done??;
+    let done = done?;
     if let Some(path) = mounted {
-        rustix::mount::unmount(&path, rustix::mount::UnmountFlags::empty())
-            .with_context(|| format!("unmounting {}", path.display()))?;
+        // Fails, rightly, where a start that went wrong leaves an earlier agent's pins in place.
+        let unmounted = rustix::mount::unmount(&path, rustix::mount::UnmountFlags::empty());
+        if done.is_ok() {
+            unmounted.with_context(|| format!("unmounting {}", path.display()))?;
+        }
     }
-    Ok(())
+    done
 }
 
 struct Agent {

@@ -55,6 +55,20 @@ impl Bpf {
         offsets: CredOffsets,
     ) -> Result<Self, DataplaneError> {
         let folder = version_folder(pin);
+        let fresh = !folder.exists();
+        let done = Self::load_and_attach(folder.clone(), cgroup, offsets);
+        if done.is_err() && fresh {
+            // Links and maps end with their pins: nothing of a start that failed may stay.
+            let _best_effort = fs::remove_dir_all(&folder);
+        }
+        done
+    }
+
+    fn load_and_attach(
+        folder: PathBuf,
+        cgroup: &Path,
+        offsets: CredOffsets,
+    ) -> Result<Self, DataplaneError> {
         for sub in ["maps", "links", "pods"] {
             let path = folder.join(sub);
             fs::create_dir_all(&path).map_err(|error| pin_error(&path, error))?;
@@ -280,9 +294,12 @@ impl Dataplane for Bpf {
         Row::ALL.iter().map(|row| (*row, sum(*row))).collect()
     }
 
-    fn flows(&self, pod: Cookie) -> usize {
-        let flows = self.maps.flows.keys().flatten();
-        flows.filter(|flow| flow.cookie == pod).count()
+    fn flows(&self) -> HashMap<Cookie, usize> {
+        let mut open = HashMap::new();
+        for flow in self.maps.flows.keys().flatten() {
+            *open.entry(flow.cookie).or_default() += 1;
+        }
+        open
     }
 
     fn repair(&mut self) -> Result<Vec<String>, DataplaneError> {

@@ -8,7 +8,7 @@ mod link;
 mod maps;
 mod object;
 
-use std::{io, os::fd::BorrowedFd, path::PathBuf};
+use std::{collections::HashMap, io, os::fd::BorrowedFd, path::PathBuf};
 
 pub use bpf::Bpf;
 pub use hooks::Hook;
@@ -116,8 +116,8 @@ pub trait Dataplane {
     fn is_attached(&self, pod: Cookie) -> bool;
     /// What each row decided for this pod.
     fn counts(&self, pod: Cookie) -> Vec<(Row, u64)>;
-    /// How many captured connections of this pod are open.
-    fn flows(&self, pod: Cookie) -> usize;
+    /// How many captured connections are open, by pod.
+    fn flows(&self) -> HashMap<Cookie, usize>;
     /// Looks after what all pods share; the answer names what had to be restored.
     fn repair(&mut self) -> Result<Vec<String>, DataplaneError>;
     /// Takes everything out of the kernel.

@@ -2,6 +2,7 @@
 //! part, and it is armed as soon as the step succeeds.
 
 use std::{
+    collections::HashMap,
     io,
     os::fd::BorrowedFd,
     thread,
@@ -106,8 +107,8 @@ impl Dataplane for Faulty {
     fn counts(&self, pod: Cookie) -> Vec<(Row, u64)> {
         self.real.counts(pod)
     }
-    fn flows(&self, pod: Cookie) -> usize {
-        self.real.flows(pod)
+    fn flows(&self) -> HashMap<Cookie, usize> {
+        self.real.flows()
     }
     fn repair(&mut self) -> Result<Vec<String>, DataplaneError> {
         self.real.repair()
