@@ -221,3 +221,27 @@ fn a_pods_cgroup_that_is_made_again_is_found() {
         app.call(SERVICE).is_ok_and(|seen| seen.by == "outbound")
     });
 }
+
+/// A runtime makes the namespace first and gives it its address later, while the agent may be quicker.
+#[test]
+fn an_address_that_comes_after_the_pod_is_armed_is_known_when_it_is_needed() {
+    if !can_run(&[]) {
+        return;
+    }
+    let node = Node::alone();
+    let pod = node.bare_pod("client", &[POD]);
+    pod.namespace()
+        .ip(&format!("address delete {POD}/16 dev eth0"));
+    node.redirect_pod(&pod);
+    pod.namespace()
+        .ip(&format!("address add {POD}/16 dev eth0"));
+    pod.namespace().ip("route replace default via 10.77.0.1");
+    let proxy = pod.proxy();
+    node.wait_active(&pod);
+    let app = pod.app();
+    node.agent().wait("the address to be known", || {
+        let seen = assert_captured(&app, "outbound", SERVICE);
+        seen.source.ip().to_string() == POD
+    });
+    assert_captured(proxy.actor(), "inbound", &format!("{POD}:8080"));
+}
