@@ -13,6 +13,7 @@ use aya::{
 };
 use btfparse::{Offset, Readable, Result as BtfResult, TypeInformation};
 use rustix::mount::{MountFlags, mount};
+use sidestep_ebpf_common::KernelOffsets;
 use thiserror::Error;
 
 use crate::{
@@ -70,19 +71,8 @@ pub enum PreflightError {
     },
 }
 
-/// Where the kernel keeps a task's filesystem ids; zeroes mean "may not be read".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CredOffsets {
-    /// Offset of `cred` in `struct task_struct`, bytes.
-    pub task_cred: u32,
-    /// Offset of `fsuid` in `struct cred`, bytes.
-    pub cred_fsuid: u32,
-    /// Offset of `fsgid` in `struct cred`, bytes.
-    pub cred_fsgid: u32,
-}
-
-/// Checks everything that needs no change; the answer is where credentials are.
-pub fn check(cgroup: &Path) -> Result<CredOffsets, PreflightError> {
+/// Checks everything that needs no change; the answer is where the kernel keeps things.
+pub fn check(cgroup: &Path) -> Result<KernelOffsets, PreflightError> {
     if !rustix::process::geteuid().is_root() {
         return Err(PreflightError::NotRoot);
     }
@@ -101,13 +91,13 @@ pub fn check(cgroup: &Path) -> Result<CredOffsets, PreflightError> {
     }
     if kernel_memory_is_locked() {
         tracing::warn!("kernel lockdown: the ids of setuid programs are taken from their real ids");
-        return Ok(CredOffsets::default());
+        return Ok(KernelOffsets::UNREADABLE);
     }
     let btf = TypeInformation::new(&BtfFile(btf));
-    let offsets = btf.ok().and_then(|btf| cred_offsets(&btf));
+    let offsets = btf.ok().and_then(|btf| kernel_offsets(&btf));
     Ok(offsets.unwrap_or_else(|| {
-        tracing::warn!("this kernel's BTF lacks struct cred: the ids of setuid programs are taken from their real ids");
-        CredOffsets::default()
+        tracing::warn!("this kernel's BTF lacks what tells a socket's owner: the ids of setuid programs are taken from their real ids");
+        KernelOffsets::UNREADABLE
     }))
 }
 
@@ -140,11 +130,14 @@ fn check_cgroup(path: &Path) -> Result<(), PreflightError> {
     Ok(())
 }
 
-fn cred_offsets(btf: &TypeInformation) -> Option<CredOffsets> {
-    Some(CredOffsets {
+fn kernel_offsets(btf: &TypeInformation) -> Option<KernelOffsets> {
+    Some(KernelOffsets {
         task_cred: offset(btf, "task_struct", "cred")?,
         cred_fsuid: offset(btf, "cred", "fsuid")?,
         cred_fsgid: offset(btf, "cred", "fsgid")?,
+        sk_socket: offset(btf, "sock", "sk_socket")?,
+        socket_file: offset(btf, "socket", "file")?,
+        file_cred: offset(btf, "file", "f_cred")?,
     })
 }
 

@@ -1,5 +1,6 @@
-//! Whose socket it is. iptables compares the filesystem ids of the task that made the socket (`xt_owner`,
-//! `file->f_cred->fsuid`); the BPF helper knows only real ids, so they are read from the task where that is allowed.
+//! Whose socket it is. iptables compares the filesystem ids of the task that opened the socket
+//! (`sk->sk_socket->file->f_cred` in `xt_owner`), and so do the programs, where kernel memory may be read. Where it may
+//! not, `sock_create` notes the real ids of the creator, which are all that a BPF helper tells.
 
 use aya_ebpf::{
     bindings::bpf_sock,
@@ -10,7 +11,7 @@ use aya_ebpf::{
 };
 use sidestep_ebpf_common::flow::HAS_CREATOR;
 
-use crate::{ctx, maps};
+use crate::{ctx, maps::KERNEL};
 
 /// A task's filesystem ids.
 #[derive(Clone, Copy)]
@@ -19,33 +20,40 @@ pub struct Ids {
     pub gid: u32,
 }
 
-/// The creator's ids; those of the current task where the kernel made the socket (an MPTCP subflow) or it was made
-/// before the pod was armed.
+/// The creator's ids. The kernel itself makes the subflow of an MPTCP socket, which has no file: it is the current
+/// task's, which is connecting it.
 #[inline(always)]
 pub fn of(sk: *mut bpf_sock) -> Ids {
-    match recorded(sk) {
+    match of_file(sk).or_else(|| recorded(sk)) {
         Some(ids) => ids,
         None => current(),
     }
 }
 
-/// The creator's ids, if they were recorded.
+/// The same, where the hook does not let a program ask for real ids.
 #[inline(always)]
-pub fn recorded(sk: *mut bpf_sock) -> Option<Ids> {
-    let state = ctx::state(sk)?;
-    if state.flags & HAS_CREATOR == 0 {
-        return None;
+pub fn of_listener(sk: *mut bpf_sock) -> Option<Ids> {
+    of_file(sk).or_else(|| recorded(sk)).or_else(of_task)
+}
+
+/// Notes the creator of a socket, where it cannot be read from the socket later.
+#[inline(always)]
+pub fn record<T>(sk: *mut T, ids: Ids) {
+    if KERNEL.readable() {
+        return;
     }
-    Some(Ids {
-        uid: state.uid,
-        gid: state.gid,
-    })
+    // Without memory for a record, connect falls back to the ids of the task that connects.
+    if let Some(state) = ctx::state_or_new(sk) {
+        state.uid = ids.uid;
+        state.gid = ids.gid;
+        state.flags |= HAS_CREATOR;
+    }
 }
 
 /// The current task's ids, for hooks that may ask for real ids.
 #[inline(always)]
 pub fn current() -> Ids {
-    if let Some(ids) = from_task() {
+    if let Some(ids) = of_task() {
         return ids;
     }
     // SAFETY: takes nothing and cannot fail in process context.
@@ -56,21 +64,58 @@ pub fn current() -> Ids {
     }
 }
 
-/// The current task's filesystem ids, where kernel memory may be read.
 #[inline(always)]
-pub fn from_task() -> Option<Ids> {
-    if maps::task_cred() == 0 {
+fn recorded(sk: *mut bpf_sock) -> Option<Ids> {
+    if KERNEL.readable() {
         return None;
     }
+    let state = ctx::state(sk)?;
+    (state.flags & HAS_CREATOR != 0).then_some(Ids {
+        uid: state.uid,
+        gid: state.gid,
+    })
+}
+
+/// From the file that the socket was opened as.
+#[inline(always)]
+fn of_file(sk: *mut bpf_sock) -> Option<Ids> {
+    if !KERNEL.readable() {
+        return None;
+    }
+    // The verifier allows no arithmetic on a socket's pointer; read back from the stack it is a number.
+    let on_stack = sk as u64;
+    // SAFETY: probe reads check the address.
+    let sk = unsafe { bpf_probe_read_kernel(&raw const on_stack) }.ok()?;
+    let socket = pointer(sk, KERNEL.sk_socket())?;
+    let file = pointer(socket, KERNEL.socket_file())?;
+    ids(pointer(file, KERNEL.file_cred())?)
+}
+
+#[inline(always)]
+fn of_task() -> Option<Ids> {
+    if !KERNEL.readable() {
+        return None;
+    }
+    // SAFETY: takes nothing.
+    let task = unsafe { bpf_get_current_task() };
+    ids(pointer(task, KERNEL.task_cred())?)
+}
+
+#[inline(always)]
+fn ids(cred: u64) -> Option<Ids> {
     // SAFETY: probe reads check the address; the offsets are the running kernel's.
     unsafe {
-        let task = bpf_get_current_task();
-        let cred =
-            bpf_probe_read_kernel((task + u64::from(maps::task_cred())) as *const u64).ok()?;
-        let uid =
-            bpf_probe_read_kernel((cred + u64::from(maps::cred_fsuid())) as *const u32).ok()?;
-        let gid =
-            bpf_probe_read_kernel((cred + u64::from(maps::cred_fsgid())) as *const u32).ok()?;
-        Some(Ids { uid, gid })
+        Some(Ids {
+            uid: bpf_probe_read_kernel((cred + KERNEL.cred_fsuid()) as *const u32).ok()?,
+            gid: bpf_probe_read_kernel((cred + KERNEL.cred_fsgid()) as *const u32).ok()?,
+        })
     }
+}
+
+/// The pointer at an offset of a kernel struct, unless it is null.
+#[inline(always)]
+fn pointer(base: u64, offset: u64) -> Option<u64> {
+    // SAFETY: as for `ids`.
+    let pointer: u64 = unsafe { bpf_probe_read_kernel((base + offset) as *const u64) }.ok()?;
+    (pointer != 0).then_some(pointer)
 }

@@ -6,8 +6,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use sidestep_ebpf_common::{
-    AddrKey, FlowKey, GroupKey, ListenerKey, Origin, PodRecord, PortKey, ProxyState, SockState,
-    row::RowCounts,
+    AddrKey, FlowKey, GroupKey, KernelOffsets, ListenerKey, Origin, PodRecord, PortKey, ProxyState,
+    SockState, row::RowCounts,
 };
 
 const LAZY: usize = BPF_F_NO_PREALLOC as usize;
@@ -48,37 +48,43 @@ pub static FLOWS: HashMap<FlowKey, Origin, 524_288, LAZY> = HashMap::new();
 #[btf_map]
 pub static LISTENERS: SockHash<ListenerKey, 65_536> = SockHash::new();
 
-/// Offset of `task_struct.cred`; 0 where kernel memory may not be read.
+/// Where the kernel keeps what the programs read of it. The agent takes the offsets from the running kernel's BTF and
+/// puts them in before it loads a program.
 #[unsafe(no_mangle)]
-static TASK_CRED: u32 = 0;
-/// Offset of `cred.fsuid`.
-#[unsafe(no_mangle)]
-static CRED_FSUID: u32 = 0;
-/// Offset of `cred.fsgid`.
-#[unsafe(no_mangle)]
-static CRED_FSGID: u32 = 0;
+static KERNEL_OFFSETS: KernelOffsets = KernelOffsets::UNREADABLE;
 
-macro_rules! constant {
-    ($(#[$doc:meta])* $name:ident = $of:ident: $t:ty) => {
-        $(#[$doc])*
+/// Reads [`KERNEL_OFFSETS`].
+pub static KERNEL: Kernel = Kernel;
+
+/// See [`KERNEL`].
+pub struct Kernel;
+
+macro_rules! offsets {
+    ($($field:ident,)+) => { $(
+        /// In bytes; see [`KernelOffsets`].
         #[inline(always)]
-        pub fn $name() -> $t {
+        pub fn $field(&self) -> u64 {
             // SAFETY: the static is initialised and never written while the program runs. Volatile, because the
-            // compiler would otherwise take the 0 above for the value.
-            unsafe { core::ptr::read_volatile(&raw const $of) }
+            // compiler would otherwise take the zeroes above for the values.
+            u64::from(unsafe { core::ptr::read_volatile(&raw const KERNEL_OFFSETS.$field) })
         }
-    };
+    )+ };
 }
 
-constant!(
-    /// See [`TASK_CRED`].
-    task_cred = TASK_CRED: u32
-);
-constant!(
-    /// See [`CRED_FSUID`].
-    cred_fsuid = CRED_FSUID: u32
-);
-constant!(
-    /// See [`CRED_FSGID`].
-    cred_fsgid = CRED_FSGID: u32
-);
+impl Kernel {
+    /// Whether kernel memory may be read at all. The verifier knows the answer, and never sees the code that it rules
+    /// out.
+    #[inline(always)]
+    pub fn readable(&self) -> bool {
+        self.task_cred() != 0
+    }
+
+    offsets!(
+        task_cred,
+        cred_fsuid,
+        cred_fsgid,
+        sk_socket,
+        socket_file,
+        file_cred,
+    );
+}

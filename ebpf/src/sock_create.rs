@@ -1,12 +1,13 @@
-//! `cgroup/sock_create`: notes who makes a socket, and refuses raw TCP sockets, which iptables would catch and connect
-//! hooks never see.
+//! `cgroup/sock_create`: refuses raw TCP sockets, which iptables would catch and connect hooks never see; and notes who
+//! makes a socket, where nothing can be read of that later.
 
 use aya_ebpf::programs::SockContext;
-use sidestep_ebpf_common::{Row, flow::HAS_CREATOR, pod::STRICT};
+use sidestep_ebpf_common::{Row, pod::STRICT};
 
 use crate::{
     Refused, creator,
     ctx::{self, TCP, load},
+    maps::KERNEL,
     pod,
 };
 
@@ -15,13 +16,16 @@ const IPPROTO_RAW: u32 = 255;
 
 #[inline(always)]
 pub fn run(ctx: &SockContext) -> Result<(), Refused> {
+    let raw = load!(ctx.sock, type_) == SOCK_RAW
+        && matches!(load!(ctx.sock, protocol), TCP | IPPROTO_RAW);
+    if !raw && KERNEL.readable() {
+        return Ok(());
+    }
     let cookie = ctx::netns_cookie(ctx.sock);
     let Some(pod) = pod::armed(cookie) else {
         return Ok(());
     };
     let ids = creator::current();
-    let raw = load!(ctx.sock, type_) == SOCK_RAW
-        && matches!(load!(ctx.sock, protocol), TCP | IPPROTO_RAW);
     if raw
         && pod.record.has(STRICT)
         && !pod.record.is_proxy(ids.uid, ids.gid)
@@ -30,11 +34,6 @@ pub fn run(ctx: &SockContext) -> Result<(), Refused> {
         pod.count(Row::RawRefused);
         return Err(Refused);
     }
-    // Without memory for a record, connect falls back to the ids of the task that connects.
-    if let Some(state) = ctx::state_or_new(ctx.sock) {
-        state.uid = ids.uid;
-        state.gid = ids.gid;
-        state.flags |= HAS_CREATOR;
-    }
+    creator::record(ctx.sock, ids);
     Ok(())
 }

@@ -135,8 +135,8 @@ fn listening(pod: &Pod, ops: *mut bpf_sock_ops, ends: &Ends) {
     let (Some(sk), Some(proxy)) = (ctx::ops_sock(ops), pod.proxy()) else {
         return;
     };
-    // Without either the agent's sweep finds the listener, and asks the process for its ids.
-    let Some(ids) = creator::recorded(sk).or_else(creator::from_task) else {
+    // Where nothing tells, the agent's sweep finds the listener, and asks the process for its ids.
+    let Some(ids) = creator::of_listener(sk) else {
         return;
     };
     if !pod.record.is_proxy(ids.uid, ids.gid) {

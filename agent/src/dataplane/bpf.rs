@@ -12,7 +12,9 @@ use std::{
 };
 
 use aya::Ebpf;
-use sidestep_ebpf_common::{ABI_VERSION, LISTENER_SLOTS, ListenerKey, ProxyState, Row};
+use sidestep_ebpf_common::{
+    ABI_VERSION, KernelOffsets, LISTENER_SLOTS, ListenerKey, ProxyState, Row,
+};
 
 use super::{
     Cookie, Dataplane, DataplaneError,
@@ -22,11 +24,7 @@ use super::{
     maps::{self, Maps, error, gone, prefix},
     object,
 };
-use crate::{
-    listeners::Listener,
-    preflight::{self, CredOffsets},
-    rules::Rules,
-};
+use crate::{listeners::Listener, preflight, rules::Rules};
 
 /// Programs, maps and links of one node.
 pub struct Bpf {
@@ -52,7 +50,7 @@ impl Bpf {
     pub fn establish(
         pin: &Path,
         cgroup: &Path,
-        offsets: CredOffsets,
+        offsets: KernelOffsets,
     ) -> Result<Self, DataplaneError> {
         let folder = version_folder(pin);
         let fresh = !folder.exists();
@@ -67,7 +65,7 @@ impl Bpf {
     fn load_and_attach(
         folder: PathBuf,
         cgroup: &Path,
-        offsets: CredOffsets,
+        offsets: KernelOffsets,
     ) -> Result<Self, DataplaneError> {
         for sub in ["maps", "links", "pods"] {
             let path = folder.join(sub);

@@ -10,21 +10,20 @@ use aya::{
     programs::{Program, ProgramError},
 };
 
+use sidestep_ebpf_common::KernelOffsets;
+
 use super::{DataplaneError, Hook, last_lines, maps};
-use crate::preflight::CredOffsets;
 
 /// What `build.rs` compiled from `ebpf/`.
 pub(super) static BYTES: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sidestep-ebpf"));
 
 /// Parses the object; opens the pinned maps, or makes and pins them. No program is loaded yet.
-pub(super) fn load(folder: &Path, offsets: CredOffsets) -> Result<Ebpf, DataplaneError> {
+pub(super) fn load(folder: &Path, offsets: KernelOffsets) -> Result<Ebpf, DataplaneError> {
     let mut loader = EbpfLoader::new();
     loader
         .btf(None)
-        .override_global("TASK_CRED", &offsets.task_cred, true)
-        .override_global("CRED_FSUID", &offsets.cred_fsuid, true)
-        .override_global("CRED_FSGID", &offsets.cred_fsgid, true);
+        .override_global("KERNEL_OFFSETS", &offsets, true);
     for map in maps::NAMES {
         loader.map_pin_path(map, folder.join("maps").join(map));
     }

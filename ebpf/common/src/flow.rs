@@ -51,9 +51,9 @@ pub const ACCEPTED: u32 = 1 << 2;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SockState {
-    /// Filesystem uid of the task that made the socket.
+    /// Uid of the task that made the socket, where the kernel's own note of it cannot be read.
     pub uid: u32,
-    /// Its filesystem gid.
+    /// Its gid.
     pub gid: u32,
     /// [`HAS_CREATOR`], [`BOUND_BY_US`], [`ACCEPTED`].
     pub flags: u32,

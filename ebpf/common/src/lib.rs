@@ -11,6 +11,7 @@
 pub mod addr;
 pub mod decide;
 pub mod flow;
+pub mod kernel;
 pub mod pod;
 pub mod row;
 pub mod rules;
@@ -20,6 +21,7 @@ mod user;
 pub use addr::Addr;
 pub use decide::{Attempt, Lookups, Proto, inbound, outbound};
 pub use flow::{FlowKey, ListenerKey, Origin, SockState};
+pub use kernel::KernelOffsets;
 pub use pod::{Ids, MAX_IDS, PodRecord, ProxyState};
 pub use row::{Row, Verdict};
 pub use rules::{AddrKey, AddrSet, GroupKey, GroupSet, PortKey, PortSet};

@@ -1,8 +1,8 @@
 //! Lets the agent use the ABI structs as map keys and values.
 
 use crate::{
-    AddrKey, FlowKey, GroupKey, ListenerKey, Origin, PodRecord, PortKey, ProxyState, SockState,
-    row::RowCounts,
+    AddrKey, FlowKey, GroupKey, KernelOffsets, ListenerKey, Origin, PodRecord, PortKey, ProxyState,
+    SockState, row::RowCounts,
 };
 
 macro_rules! plain {
@@ -17,6 +17,7 @@ plain!(
     AddrKey,
     FlowKey,
     GroupKey,
+    KernelOffsets,
     ListenerKey,
     Origin,
     PodRecord,

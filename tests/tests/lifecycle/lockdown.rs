@@ -1,0 +1,38 @@
+//! A kernel that lets no program read its memory (`lockdown=confidentiality`): the programs load without those reads, and
+//! take real ids for filesystem ids.
+
+use sidestep_agent::{dataplane::Bpf, reconcile::Reconciler, source, status::PodState};
+use sidestep_ebpf_common::KernelOffsets;
+use sidestep_tests::{can_run, redirect::Node};
+
+use crate::{POD, SERVICE, assert_captured};
+
+#[test]
+fn connections_are_captured_and_the_proxys_pass_without_reading_kernel_memory() {
+    if !can_run(&[]) {
+        return;
+    }
+    let node = Node::without_agent();
+    let pod = node.bare_pod("client", &[POD]);
+    node.add_pod_file(&pod);
+    let wanted = source::read(&node.folders().pods()).expect("a Pod file");
+    let dataplane = Bpf::establish(
+        &node.folders().pins(),
+        node.pods().path(),
+        KernelOffsets::UNREADABLE,
+    )
+    .expect("programs that read no kernel memory");
+    let mut reconciler = Reconciler::new(dataplane, true);
+    reconciler.want(&wanted).expect("a dataplane that works");
+    let proxy = pod.proxy();
+    while reconciler.status()[0].state != PodState::Active {
+        reconciler.pass().expect("a dataplane that works");
+    }
+    assert_captured(&pod.app(), "outbound", SERVICE);
+    assert_captured(proxy.actor(), "inbound", &format!("{POD}:8080"));
+    assert!(
+        proxy.actor().call(SERVICE).is_err(),
+        "the proxy called itself"
+    );
+    reconciler.remove().expect("everything is taken away");
+}
