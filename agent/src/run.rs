@@ -6,7 +6,10 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     time::{Duration, Instant},
 };
 
@@ -92,7 +95,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     });
     // Questions are answered once there is somebody who knows.
     let server = match established.await {
-        Ok(()) => Some(status::serve(listener, events.clone())),
+        Ok(()) => {
+            let events = events.clone();
+            let hand = move |question| {
+                let _the_agent_ended = events.send(Event::Ask(question));
+            };
+            Some(status::serve(listener, Arc::new(hand)))
+        }
         Err(_) => None,
     };
     let done = tokio::select! {

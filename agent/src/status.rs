@@ -5,7 +5,7 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::mpsc::Sender,
+    sync::Arc,
 };
 
 use axum::{Json, Router, extract::State as AxumState, http::StatusCode, routing::get};
@@ -15,8 +15,6 @@ use tokio::{
     sync::oneshot,
     task::JoinHandle,
 };
-
-use crate::run::Event;
 
 /// The agent and its pods.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -98,21 +96,18 @@ pub async fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Hands a question to whoever knows. Where nobody does any more it drops the question, and the asker is told so.
+pub type Hand = Arc<dyn Fn(Ask) + Send + Sync>;
+
 /// Answers on the socket.
-pub fn serve(listener: UnixListener, agent: Sender<Event>) -> JoinHandle<io::Result<()>> {
-    let app = Router::new()
-        .route("/status", get(status))
-        .with_state(agent);
+pub fn serve(listener: UnixListener, hand: Hand) -> JoinHandle<io::Result<()>> {
+    let app = Router::new().route("/status", get(status)).with_state(hand);
     tokio::spawn(async move { axum::serve(listener, app).await })
 }
 
-async fn status(AxumState(agent): AxumState<Sender<Event>>) -> Result<Json<Status>, StatusCode> {
+async fn status(AxumState(hand): AxumState<Hand>) -> Result<Json<Status>, StatusCode> {
     let (reply, answer) = oneshot::channel();
-    agent
-        .send(Event::Ask(reply))
-        .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    answer
-        .await
-        .map(Json)
-        .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+    hand(reply);
+    let answer = answer.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE);
+    answer.map(Json)
 }
