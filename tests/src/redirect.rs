@@ -125,11 +125,6 @@ impl Node {
         Self::on(Redirect::Sidestep, Arc::new(Machine::new()))
     }
 
-    /// Starts an agent that may never be ready.
-    pub fn start_hopeless_agent(&self) -> Agent {
-        Agent::start_in(&self.machine.system, &self.machine.folders)
-    }
-
     fn on(redirect: Redirect, machine: Arc<Machine>) -> Self {
         Self {
             redirect,

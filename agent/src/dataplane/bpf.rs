@@ -58,6 +58,7 @@ impl Bpf {
         if done.is_err() && fresh {
             // Links and maps end with their pins: nothing of a start that failed may stay.
             let _best_effort = fs::remove_dir_all(&folder);
+            let _not_ours_alone = fs::remove_dir(pin);
         }
         done
     }

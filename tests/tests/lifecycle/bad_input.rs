@@ -10,7 +10,8 @@ use std::{
 
 use sidestep_tests::{
     binary, can_run,
-    net::{Namespace, run},
+    foreign::{LoadBalancer, Sharing},
+    net::{Namespace, OUTSIDE_V4, run},
     redirect::{Fixture, Node},
 };
 
@@ -79,6 +80,40 @@ fn a_pin_folder_that_is_no_bpffs() {
         &mut command,
         &[&folder.path().to_string_lossy(), "bpffs"],
     );
+}
+
+#[test]
+fn a_kernel_without_btf() {
+    if !can_run(&["bpftool", "unshare"]) {
+        return;
+    }
+    let node = Node::without_agent();
+    let known = node.folders().command();
+    let mut command = Command::new("unshare");
+    // Hidden from this one process: the mount namespace is its own.
+    command
+        .args([
+            "--mount",
+            "sh",
+            "-c",
+            "mount -t tmpfs none /sys/kernel/btf && exec \"$@\"",
+            "sh",
+        ])
+        .arg(known.get_program())
+        .args(known.get_args());
+    assert_refused(&node, &mut command, &["BTF", "/sys/kernel/btf/vmlinux"]);
+}
+
+#[test]
+fn an_exclusive_program_above() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let node = Node::without_agent();
+    let host = OUTSIDE_V4.parse().expect("an address");
+    let _balancer = LoadBalancer::attach(node.machine(), host, host, Sharing::Exclusive);
+    let mut command = node.folders().command();
+    assert_refused(&node, &mut command, &["exclusively", LoadBalancer::NAME]);
 }
 
 #[test]

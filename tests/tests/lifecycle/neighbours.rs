@@ -34,21 +34,6 @@ fn a_load_balancer_above_sees_what_the_proxy_sends_and_not_what_the_application_
 }
 
 #[test]
-fn an_exclusive_program_above_is_named_and_the_agent_is_not_ready() {
-    if !can_run(&[]) {
-        return;
-    }
-    let node = Node::without_agent();
-    let backend: Ipv4Addr = OUTSIDE_V4.parse().expect("an address");
-    let _balancer = LoadBalancer::attach(node.machine(), CLUSTER_IP, backend, Sharing::Exclusive);
-    let agent = node.start_hopeless_agent();
-    agent.wait("the program to be named", || {
-        agent.log().contains(LoadBalancer::NAME)
-    });
-    assert!(!agent.status().is_some_and(|status| status.ready));
-}
-
-#[test]
 fn iptables_loads_five_thousand_rules_under_our_hooks() {
     if !can_run(&["iptables-legacy-restore"]) {
         return;
