@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit test-netns smoke lint clean distclean
+.PHONY: help setup build demo test test-unit test-netns smoke bench-webhook lint clean distclean
 
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
 
@@ -33,6 +33,10 @@ test-netns: setup ## as root: real BPF programs, sockets and Envoy, in network n
 
 smoke: setup ## load everything and capture connections on Debian's 6.1 kernel, in QEMU
 	@tests/qemu/smoke.sh
+
+bench-webhook: ## reviews per second, latency and memory of the admission server, as a table
+	@tests/setup.sh build
+	cargo bench -p sidestep-webhook
 
 lint: ## formatting, clippy for the host and the BPF crates, licences and sources of dependencies
 	@tests/setup.sh lint

@@ -1,5 +1,8 @@
 //! Names of labels, annotations and containers, ours and those of others that we look at.
 
+/// What the names of our labels and annotations start with.
+pub const PREFIX: &str = "sidestep.dev/";
+
 /// Label on a pod that Sidestep accelerates; what agents select on. Nobody but the webhook writes it.
 pub const ACCELERATED: &str = "sidestep.dev/accelerated";
 
@@ -8,6 +11,19 @@ pub const POLICY: &str = "sidestep.dev/policy";
 
 /// Annotation with the reason why a pod was left to Istio.
 pub const LEFT_ALONE: &str = "sidestep.dev/left-alone";
+
+/// Label or annotation of a pod, else of its namespace: `true` asks for Sidestep, `false` refuses it.
+pub const ENABLED: &str = "sidestep.dev/enabled";
+
+/// Annotation of a pod, else label or annotation of its namespace: how far the shortcut reaches, `off`, `pod` or `node`.
+/// On an accelerated pod the webhook leaves what is in effect.
+pub const SHORTCUT: &str = "sidestep.dev/shortcut";
+
+/// Annotation of a pod, never of a namespace: into whose sockets the shortcut delivers, `proxy` or `application`.
+pub const SHORTCUT_INTO: &str = "sidestep.dev/shortcut-into";
+
+/// Label of a node that cannot run Sidestep.
+pub const UNSUPPORTED: &str = "sidestep.dev/unsupported";
 
 /// Annotation in a standalone agent's Pod file: the pod's network namespace, by its name under `/run/netns` or by an
 /// absolute path.

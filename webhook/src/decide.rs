@@ -1,0 +1,242 @@
+//! What happens to a pod. Pure: values in, a value out.
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use sidestep_contract::{Leave, Policy, gate, istio, istio_init, keys};
+
+use crate::cluster::{Cluster, Namespace};
+use crate::inits::Inits;
+use crate::settings::{Delivery, Enrolment, Reach, Settings};
+use crate::{Reason, probe};
+
+mod node;
+mod wishes;
+
+/// What happens to a pod, and what its author is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// What happens to it.
+    pub decision: Decision,
+    /// Shown by `kubectl`, one line each.
+    pub warnings: Vec<String>,
+    pub(crate) inits: Inits,
+    /// Whether the pod brings our label and must not have it.
+    pub(crate) takes_label: bool,
+}
+
+/// What happens to a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// Its `istio-init` becomes a gate, which the node's agent opens.
+    Accelerate(Box<Accelerate>),
+    /// It stays as Istio made it, and says why.
+    Leave(Reason),
+    /// It is none of our business, and nothing of it changes: Istio's injector gave it no `istio-init`, or it is the API
+    /// server's copy of a pod from a file.
+    Nothing(Leave),
+}
+
+/// An accelerated pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accelerate {
+    /// What happens to its connections.
+    pub policy: Policy,
+    /// What its `istio-init` becomes.
+    pub gate: Container,
+    /// How far the shortcut reaches.
+    pub reach: Reach,
+    /// Into whose sockets.
+    pub delivery: Delivery,
+    /// Whether it is kept off nodes that cannot run Sidestep.
+    pub avoid_unsupported: bool,
+}
+
+impl Decision {
+    /// The decision in a word: `accelerated`, or why not.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Accelerate(_) => "accelerated",
+            Self::Leave(reason) => reason.word(),
+            Self::Nothing(leave) => leave.reason(),
+        }
+    }
+}
+
+/// Decides about a pod as it arrives, `namespace` being the one it will be in; or none, if nothing could be learnt of it.
+pub fn decide(
+    pod: &Pod,
+    namespace: Option<&Namespace>,
+    cluster: &Cluster,
+    settings: &Settings,
+) -> Verdict {
+    let mut warnings = Vec::new();
+    let inits = Inits::of(pod);
+    let decision = if is_mirror(pod) {
+        Decision::Nothing(Leave::MirrorPod)
+    } else if let (Inits::None, Err(why)) = (inits, istio_init(pod)) {
+        Decision::Nothing(why)
+    } else {
+        let pod = inits.without_stale_gate(pod);
+        let subject = Subject {
+            pod: &pod,
+            namespace,
+            cluster,
+            settings,
+        };
+        let made = match inits {
+            Inits::Gate(_) => subject.keep_gate(&mut warnings),
+            _ => subject.make_gate(&mut warnings),
+        };
+        made.map_or_else(Decision::Leave, |made| Decision::Accelerate(Box::new(made)))
+    };
+    let accelerated = matches!(decision, Decision::Accelerate(_));
+    let takes_label = !accelerated && !is_mirror(pod) && is_labelled(pod);
+    if takes_label {
+        warnings.push(format!(
+            "label {} removed: only Sidestep sets it, on pods whose istio-init is its gate",
+            keys::ACCELERATED
+        ));
+    }
+    Verdict {
+        decision,
+        warnings,
+        inits,
+        takes_label,
+    }
+}
+
+struct Subject<'a> {
+    pod: &'a Pod,
+    namespace: Option<&'a Namespace>,
+    cluster: &'a Cluster,
+    settings: &'a Settings,
+}
+
+impl Subject<'_> {
+    /// A pod with a fresh `istio-init`.
+    fn make_gate(&self, warnings: &mut Vec<String>) -> Result<Accelerate, Reason> {
+        self.permit()?;
+        let policy = Policy::from_pod(self.pod)?;
+        node::permit(self.pod, self.cluster)?;
+        let (gate, policy) = self.opening_gate(istio_init(self.pod)?, policy)?;
+        Ok(self.accelerate(policy, gate, warnings))
+    }
+
+    /// A pod that arrives with the gate and nothing to go back to: it was accelerated before it got here, from a file or
+    /// in an earlier invocation.
+    fn keep_gate(&self, warnings: &mut Vec<String>) -> Result<Accelerate, Reason> {
+        let policy = Policy::from_pod(self.pod)?;
+        let gate = istio_init(self.pod)?.clone();
+        let shut = || Reason::GateStaysShut {
+            port: policy.probe_port.get(),
+        };
+        let obstacle = self
+            .permit()
+            .and_then(|()| node::permit(self.pod, self.cluster))
+            .and_then(|()| {
+                if opens(&policy, &gate) {
+                    Ok(())
+                } else {
+                    Err(shut())
+                }
+            });
+        if let Err(reason) = obstacle {
+            let text = format!(
+                "the pod's istio-init is already Sidestep's gate and stays it, although {reason}"
+            );
+            warnings.push(crate::reason::shortened(&text));
+        }
+        Ok(self.accelerate(policy, gate, warnings))
+    }
+
+    /// Whether pod, namespace and cluster want it.
+    fn permit(&self) -> Result<(), Reason> {
+        if let Some(said) = wishes::enabled(self.pod, self.namespace)? {
+            return if said.wanted {
+                Ok(())
+            } else {
+                Err(Leave::OptedOut {
+                    key: said.place,
+                    value: false.to_string(),
+                }
+                .into())
+            };
+        }
+        if self.namespace.is_none() {
+            let namespace = self.pod.metadata.namespace.clone().unwrap_or_default();
+            return Err(Reason::NamespaceUnknown { namespace });
+        }
+        match self.settings.enrolment {
+            Enrolment::OptOut => Ok(()),
+            Enrolment::OptIn => Err(Reason::NotOptedIn),
+        }
+    }
+
+    /// The gate of `init` and its policy, which names another probe port where the first would not be captured.
+    fn opening_gate(
+        &self,
+        init: &Container,
+        policy: Policy,
+    ) -> Result<(Container, Policy), Reason> {
+        let gate = gate::make(init, self.settings.probe_timeout)?;
+        if opens(&policy, &gate) {
+            return Ok((gate, policy));
+        }
+        let shut = Reason::GateStaysShut {
+            port: policy.probe_port.get(),
+        };
+        let Some(port) = id(&gate).and_then(|id| probe::other_port(&policy, id)) else {
+            return Err(shut);
+        };
+        let gate = gate::make(&with_probe_port(init, port), self.settings.probe_timeout)?;
+        let policy = istio::policy(&gate)?;
+        // A later --iptables-probe-port among the arguments would have won.
+        if policy.probe_port.get() == port {
+            Ok((gate, policy))
+        } else {
+            Err(shut)
+        }
+    }
+
+    fn accelerate(
+        &self,
+        policy: Policy,
+        gate: Container,
+        warnings: &mut Vec<String>,
+    ) -> Accelerate {
+        Accelerate {
+            policy,
+            gate,
+            reach: wishes::reach(self.pod, self.namespace, self.settings.reach, warnings),
+            delivery: wishes::delivery(self.pod, self.namespace, warnings),
+            avoid_unsupported: self.settings.avoid_unsupported && node::bound(self.pod).is_none(),
+        }
+    }
+}
+
+/// The id that a gate runs as.
+fn id(gate: &Container) -> Option<u32> {
+    let context = gate.security_context.as_ref()?;
+    u32::try_from(context.run_as_user?).ok()
+}
+
+fn opens(policy: &Policy, gate: &Container) -> bool {
+    id(gate).is_some_and(|id| probe::opens(policy, id, policy.probe_port.get()))
+}
+
+/// The flag goes first, where no flag before it could take it for its value.
+fn with_probe_port(init: &Container, port: u16) -> Container {
+    let mut init = init.clone();
+    let args = init.args.get_or_insert_default();
+    args.insert(args.len().min(1), format!("--iptables-probe-port={port}"));
+    init
+}
+
+fn is_mirror(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.is_some_and(|all| all.contains_key(keys::MIRROR))
+}
+
+fn is_labelled(pod: &Pod) -> bool {
+    let labels = pod.metadata.labels.as_ref();
+    labels.is_some_and(|all| all.contains_key(keys::ACCELERATED))
+}

@@ -1,0 +1,54 @@
+//! Pods that must run on one node, as a DaemonSet's do, are decided for that node.
+
+use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorTerm, Pod};
+
+use crate::Reason;
+use crate::cluster::Cluster;
+
+/// Whether somebody would open the gate.
+pub(super) fn permit(pod: &Pod, cluster: &Cluster) -> Result<(), Reason> {
+    if !cluster.agents.any() {
+        return Err(Reason::NoAgent);
+    }
+    let Some(node) = bound(pod).map(str::to_owned) else {
+        return Ok(());
+    };
+    if cluster.unsupported.contains(&node) {
+        Err(Reason::UnsupportedNode { node })
+    } else if !cluster.agents.on(&node) {
+        Err(Reason::NoAgentOnNode { node })
+    } else {
+        Ok(())
+    }
+}
+
+/// The one node that the pod can run on, if its specification says so by name.
+pub(super) fn bound(pod: &Pod) -> Option<&str> {
+    let spec = pod.spec.as_ref()?;
+    if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
+        return Some(node);
+    }
+    let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
+    let required = affinity
+        .required_during_scheduling_ignored_during_execution
+        .as_ref()?;
+    by_affinity(required)
+}
+
+/// The DaemonSet controller writes the node's name into every term.
+fn by_affinity(required: &NodeSelector) -> Option<&str> {
+    let mut names = required.node_selector_terms.iter().map(by_term);
+    let first = names.next()??;
+    names.all(|name| name == Some(first)).then_some(first)
+}
+
+fn by_term(term: &NodeSelectorTerm) -> Option<&str> {
+    let fields = term.match_fields.as_ref()?;
+    let field = fields
+        .iter()
+        .find(|field| field.key == "metadata.name" && field.operator == "In")?;
+    match field.values.as_deref()? {
+        [node] => Some(node),
+        _ => None,
+    }
+}

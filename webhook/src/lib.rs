@@ -1,0 +1,33 @@
+//! What the admission server does with a pod, and the server itself.
+//!
+//! [`decide`] takes values and returns a value; [`patch`] turns that into patch operations on the pod as it was sent;
+//! [`offline`] does both for files and [`admission`] for reviews. The rest, behind the feature `server`, is the shell
+//! around them.
+
+#![forbid(unsafe_code)]
+
+pub mod admission;
+pub mod cluster;
+pub mod decide;
+mod edit;
+mod inits;
+pub mod offline;
+pub mod patch;
+mod probe;
+mod reason;
+pub mod settings;
+
+#[cfg(feature = "server")]
+pub mod args;
+#[cfg(feature = "server")]
+pub mod metrics;
+#[cfg(feature = "server")]
+pub mod run;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
+pub mod tls;
+#[cfg(feature = "server")]
+pub mod world;
+
+pub use reason::Reason;

@@ -1,0 +1,84 @@
+//! What is counted. Names and labels are stable; buckets are not.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// The server's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    reviews: Family<Review, Counter<u64, AtomicU64>>,
+    seconds: Histogram,
+    connections: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Review {
+    path: &'static str,
+    decision: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("sidestep_webhook");
+        let reviews = Family::default();
+        registry.register(
+            "reviews",
+            "Reviews answered, by path and decision: accelerated, or the reason why not",
+            reviews.clone(),
+        );
+        let seconds = Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0]);
+        registry.register(
+            "review_duration_seconds",
+            "From a review's last byte to its answer",
+            seconds.clone(),
+        );
+        let connections = Gauge::default();
+        registry.register("connections", "Open connections", connections.clone());
+        Self {
+            registry,
+            reviews,
+            seconds,
+            connections,
+        }
+    }
+}
+
+impl Metrics {
+    /// One review answered.
+    pub fn answered(&self, path: &'static str, decision: &'static str, took: Duration) {
+        self.reviews.get_or_create(&Review { path, decision }).inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+
+    /// One connection more, until what is returned is dropped.
+    pub fn connection(&self) -> Open {
+        self.connections.inc();
+        Open(self.connections.clone())
+    }
+
+    /// All of them, in the OpenMetrics text format.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// A connection that is counted.
+#[derive(Debug)]
+pub struct Open(Gauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,154 @@
+//! A decision as operations on the pod as it was sent. Pure. Only what an operation names changes: fields that no type of
+//! ours knows stay as they are, and what is already as decided gives no operation.
+
+use json_patch::Patch;
+use k8s_openapi::api::core::v1::Container;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sidestep_contract::keys;
+
+use crate::decide::{Accelerate, Decision, Verdict};
+use crate::edit::Edit;
+use crate::inits::Inits;
+use crate::settings::Delivery;
+
+const LABELS: [&str; 2] = ["metadata", "labels"];
+const ANNOTATIONS: [&str; 2] = ["metadata", "annotations"];
+const INITS: [&str; 2] = ["spec", "initContainers"];
+const TERMS: [&str; 5] = [
+    "spec",
+    "affinity",
+    "nodeAffinity",
+    "requiredDuringSchedulingIgnoredDuringExecution",
+    "nodeSelectorTerms",
+];
+
+/// What `verdict` changes in the pod (or pod template) that it was made of.
+pub fn patch(pod: &Value, verdict: &Verdict) -> Patch {
+    let mut edit = Edit::new(pod);
+    match &verdict.decision {
+        Decision::Accelerate(accelerate) => accelerated(&mut edit, accelerate, verdict.inits),
+        Decision::Leave(reason) => {
+            if let Inits::Both { gate, .. } = verdict.inits {
+                edit.remove(&at(&INITS, &gate.to_string()));
+            }
+            edit.remove(&at(&ANNOTATIONS, keys::POLICY));
+            edit.set(
+                &at(&ANNOTATIONS, keys::LEFT_ALONE),
+                reason.annotation().into(),
+            );
+        }
+        Decision::Nothing(_) => {}
+    }
+    if verdict.takes_label {
+        edit.remove(&at(&LABELS, keys::ACCELERATED));
+    }
+    edit.finish()
+}
+
+fn accelerated(edit: &mut Edit, accelerate: &Accelerate, inits: Inits) {
+    let Accelerate {
+        policy,
+        gate,
+        reach,
+        delivery,
+        avoid_unsupported,
+    } = accelerate;
+    if let Some(index) = one_istio_init(edit, inits) {
+        make_gate(edit, &index.to_string(), gate);
+    }
+    if *avoid_unsupported {
+        avoid_unsupported_nodes(edit);
+    }
+    edit.set(&at(&LABELS, keys::ACCELERATED), "true".into());
+    edit.remove(&at(&ANNOTATIONS, keys::LEFT_ALONE));
+    edit.set(&at(&ANNOTATIONS, keys::POLICY), policy.to_string().into());
+    edit.set(&at(&ANNOTATIONS, keys::SHORTCUT), reach.word().into());
+    let into = at(&ANNOTATIONS, keys::SHORTCUT_INTO);
+    if *delivery != Delivery::Proxy || edit.get(&into).is_some() {
+        edit.set(&into, delivery.word().into());
+    }
+}
+
+/// Leaves one `istio-init`, in the first one's place so that it still comes before the proxy: the fresh one, for that is
+/// what Istio wants now.
+fn one_istio_init(edit: &mut Edit, inits: Inits) -> Option<usize> {
+    match inits {
+        Inits::None | Inits::Many => None,
+        Inits::Fresh(index) | Inits::Gate(index) => Some(index),
+        Inits::Both { fresh, gate } => {
+            let container = edit.get(&at(&INITS, &fresh.to_string()))?.clone();
+            let (first, second) = (fresh.min(gate), fresh.max(gate));
+            edit.remove(&at(&INITS, &second.to_string()));
+            edit.set(&at(&INITS, &first.to_string()), container);
+            Some(first)
+        }
+    }
+}
+
+/// Arguments and security context are all that differs between a container and its gate.
+fn make_gate(edit: &mut Edit, index: &str, gate: &Container) {
+    let path = at(&INITS, index);
+    let Some(Ok(before)) = edit.get(&path).map(Container::deserialize) else {
+        return;
+    };
+    if before == *gate {
+        return;
+    }
+    append(
+        edit,
+        &at(&path, "args"),
+        before.args.as_deref().unwrap_or_default(),
+        gate.args.as_deref().unwrap_or_default(),
+    );
+    let before = before.security_context.map(|context| json!(context));
+    let after = json!(gate.security_context);
+    edit.merge(&at(&path, "securityContext"), before.as_ref(), &after);
+}
+
+/// Most gates have arguments appended and no other change.
+fn append(edit: &mut Edit, path: &[&str], before: &[String], after: &[String]) {
+    let Some(added) = after.strip_prefix(before) else {
+        return edit.set(path, json!(after));
+    };
+    for (index, argument) in (before.len()..).zip(added) {
+        edit.set(&at(path, &index.to_string()), json!(argument));
+    }
+}
+
+/// Terms are alternatives, so each gets the condition; but not an empty one, which matches no node and would match all
+/// others then.
+fn avoid_unsupported_nodes(edit: &mut Edit) {
+    let condition = json!({"key": keys::UNSUPPORTED, "operator": "DoesNotExist"});
+    let Some(terms) = edit.get(&TERMS).and_then(Value::as_array) else {
+        return edit.set(&TERMS, json!([{"matchExpressions": [condition]}]));
+    };
+    let list = |term: &Value, field| term.get(field).and_then(Value::as_array).cloned();
+    let terms: Vec<_> = terms
+        .iter()
+        .map(|term| {
+            let expressions = list(term, "matchExpressions").unwrap_or_default();
+            let fields = list(term, "matchFields").unwrap_or_default();
+            (expressions, fields)
+        })
+        .collect();
+    for (index, (expressions, fields)) in terms.into_iter().enumerate() {
+        if expressions.is_empty() && fields.is_empty() || expressions.contains(&condition) {
+            continue;
+        }
+        let index = index.to_string();
+        let place = at(&at(&TERMS, &index), "matchExpressions");
+        if expressions.is_empty() {
+            edit.set(&place, json!([condition]));
+        } else {
+            edit.set(
+                &at(&place, &expressions.len().to_string()),
+                condition.clone(),
+            );
+        }
+    }
+}
+
+fn at<'a>(path: &[&'a str], key: &'a str) -> Vec<&'a str> {
+    [path, &[key]].concat()
+}

@@ -1,0 +1,91 @@
+//! Why a pod is left to Istio: what the contract says of the pod, and what only the cluster can say.
+
+use sidestep_contract::Leave;
+use thiserror::Error;
+
+/// Why an injected pod is left as Istio made it. `Display` is a sentence for people; [`word`](Reason::word) is the same in
+/// metrics, annotations and tests, and never changes.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Something about the pod itself.
+    #[error(transparent)]
+    Pod(#[from] Leave),
+    /// Nobody asked, where one must ask.
+    #[error(
+        "neither the pod nor its namespace has {}=true, and the cluster's setting is opt-in",
+        sidestep_contract::keys::ENABLED
+    )]
+    NotOptedIn,
+    /// A label or annotation of ours with a value that means nothing.
+    #[error("{place} is {value:?}, expected {expected}")]
+    BadSetting {
+        /// Whose label or annotation.
+        place: String,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// Nobody would open the gate.
+    #[error("no node agent is ready anywhere in the cluster")]
+    NoAgent,
+    /// The pod must run on this node, and nobody would open the gate there.
+    #[error("no agent is ready on node {node:?}, to which the pod is bound")]
+    NoAgentOnNode {
+        /// The node.
+        node: String,
+    },
+    /// The pod must run on this node, which cannot run Sidestep.
+    #[error("node {node:?}, to which the pod is bound, cannot run Sidestep")]
+    UnsupportedNode {
+        /// The node.
+        node: String,
+    },
+    /// With this policy the gate's own probe would not be captured: it would never open.
+    #[error(
+        "the gate would never open: under this policy its probe to 127.0.0.6:{port} or [::6]:{port} is not captured"
+    )]
+    GateStaysShut {
+        /// The probe's port.
+        port: u16,
+    },
+    /// What the namespace says is not known.
+    #[error("labels of namespace {namespace:?} are not known")]
+    NamespaceUnknown {
+        /// The namespace.
+        namespace: String,
+    },
+}
+
+/// More of a reason than this would not be read, and annotations have a limit.
+const LONGEST: usize = 400;
+
+impl Reason {
+    /// The reason in a word, in kebab case. Stable.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Pod(leave) => leave.reason(),
+            Self::NotOptedIn => "not-opted-in",
+            Self::BadSetting { .. } => "bad-setting",
+            Self::NoAgent => "no-agent",
+            Self::NoAgentOnNode { .. } => "no-agent-on-node",
+            Self::UnsupportedNode { .. } => "unsupported-node",
+            Self::GateStaysShut { .. } => "gate-stays-shut",
+            Self::NamespaceUnknown { .. } => "namespace-unknown",
+        }
+    }
+
+    /// `word: sentence`, as the annotation has it.
+    pub fn annotation(&self) -> String {
+        shortened(&format!("{}: {self}", self.word()))
+    }
+}
+
+/// At most [`LONGEST`] characters of `text`.
+pub(crate) fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

@@ -1,0 +1,163 @@
+//! Connections: accepted, encrypted, bounded, drained.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderValue, Version, header};
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+
+use super::Limits;
+use crate::metrics::Metrics;
+
+/// Longer than the API server keeps idle connections (90 s): whoever closes one may lose a request that is on its way.
+const IDLE: Duration = Duration::from_mins(2);
+
+/// What one connection may have sent before anybody reads it: a few reviews, not megabytes.
+const WINDOW: u32 = 128 << 10;
+
+/// What a server does when it is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It serves.
+    Serve,
+    /// It serves, and asks HTTP/1.1 clients to go elsewhere with their next request: others are still being sent here.
+    Leave,
+    /// It takes no further connection or request.
+    Stop,
+}
+
+/// How a connection is served.
+#[derive(Clone)]
+pub struct Server {
+    /// Answers requests.
+    pub router: Router,
+    /// Certificate and protocols.
+    pub tls: Arc<ServerConfig>,
+    /// How many connections, and how long they may say nothing.
+    pub limits: Limits,
+    /// Where connections are counted.
+    pub metrics: Arc<Metrics>,
+    /// What it should do.
+    pub phase: watch::Receiver<Phase>,
+}
+
+impl Server {
+    /// Serves until told to stop, then for at most `patience` more, until the last request is answered.
+    pub async fn run(self, listener: TcpListener, patience: Duration) {
+        let slots = Arc::new(Semaphore::new(self.limits.connections));
+        let connections = GracefulShutdown::new();
+        let mut phase = self.phase.clone();
+        loop {
+            let stop = phase.wait_for(|phase| *phase == Phase::Stop);
+            let slot = tokio::select! {
+                _ = stop => break,
+                slot = Arc::clone(&slots).acquire_owned() => slot,
+            };
+            let stop = phase.wait_for(|phase| *phase == Phase::Stop);
+            let accepted = tokio::select! {
+                _ = stop => break,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, most likely: the error stays until a connection closes.
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let (server, watcher) = (self.clone(), connections.watcher());
+            tokio::spawn(async move {
+                let _slot = slot;
+                let _open = server.metrics.connection();
+                if let Err(error) = server.connection(stream, watcher).await {
+                    tracing::debug!(%peer, %error, "connection ended");
+                }
+            });
+        }
+        drop(listener);
+        if timeout(patience, connections.shutdown()).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+    }
+
+    async fn connection(
+        self,
+        stream: TcpStream,
+        watcher: hyper_util::server::graceful::Watcher,
+    ) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let handshake = TlsAcceptor::from(self.tls).accept(stream);
+        let stream = timeout(self.limits.handshake, handshake).await??;
+        let asked = Arc::new(AtomicBool::new(false));
+        let (router, phase, has_asked) = (self.router, self.phase, Arc::clone(&asked));
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            has_asked.store(true, Ordering::Relaxed);
+            let (router, phase) = (router.clone(), phase.clone());
+            async move {
+                let version = request.version();
+                let response = router.oneshot(request).await;
+                response.map(|response| farewell(response, version, *phase.borrow()))
+            }
+        });
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE)
+            .max_buf_size(64 << 10);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(100)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(2 * WINDOW)
+            .keep_alive_interval(Duration::from_secs(30));
+        let connection = builder
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned();
+        let mut connection = std::pin::pin!(watcher.watch(connection));
+        let silent = async {
+            sleep(self.limits.handshake).await;
+            if asked.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            ended = &mut connection => ended.map_err(io::Error::other),
+            () = silent => Err(io::Error::new(io::ErrorKind::TimedOut, "no request came")),
+        }
+    }
+}
+
+/// HTTP/2 says goodbye by itself.
+fn farewell(mut response: Response, version: Version, phase: Phase) -> Response {
+    if phase != Phase::Serve && version != Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
+/// Listens, and tells where: the port may be one that the system chooses.
+pub async fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}

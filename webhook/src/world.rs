@@ -1,0 +1,113 @@
+//! The cluster as it is now, kept by watches and read at each review.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use k8s_openapi::api::core::v1::Namespace as KubeNamespace;
+use kube::Client;
+use kube::api::{Api, PartialObjectMeta};
+use tokio::time::timeout;
+
+use crate::cluster::{Cluster, Namespace};
+
+mod watch;
+
+pub use watch::{Agents, follow};
+
+/// How long a review waits for a namespace.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the watches know.
+pub struct World {
+    cluster: ArcSwap<Cluster>,
+    namespaces: Namespaces,
+    client: Option<Client>,
+}
+
+#[derive(Debug)]
+enum Namespaces {
+    /// None says anything.
+    Silent,
+    /// By name.
+    Known(RwLock<HashMap<String, Arc<Namespace>>>),
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World")
+            .field("cluster", &self.cluster)
+            .field("namespaces", &self.namespaces)
+            .finish_non_exhaustive()
+    }
+}
+
+impl World {
+    /// A cluster that nobody asked: agents on every node, and namespaces that say nothing.
+    pub fn assumed() -> Self {
+        Self {
+            cluster: ArcSwap::from_pointee(Cluster::assumed()),
+            namespaces: Namespaces::Silent,
+            client: None,
+        }
+    }
+
+    /// A cluster of which nothing is known yet: no agent, no namespace. The client asks for namespaces too new for the
+    /// watch.
+    pub fn unknown(client: Option<Client>) -> Self {
+        let mut cluster = Cluster::assumed();
+        cluster.agents = crate::cluster::Agents::On([].into());
+        Self {
+            cluster: ArcSwap::from_pointee(cluster),
+            namespaces: Namespaces::Known(RwLock::default()),
+            client,
+        }
+    }
+
+    /// Agents and nodes.
+    pub fn cluster(&self) -> Arc<Cluster> {
+        self.cluster.load_full()
+    }
+
+    /// A namespace, from the API server where the watch has not seen it yet: its first pod may be as new as itself.
+    pub async fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+        if let Some(known) = self.known_namespace(name) {
+            return Some(known);
+        }
+        let api: Api<PartialObjectMeta<KubeNamespace>> = Api::all(self.client.clone()?);
+        match timeout(PATIENCE, api.get(name)).await {
+            Ok(Ok(object)) => Some(Arc::new(watch::words_of(&object))),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, name, "a namespace could not be read");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn known_namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+        match &self.namespaces {
+            Namespaces::Silent => Some(Arc::default()),
+            Namespaces::Known(all) => {
+                let all = all.read().unwrap_or_else(PoisonError::into_inner);
+                all.get(name).cloned()
+            }
+        }
+    }
+
+    fn change_cluster(&self, change: impl Fn(&mut Cluster)) {
+        self.cluster.rcu(|cluster| {
+            let mut cluster = Cluster::clone(cluster);
+            change(&mut cluster);
+            cluster
+        });
+    }
+
+    fn change_namespaces(&self, change: impl FnOnce(&mut HashMap<String, Arc<Namespace>>)) {
+        if let Namespaces::Known(all) = &self.namespaces {
+            change(&mut all.write().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}

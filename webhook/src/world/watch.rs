@@ -1,0 +1,246 @@
+//! Three watches: namespaces, agent pods, nodes that cannot run Sidestep. Each relist is a full replacement.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::{Stream, StreamExt as _};
+use k8s_openapi::api::core::v1::{Namespace as KubeNamespace, Node, Pod};
+use kube::api::{Api, PartialObjectMeta};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Config, Event, watcher};
+use kube::{Client, Resource, ResourceExt as _};
+use sidestep_contract::keys;
+use tokio::task::JoinSet;
+
+use super::World;
+use crate::cluster::{self, Namespace};
+
+/// How agent pods are found.
+#[derive(Clone, Debug)]
+pub struct Agents {
+    /// Their namespace.
+    pub namespace: String,
+    /// Their labels, as a selector.
+    pub selector: String,
+}
+
+/// Keeps `world` as the cluster is, for ever; `missing` is 0 once every watch has listed what there is.
+pub fn follow(
+    client: &Client,
+    agents: &Agents,
+    world: &Arc<World>,
+) -> (JoinSet<()>, Arc<AtomicUsize>) {
+    let missing = Arc::new(AtomicUsize::new(3));
+    let mut tasks = JoinSet::new();
+
+    let api: Api<PartialObjectMeta<KubeNamespace>> = Api::all(client.clone());
+    let target = Arc::clone(world);
+    tasks.spawn(mirror(
+        watcher(api, Config::default()),
+        |namespace| Some(Arc::new(words_of(namespace))),
+        move |all: &BTreeMap<String, Arc<Namespace>>| {
+            let all = all.iter().map(|(name, n)| (name.clone(), Arc::clone(n)));
+            target.change_namespaces(|known| *known = all.collect());
+        },
+        Arc::clone(&missing),
+    ));
+
+    let api: Api<Pod> = Api::namespaced(client.clone(), &agents.namespace);
+    let target = Arc::clone(world);
+    tasks.spawn(mirror(
+        watcher(api, Config::default().labels(&agents.selector)),
+        ready_on,
+        move |all: &BTreeMap<String, String>| {
+            let nodes: BTreeSet<_> = all.values().cloned().collect();
+            target.change_cluster(|cluster| {
+                cluster.agents = cluster::Agents::On(nodes.clone());
+            });
+        },
+        Arc::clone(&missing),
+    ));
+
+    let api: Api<PartialObjectMeta<Node>> = Api::all(client.clone());
+    let target = Arc::clone(world);
+    tasks.spawn(mirror(
+        watcher(api, Config::default().labels(keys::UNSUPPORTED)),
+        |node| Some(node.name_any()),
+        move |all: &BTreeMap<String, String>| {
+            let nodes: BTreeSet<_> = all.values().cloned().collect();
+            target.change_cluster(|cluster| cluster.unsupported.clone_from(&nodes));
+        },
+        Arc::clone(&missing),
+    ));
+    (tasks, missing)
+}
+
+/// Labels and annotations of ours; a namespace's others may be large and are nothing to us.
+pub(super) fn words_of(object: &impl Resource) -> Namespace {
+    let ours = |all: &BTreeMap<String, String>| {
+        let ours = all.iter().filter(|(key, _)| key.starts_with(keys::PREFIX));
+        ours.map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    };
+    Namespace {
+        labels: ours(object.labels()),
+        annotations: ours(object.annotations()),
+    }
+}
+
+/// The node of an agent that is ready and stays.
+fn ready_on(pod: &Pod) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let is_ready =
+        |c: &k8s_openapi::api::core::v1::PodCondition| c.type_ == "Ready" && c.status == "True";
+    let stays = pod.metadata.deletion_timestamp.is_none();
+    let node = pod.spec.as_ref()?.node_name.clone()?;
+    (stays && conditions.iter().any(is_ready)).then_some(node)
+}
+
+/// Keeps what `entry` makes of each object, and publishes the whole when it has changed.
+async fn mirror<K, V>(
+    events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
+    entry: impl Fn(&K) -> Option<V> + Send,
+    publish: impl Fn(&BTreeMap<String, V>) + Send,
+    missing: Arc<AtomicUsize>,
+) where
+    K: Resource + Clone + Debug + Send + 'static,
+    V: PartialEq + Send,
+{
+    // Each watch is of one namespace, or of objects that are in none.
+    let name = |object: &K| object.name_any();
+    let mut all = BTreeMap::new();
+    let mut listed = BTreeMap::new();
+    let mut synced = false;
+    let mut events = pin!(events.default_backoff());
+    while let Some(event) = events.next().await {
+        let changed = match event {
+            Ok(Event::Init) => {
+                listed.clear();
+                false
+            }
+            Ok(Event::InitApply(object)) => {
+                if let Some(value) = entry(&object) {
+                    listed.insert(name(&object), value);
+                }
+                false
+            }
+            Ok(Event::InitDone) => {
+                let changed = all != listed || !synced;
+                all = std::mem::take(&mut listed);
+                changed
+            }
+            Ok(Event::Apply(object)) => match entry(&object) {
+                Some(value) => {
+                    let changed = all.get(&name(&object)) != Some(&value);
+                    all.insert(name(&object), value);
+                    changed
+                }
+                None => all.remove(&name(&object)).is_some(),
+            },
+            Ok(Event::Delete(object)) => all.remove(&name(&object)).is_some(),
+            Err(error) => {
+                tracing::warn!(%error, "a watch of the API server failed and is tried again");
+                false
+            }
+        };
+        if changed {
+            publish(&all);
+            if !synced {
+                synced = true;
+                missing.fetch_sub(1, Ordering::Release);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures_util::stream;
+    use serde_json::json;
+
+    use super::*;
+
+    fn agent(name: &str, node: &str, ready: bool) -> Pod {
+        let status = if ready { "True" } else { "False" };
+        let pod = json!({
+            "metadata": {"name": name, "namespace": "n"},
+            "spec": {"nodeName": node, "containers": []},
+            "status": {"conditions": [{"type": "Ready", "status": status}]},
+        });
+        serde_json::from_value(pod).expect("a pod")
+    }
+
+    /// Every state that is published, as the nodes with an agent; and how many watches are still missing.
+    async fn published(events: Vec<Event<Pod>>) -> (Vec<Vec<String>>, usize) {
+        let seen = Mutex::new(Vec::new());
+        let missing = Arc::new(AtomicUsize::new(1));
+        mirror(
+            stream::iter(events.into_iter().map(Ok)),
+            ready_on,
+            |all: &BTreeMap<String, String>| {
+                let nodes = all.values().cloned().collect();
+                seen.lock().expect("one thread").push(nodes);
+            },
+            Arc::clone(&missing),
+        )
+        .await;
+        let seen = seen.into_inner().expect("one thread");
+        (seen, missing.load(Ordering::Acquire))
+    }
+
+    #[tokio::test]
+    async fn an_agent_counts_while_it_is_ready() {
+        let (seen, missing) = published(vec![
+            Event::Init,
+            Event::InitApply(agent("a", "one", true)),
+            Event::InitApply(agent("b", "two", false)),
+            Event::InitDone,
+            Event::Apply(agent("b", "two", true)),
+            Event::Apply(agent("b", "two", true)),
+            Event::Apply(agent("a", "one", false)),
+            Event::Delete(agent("b", "two", true)),
+        ])
+        .await;
+        assert_eq!(seen, [vec!["one"], vec!["one", "two"], vec!["two"], vec![]]);
+        assert_eq!(missing, 0);
+    }
+
+    #[tokio::test]
+    async fn an_empty_list_is_known_too_and_half_a_list_is_not() {
+        let listed = published(vec![Event::Init, Event::InitDone]).await;
+        assert_eq!(listed, (vec![vec![]], 0));
+        let half = vec![Event::Init, Event::InitApply(agent("a", "one", true))];
+        assert_eq!(published(half).await, (vec![], 1));
+    }
+
+    #[tokio::test]
+    async fn listing_again_replaces_everything_at_once() {
+        let (seen, _) = published(vec![
+            Event::Init,
+            Event::InitApply(agent("a", "one", true)),
+            Event::InitDone,
+            Event::Init,
+            Event::InitApply(agent("b", "two", true)),
+            Event::InitDone,
+        ])
+        .await;
+        assert_eq!(seen, [vec!["one"], vec!["two"]]);
+    }
+
+    #[test]
+    fn of_a_namespace_only_our_words_are_kept() {
+        let namespace = json!({"metadata": {
+            "labels": {"sidestep.dev/enabled": "true", "x": "y"},
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "long"},
+        }});
+        let namespace: KubeNamespace = serde_json::from_value(namespace).expect("a namespace");
+        let words = words_of(&namespace);
+        assert_eq!(words.labels.len(), 1);
+        assert!(words.annotations.is_empty());
+    }
+}

@@ -1,0 +1,213 @@
+//! Whatever arrives: once is enough, nothing else changes, and the policy stays.
+
+#[expect(dead_code, reason = "each test file uses some of it")]
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{applied, fixture, fixtures, read, typed};
+use json_patch::PatchOperation;
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use sidestep_contract::{Policy, keys};
+use sidestep_webhook::cluster::{Agents, Cluster, Namespace};
+use sidestep_webhook::decide::{Decision, Verdict, decide};
+use sidestep_webhook::patch::patch;
+use sidestep_webhook::settings::{Enrolment, Reach, Settings};
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let reach = prop_oneof![Just(Reach::Off), Just(Reach::Pod), Just(Reach::Node)];
+    (any::<bool>(), reach, 1..900_u64, any::<bool>()).prop_map(|(ask, reach, seconds, avoid)| {
+        Settings {
+            enrolment: if ask {
+                Enrolment::OptIn
+            } else {
+                Enrolment::OptOut
+            },
+            reach,
+            probe_timeout: std::time::Duration::from_secs(seconds),
+            avoid_unsupported: avoid,
+        }
+    })
+}
+
+/// Keys with what JSON Pointer escapes, and our own with good and bad words.
+fn texts() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let ours = prop_oneof![
+        Just(keys::ENABLED),
+        Just(keys::SHORTCUT),
+        Just(keys::SHORTCUT_INTO),
+        Just(keys::ACCELERATED),
+        Just(keys::LEFT_ALONE),
+        Just(keys::POLICY),
+    ];
+    let key = prop_oneof![ours.prop_map(str::to_owned), "[a~/0-1é]{1,6}"];
+    let word = prop_oneof![
+        Just("true".to_owned()),
+        Just("false".to_owned()),
+        Just("node".to_owned()),
+        Just("application".to_owned()),
+        ".{0,8}",
+    ];
+    btree_map(key, word, 0..5)
+}
+
+fn cluster() -> impl Strategy<Value = Cluster> {
+    let agents = prop_oneof![
+        4 => Just(Agents::Everywhere),
+        1 => vec("[ab]", 0..3).prop_map(|nodes| Agents::On(nodes.into_iter().collect())),
+    ];
+    agents.prop_map(|agents| Cluster {
+        agents,
+        unsupported: ["c".to_owned()].into(),
+    })
+}
+
+fn arguments() -> impl Strategy<Value = Vec<String>> {
+    let one = prop_oneof![
+        Just("-o15002"),
+        Just("-o=1:20000"),
+        Just("--redirect-dns"),
+        Just("-i="),
+        Just("-u0,1337"),
+        Just("--iptables-probe-port=53"),
+        Just("-c=eth1"),
+        Just("--"),
+        Just("--run-validation"),
+    ];
+    vec(one.prop_map(str::to_owned), 0..3)
+}
+
+/// A fixture with fields that nobody knows, further texts and arguments, affinity, and perhaps a second `istio-init`.
+fn pod() -> impl Strategy<Value = Value> {
+    let file = prop::sample::select(fixtures());
+    let terms = prop_oneof![
+        Just(Value::Null),
+        Just(json!([{}, {"matchExpressions": [{"key": "a", "operator": "Exists"}], "x": 1}])),
+        Just(
+            json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["a"]}]}])
+        ),
+    ];
+    (file, texts(), texts(), arguments(), terms, any::<[bool; 3]>()).prop_map(
+        |((_, file), labels, annotations, args, terms, [second, future, no_metadata])| {
+            let mut pod = read(&file);
+            if no_metadata {
+                pod["metadata"] = json!({"future": 1});
+            }
+            merge(&mut pod["metadata"], "labels", &labels);
+            merge(&mut pod["metadata"], "annotations", &annotations);
+            let inits = pod["spec"]["initContainers"].as_array_mut().expect("a list");
+            let list = inits[0]["args"].as_array_mut().expect("arguments");
+            list.extend(args.into_iter().map(Value::from));
+            if second {
+                inits.push(fixture("exclude")["spec"]["initContainers"][0].clone());
+            }
+            if future {
+                pod["spec"]["future"] = json!({"a": [null, {}]});
+                pod["spec"]["initContainers"][0]["securityContext"]["future"] = json!(1);
+            }
+            if !terms.is_null() {
+                pod["spec"]["affinity"] = json!({"nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms},
+                }});
+            }
+            pod
+        },
+    )
+}
+
+fn merge(metadata: &mut Value, field: &str, texts: &BTreeMap<String, String>) {
+    for (key, value) in texts {
+        metadata[field][key] = value.as_str().into();
+    }
+}
+
+fn path(operation: &PatchOperation) -> &str {
+    match operation {
+        PatchOperation::Add(add) => add.path.as_str(),
+        PatchOperation::Remove(remove) => remove.path.as_str(),
+        PatchOperation::Replace(replace) => replace.path.as_str(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The document without what the patch names.
+fn rest(document: &Value, verdict: &Verdict) -> Value {
+    let mut rest = document.clone();
+    if let Some(inits) = rest["spec"]["initContainers"].as_array_mut() {
+        inits.retain(|container| container["name"] != "istio-init");
+    }
+    for field in ["labels", "annotations"] {
+        if let Some(texts) = rest["metadata"][field].as_object_mut() {
+            texts.retain(|key, _| !key.starts_with("sidestep.dev/"));
+        }
+        if rest["metadata"][field]
+            .as_object()
+            .is_none_or(serde_json::Map::is_empty)
+        {
+            rest["metadata"]
+                .as_object_mut()
+                .expect("metadata")
+                .remove(field);
+        }
+    }
+    if matches!(&verdict.decision, Decision::Accelerate(made) if made.avoid_unsupported) {
+        rest["spec"]
+            .as_object_mut()
+            .expect("a spec")
+            .remove("affinity");
+    }
+    rest
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_patch_is_idempotent_and_touches_only_what_it_names(
+        pod in pod(),
+        labels in texts(),
+        cluster in cluster(),
+        settings in settings(),
+    ) {
+        let namespace = Namespace { labels, ..Namespace::default() };
+        let verdict = decide(&typed(&pod), Some(&namespace), &cluster, &settings);
+        let patch_of = |pod: &Value, verdict: &Verdict| patch(pod, verdict);
+        let made = patch_of(&pod, &verdict);
+        let once = applied(&pod, &made);
+
+        let again = decide(&typed(&once), Some(&namespace), &cluster, &settings);
+        prop_assert_eq!(patch_of(&once, &again).0, vec![], "twice is once");
+        prop_assert_eq!(again.decision.word(), verdict.decision.word());
+
+        prop_assert_eq!(rest(&once, &verdict), rest(&pod, &verdict));
+        for operation in &made.0 {
+            let path = path(operation);
+            let ours = path.contains("sidestep.dev~1")
+                || path == "/metadata/labels"
+                || path == "/metadata/annotations"
+                || path.starts_with("/spec/initContainers/")
+                || path.starts_with("/spec/affinity");
+            prop_assert!(ours, "{}", path);
+        }
+
+        let labelled = once["metadata"]["labels"].get(keys::ACCELERATED).is_some();
+        match &verdict.decision {
+            Decision::Accelerate(made) => {
+                prop_assert_eq!(Policy::from_pod(&typed(&once)), Ok(made.policy.clone()));
+                let mut before = verdict_policy(&pod);
+                before.probe_port = made.policy.probe_port;
+                prop_assert_eq!(before, made.policy.clone(), "the policy stays but for the gate's own probe");
+                prop_assert!(labelled);
+            }
+            Decision::Leave(_) => prop_assert!(!labelled),
+            Decision::Nothing(_) => prop_assert!(!labelled || pod == once),
+        }
+    }
+}
+
+/// The policy of the one `istio-init`: no pod here has two of them and is accelerated, for neither is a gate.
+fn verdict_policy(pod: &Value) -> Policy {
+    Policy::from_pod(&typed(pod)).expect("an accelerated pod has a policy")
+}

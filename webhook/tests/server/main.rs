@@ -1,0 +1,14 @@
+//! The admission server over real TLS: what it answers, what it survives, how it stops.
+
+#[path = "../common/mod.rs"]
+#[expect(dead_code, reason = "each test file uses some of it")]
+mod common;
+
+mod answers;
+mod bad_input;
+mod certificates;
+mod client;
+mod connections;
+mod process;
+mod stopping;
+mod under_test;

@@ -1,0 +1,82 @@
+//! A server of its own for each test.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use sidestep_webhook::metrics::Metrics;
+use sidestep_webhook::server::listen::{Phase, Server, bind};
+use sidestep_webhook::server::{App, Limits};
+use sidestep_webhook::settings::Settings;
+use sidestep_webhook::tls::{Certificate, Files};
+use sidestep_webhook::world::World;
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// The name that the API server would use.
+pub(crate) const NAME: &str = "sidestep-webhook.sidestep-system.svc";
+
+pub(crate) struct UnderTest {
+    pub(crate) address: SocketAddr,
+    /// What a client must trust, as PEM.
+    pub(crate) trusted: String,
+    pub(crate) certificate: Arc<Certificate>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) ended: JoinHandle<()>,
+    pub(crate) folder: TempDir,
+}
+
+impl UnderTest {
+    pub(crate) async fn start() -> Self {
+        Self::with(Limits::default()).await
+    }
+
+    pub(crate) async fn with(limits: Limits) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let trusted = write_certificate(folder.path());
+        let certificate = Certificate::read(files(folder.path())).expect("a certificate");
+        let metrics = Arc::new(Metrics::default());
+        let (phase, phases) = watch::channel(Phase::Serve);
+        let world = Arc::new(World::assumed());
+        let app = App::new(Settings::default(), world, Arc::clone(&metrics), limits);
+        let server = Server {
+            router: Arc::new(app).router(),
+            tls: Arc::new(certificate.server_config().expect("a configuration")),
+            limits,
+            metrics: Arc::clone(&metrics),
+            phase: phases,
+        };
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (listener, address) = bind(any).await.expect("a port");
+        Self {
+            address,
+            trusted,
+            certificate,
+            metrics,
+            phase,
+            ended: tokio::spawn(server.run(listener, Duration::from_secs(10))),
+            folder,
+        }
+    }
+}
+
+pub(crate) fn files(folder: &Path) -> Files {
+    Files {
+        certificate: folder.join("tls.crt"),
+        key: folder.join("tls.key"),
+    }
+}
+
+/// Writes a new certificate and its key; returns what a client must trust.
+pub(crate) fn write_certificate(folder: &Path) -> String {
+    let CertifiedKey { cert, signing_key }: CertifiedKey<KeyPair> =
+        generate_simple_self_signed([NAME.to_owned()]).expect("a certificate");
+    let Files { certificate, key } = files(folder);
+    std::fs::write(certificate, cert.pem()).expect("the folder can be written");
+    std::fs::write(key, signing_key.serialize_pem()).expect("the folder can be written");
+    cert.pem()
+}
