@@ -43,6 +43,8 @@ struct Failure {
 pub struct Reconciler<D> {
     dataplane: D,
     pods: BTreeMap<PodName, Pod>,
+    /// Pods that are not wanted any more, until they are out of the kernel.
+    departed: Vec<Armed>,
     strict: bool,
 }
 
@@ -52,6 +54,7 @@ impl<D: Dataplane> Reconciler<D> {
         Self {
             dataplane,
             pods: BTreeMap::new(),
+            departed: Vec::new(),
             strict,
         }
     }
@@ -59,6 +62,7 @@ impl<D: Dataplane> Reconciler<D> {
     /// Replaces what is wanted, and acts on it.
     pub fn want(&mut self, snapshot: &Snapshot) -> Result<(), DataplaneError> {
         let mut known = std::mem::take(&mut self.pods);
+        let mut changed = Vec::new();
         for (name, (_, entry)) in &snapshot.pods {
             let before = known.remove(name);
             let same = before.as_ref().is_some_and(|pod| pod.entry == *entry);
@@ -73,8 +77,13 @@ impl<D: Dataplane> Reconciler<D> {
             pod.failure = pod.failure.filter(|_| same);
             self.pods.insert(name.clone(), pod);
             if !same {
-                self.arm(name)?;
+                changed.push(name);
             }
+        }
+        let departed = known.into_values().filter_map(|pod| pod.armed);
+        self.departed.extend(departed);
+        for name in changed {
+            self.arm(name)?;
         }
         self.disarm_unwanted()
     }
@@ -250,14 +259,28 @@ impl<D: Dataplane> Reconciler<D> {
                     .chain(pod.armed.as_ref().map(|a| a.cookie))
             })
             .collect();
-        // A pod whose namespace cannot be found now may be the one that an earlier agent armed.
+        while let Some(armed) = self.departed.last() {
+            // Another pod may have taken the namespace over.
+            if !held.contains(&armed.cookie) {
+                tracing::info!(cookie = armed.cookie, "disarmed");
+                self.dataplane.disarm(armed.cookie)?;
+            }
+            self.dataplane.delete_rules(&armed.rules)?;
+            self.departed.pop();
+        }
+        // What is left is an earlier agent's. A pod whose namespace cannot be found now may be one of them.
         let lost = wanted.clone().any(|pod| pod.cookie.is_none());
+        let mut disarmed = false;
         for cookie in self.dataplane.armed()? {
             let doubtful = lost && self.dataplane.is_attached(cookie);
             if !held.contains(&cookie) && !doubtful {
                 tracing::info!(cookie, "disarmed");
                 self.dataplane.disarm(cookie)?;
+                disarmed = true;
             }
+        }
+        if disarmed {
+            self.dataplane.sweep_rules()?;
         }
         Ok(())
     }

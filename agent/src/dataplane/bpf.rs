@@ -142,14 +142,7 @@ impl Bpf {
             }
         }
         // Rules of a policy that was being written when the agent died.
-        let live: Vec<u32> = self
-            .maps
-            .pods
-            .iter()
-            .flatten()
-            .map(|(_, record)| record.rules)
-            .collect();
-        self.maps.sweep_rules(&live)
+        self.sweep_rules()
     }
 
     fn remove_listeners(&mut self, pod: Cookie) {
@@ -198,6 +191,12 @@ impl Dataplane for Bpf {
             gone(self.maps.groups.remove(key)).map_err(|e| error("GROUPS", &e))?;
         }
         Ok(())
+    }
+
+    fn sweep_rules(&mut self) -> Result<(), DataplaneError> {
+        let records = self.maps.pods.iter().flatten();
+        let live: Vec<u32> = records.map(|(_, record)| record.rules).collect();
+        self.maps.sweep_rules(&live)
     }
 
     fn open_state(&mut self, pod: Cookie) -> Result<(), DataplaneError> {

@@ -98,6 +98,8 @@ pub trait Dataplane {
     fn write_rules(&mut self, rules: &Rules) -> Result<(), DataplaneError>;
     /// Deletes the sets. Never those of an armed pod.
     fn delete_rules(&mut self, rules: &Rules) -> Result<(), DataplaneError>;
+    /// Deletes the sets of no armed pod, whoever wrote them.
+    fn sweep_rules(&mut self) -> Result<(), DataplaneError>;
     /// Gives the pod its counters and its proxy's state, or keeps those it has.
     fn open_state(&mut self, pod: Cookie) -> Result<(), DataplaneError>;
     /// Attaches inbound capture to the pod's namespace, and reads the link back.

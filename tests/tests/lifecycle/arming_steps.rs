@@ -95,6 +95,9 @@ impl Dataplane for Faulty {
     fn delete_rules(&mut self, rules: &Rules) -> Result<(), DataplaneError> {
         self.real.delete_rules(rules)
     }
+    fn sweep_rules(&mut self) -> Result<(), DataplaneError> {
+        self.real.sweep_rules()
+    }
     fn is_active(&self, pod: Cookie) -> bool {
         self.real.is_active(pod)
     }

@@ -121,6 +121,47 @@ fn a_clean_exit_leaves_nothing_behind() {
 }
 
 #[test]
+fn pods_that_went_leave_no_entry_in_any_map() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let mut node = Node::alone();
+    let (one, _proxy) = node.pod_with_proxy("include", &["10.77.0.11"]);
+    let (other, _other_proxy) = node.pod_with_proxy("owner-groups", &["10.77.0.12"]);
+    assert!(entries(&node) > 10);
+    node.remove_pod_file(&one);
+    node.agent()
+        .wait("the pod to go", || node.agent().pod(one.name()).is_none());
+    // The other's goes while nobody looks.
+    node.take_agent().kill();
+    node.remove_pod_file(&other);
+    node.start_agent();
+    node.agent()
+        .wait("all entries to go", || entries(&node) == 0);
+}
+
+/// Entries of all the maps that a pod has entries in.
+fn entries(node: &Node) -> usize {
+    let version = fs::read_dir(node.folders().pins())
+        .expect("the agent's pins")
+        .flatten()
+        .next()
+        .expect("a folder for the version");
+    let count = |map: &str| {
+        let dump = run(Command::new("bpftool")
+            .args(["-j", "map", "dump", "pinned"])
+            .arg(version.path().join("maps").join(map)));
+        let dump: serde_json::Value =
+            serde_json::from_slice(&dump.stdout).expect("bpftool writes JSON");
+        dump.as_array().map_or(0, Vec::len)
+    };
+    let maps = [
+        "PODS", "PROXIES", "COUNTS", "PORTS", "ADDRS", "GROUPS", "FLOWS",
+    ];
+    maps.into_iter().map(count).sum()
+}
+
+#[test]
 fn open_connections_outlive_a_clean_exit() {
     if !can_run(&[]) {
         return;

@@ -245,3 +245,24 @@ fn an_address_that_comes_after_the_pod_is_armed_is_known_when_it_is_needed() {
     });
     assert_captured(proxy.actor(), "inbound", &format!("{POD}:8080"));
 }
+
+#[test]
+fn a_pod_that_claims_anothers_namespace_waits_and_the_other_goes_on() {
+    if !can_run(&[]) {
+        return;
+    }
+    let node = Node::alone();
+    let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
+    // Its name comes first: what is looked at first must not decide.
+    let claim = pod.manifest().replace(pod.name(), "a-thief");
+    node.folders().write_pod("a-thief", &claim);
+    node.agent()
+        .wait_for("a-thief", |state| state == PodState::Pending);
+    let reason = node.agent().pod("a-thief").and_then(|thief| thief.reason);
+    assert!(reason.is_some_and(|reason| reason.contains(pod.name())));
+    assert_captured(&pod.app(), "outbound", SERVICE);
+    node.folders().remove_pod("a-thief");
+    node.agent()
+        .wait("the claim to go", || node.agent().pod("a-thief").is_none());
+    assert_captured(&pod.app(), "outbound", SERVICE);
+}
