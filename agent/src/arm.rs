@@ -73,6 +73,7 @@ pub fn arm(
     let known = before.filter(|armed| armed.cookie == cookie);
     if let Some(armed) = known
         && dataplane.is_attached(cookie)
+        && dataplane.rules_of(cookie) == Some(armed.rules.record.rules)
         && rules::compile(&wanted.policy, &facts, armed.rules.record.rules, strict)? == armed.rules
     {
         return Ok(Armed {
@@ -83,13 +84,25 @@ pub fn arm(
     }
     let rules = rules::compile(&wanted.policy, &facts, dataplane.new_rules_id(), strict)?;
     let was_armed = dataplane.armed()?.contains(&cookie);
-    if let Err(error) = program(dataplane, namespace, &wanted.policy, &rules, was_armed) {
-        // Best effort: what cannot be undone now is swept at the next start, and means nothing without a record.
-        let _unused = dataplane.delete_rules(&rules);
-        if !was_armed {
-            let _unused = dataplane.disarm(cookie);
-        }
-        return Err(error);
+    let prepared = prepare(dataplane, namespace, &wanted.policy, &rules, was_armed);
+    let known_listeners = match prepared {
+        Ok(known) => known,
+        Err(error) => return Err(undo(dataplane, &rules, was_armed, cookie, error)),
+    };
+    if let Err(error) = dataplane.commit(cookie, &rules) {
+        return Err(undo(dataplane, &rules, was_armed, cookie, error.into()));
+    }
+    match notice(
+        dataplane,
+        namespace,
+        &wanted.policy,
+        cookie,
+        &known_listeners,
+    ) {
+        // From here on the record points to the new sets. A pod that was armed before has lost nothing.
+        Err(error) if was_armed => tracing::warn!(%error, cookie, "cannot look for listeners"),
+        Err(error) => return Err(undo(dataplane, &rules, was_armed, cookie, error)),
+        Ok(()) => {}
     }
     if let Some(old) = known {
         dataplane.delete_rules(&old.rules)?;
@@ -101,51 +114,77 @@ pub fn arm(
     })
 }
 
-fn program(
+/// Takes back what was written. Best effort: what cannot be undone now is swept at the next start, and means nothing
+/// without a record.
+fn undo(
+    dataplane: &mut impl Dataplane,
+    rules: &Rules,
+    was_armed: bool,
+    cookie: Cookie,
+    error: ArmError,
+) -> ArmError {
+    if !was_armed {
+        let _best_effort = dataplane.disarm(cookie);
+    }
+    let _best_effort = dataplane.delete_rules(rules);
+    error
+}
+
+/// Everything but the record. The answer names the listening sockets that were found.
+fn prepare(
     dataplane: &mut impl Dataplane,
     namespace: &Namespace,
     policy: &Policy,
     rules: &Rules,
     was_armed: bool,
-) -> Result<(), ArmError> {
+) -> Result<HashSet<u32>, ArmError> {
     let cookie = namespace.cookie()?;
     dataplane.open_state(cookie)?;
     dataplane.write_rules(rules)?;
     dataplane.attach_inbound(cookie, namespace.as_fd())?;
     // A proxy that listens already must be found by the first connection after the record is there …
-    let before = listeners::find(namespace, policy)?;
-    if !was_armed {
-        for listener in &before.inbound {
+    let found = listeners::find(namespace, policy)?;
+    if !was_armed || !dataplane.has_listener(cookie) {
+        for listener in &found.inbound {
             dataplane.add_listener(cookie, listener)?;
         }
     }
-    dataplane.commit(cookie, rules)?;
-    // … and one that listened while the record was not there yet was seen by nobody.
-    let since = listeners::find(namespace, policy)?;
-    let known: HashSet<u32> = before.inbound.iter().map(|l| l.inode).collect();
-    for listener in since.inbound.iter().filter(|l| !known.contains(&l.inode)) {
+    Ok(found.inbound.iter().map(|l| l.inode).collect())
+}
+
+/// … and one that listened while the record was not there yet was seen by nobody.
+fn notice(
+    dataplane: &mut impl Dataplane,
+    namespace: &Namespace,
+    policy: &Policy,
+    cookie: Cookie,
+    known: &HashSet<u32>,
+) -> Result<(), ArmError> {
+    let found = listeners::find(namespace, policy)?;
+    for listener in found.inbound.iter().filter(|l| !known.contains(&l.inode)) {
         dataplane.add_listener(cookie, listener)?;
     }
-    if !since.inbound.is_empty() {
-        dataplane.activate(cookie, since.spread)?;
+    if !found.inbound.is_empty() {
+        dataplane.activate(cookie, found.spread)?;
     }
     Ok(())
 }
 
-/// Notices a proxy whose `listen` the programs could not attribute: only needed while a pod is armed and not active.
+/// Notices a proxy that listens and is not known: whose `listen` the programs could not attribute, or did not see.
 pub fn look_again(
     dataplane: &mut impl Dataplane,
     wanted: &Wanted,
     cookie: Cookie,
-) -> Result<bool, ArmError> {
+) -> Result<(), ArmError> {
+    if dataplane.is_active(cookie) && dataplane.has_listener(cookie) {
+        return Ok(());
+    }
     let namespace = Namespace::open(&wanted.netns)?;
-    let found = listeners::find(&namespace, &wanted.policy)?;
-    if found.inbound.is_empty() || dataplane.is_active(cookie) {
-        return Ok(false);
-    }
-    for listener in &found.inbound {
-        dataplane.add_listener(cookie, listener)?;
-    }
-    dataplane.activate(cookie, found.spread)?;
-    Ok(true)
+    notice(
+        dataplane,
+        &namespace,
+        &wanted.policy,
+        cookie,
+        &HashSet::new(),
+    )
 }

@@ -12,7 +12,11 @@ use aya::{
     sys::is_program_supported,
 };
 use btfparse::{Offset, Readable, Result as BtfResult, TypeInformation};
-use rustix::mount::{MountFlags, mount};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+    mount::{MountFlags, mount},
+};
 use sidestep_ebpf_common::KernelOffsets;
 use thiserror::Error;
 
@@ -49,6 +53,9 @@ pub enum PreflightError {
         /// Where there is one.
         hint: String,
     },
+    /// There is an agent.
+    #[error("another agent looks after the pods in {0}: stop it first")]
+    NotAlone(PathBuf),
     /// No type information.
     #[error(
         "this kernel has no BTF ({BTF}): Sidestep needs a kernel built with CONFIG_DEBUG_INFO_BTF"
@@ -159,6 +166,20 @@ impl Readable for BtfFile {
         let bytes = bytes.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
         buffer.copy_from_slice(bytes);
         Ok(())
+    }
+}
+
+/// Makes sure that one agent looks after a cgroup. The lock ends with the file, and with the process.
+pub fn lock(cgroup: &Path) -> Result<File, PreflightError> {
+    let failed = |error: io::Error| PreflightError::Cgroup {
+        path: cgroup.to_owned(),
+        error,
+    };
+    let file = File::open(cgroup).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(PreflightError::NotAlone(cgroup.to_owned())),
+        Err(error) => Err(failed(error.into())),
     }
 }
 

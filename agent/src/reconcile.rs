@@ -26,8 +26,6 @@ struct Pod {
     /// Its namespace, as far as it could be found; perhaps armed by an earlier agent.
     cookie: Option<Cookie>,
     armed: Option<Armed>,
-    /// Whether it was brought up to date since it became active. Until then its addresses may still be on their way.
-    settled: bool,
     failure: Option<Failure>,
 }
 
@@ -70,7 +68,6 @@ impl<D: Dataplane> Reconciler<D> {
                 entry: entry.clone(),
                 cookie: None,
                 armed: None,
-                settled: false,
                 failure: None,
             });
             pod.entry.clone_from(entry);
@@ -98,21 +95,14 @@ impl<D: Dataplane> Reconciler<D> {
             let Some(pod) = self.pods.get(&name) else {
                 continue;
             };
-            let active = pod
-                .armed
+            let waits = pod
+                .failure
                 .as_ref()
-                .map(|armed| self.dataplane.is_active(armed.cookie));
-            let due = match (&pod.entry, &pod.armed, &pod.failure) {
-                (Err(_), ..) => false,
-                (Ok(_), _, Some(failure)) => failure.next <= now,
-                (Ok(_), Some(armed), None) => {
-                    !pod.settled || !self.dataplane.is_attached(armed.cookie)
-                }
-                (Ok(_), None, None) => true,
-            };
-            if due {
+                .is_some_and(|failure| failure.next > now);
+            if pod.entry.is_ok() && !waits {
+                // Nothing is written where nothing changed; what may change unseen are addresses and name servers.
                 self.arm(&name)?;
-                self.settle(&name, active);
+                self.look_again(&name, !restored.is_empty());
             }
         }
         self.disarm_unwanted()?;
@@ -123,6 +113,11 @@ impl<D: Dataplane> Reconciler<D> {
     pub fn next_retry(&self) -> Option<Instant> {
         let failures = self.pods.values().filter_map(|pod| pod.failure.as_ref());
         failures.map(|failure| failure.next).min()
+    }
+
+    /// The dataplane, for who has to meddle with it.
+    pub const fn dataplane(&mut self) -> &mut D {
+        &mut self.dataplane
     }
 
     /// Takes everything out of the kernel.
@@ -183,15 +178,11 @@ impl<D: Dataplane> Reconciler<D> {
         Ok(())
     }
 
-    /// A pod that was active before it was brought up to date needs no more looking after. One that is not may have a
-    /// proxy whose `listen` the programs could not attribute.
-    fn settle(&mut self, name: &PodName, active: Option<bool>) {
-        let Some(pod) = self.pods.get_mut(name) else {
-            return;
-        };
-        pod.settled = active == Some(true) && pod.failure.is_none();
-        if let (Ok(wanted), Some(armed)) = (&pod.entry, &pod.armed)
-            && !self.dataplane.is_active(armed.cookie)
+    /// Looks for the proxy of a pod that is not active yet, and of every pod where something was `lost` for a while.
+    fn look_again(&mut self, name: &PodName, lost: bool) {
+        if let Some(pod) = self.pods.get(name)
+            && let (Ok(wanted), Some(armed)) = (&pod.entry, &pod.armed)
+            && (lost || !self.dataplane.is_active(armed.cookie))
         {
             // Failing to look is no reason to do anything: the next pass looks again.
             let _unseen = arm::look_again(&mut self.dataplane, wanted, armed.cookie);

@@ -32,6 +32,9 @@ use crate::{
 /// Most repairs that the status remembers.
 const REPAIRS: usize = 100;
 
+/// How long a file may take to be written, from its first byte to its last.
+const HALF_WRITTEN: Duration = Duration::from_millis(200);
+
 /// What the command line says.
 #[derive(Debug)]
 pub struct Settings {
@@ -64,8 +67,13 @@ pub enum Event {
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     // Everything that can be wrong is found before anything is changed.
     let offsets = preflight::check(&settings.cgroup)?;
+    let _alone = preflight::lock(&settings.cgroup)?;
+    let (events, inbox) = channel();
+    // Before the first look, so that nothing falls between the two.
+    let watcher = watch(&settings.pods, events.clone());
     let first = source::read(&settings.pods)
         .with_context(|| "the folder of Pod files (--pods) cannot be read")?;
+    let _watcher = watcher?;
     refuse_mistakes(&first, Bpf::is_pinned(&settings.pin))?;
     let listener = status::bind(&settings.socket)
         .await
@@ -74,8 +82,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let mounted = preflight::ensure_bpffs(&settings.pin)?;
-    let (events, inbox) = channel();
-    let _watcher = watch(&settings.pods, events.clone())?;
     let socket = settings.socket.clone();
     let (ready, established) = tokio::sync::oneshot::channel();
     let mut thread = spawn_blocking(move || {
@@ -118,7 +124,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     if let Some(server) = server {
         server.abort();
     }
-    fs::remove_file(&socket)?;
+    let _already_gone = fs::remove_file(&socket);
     let done = done?;
     if let Some(path) = mounted {
         // Fails, rightly, where a start that went wrong leaves an earlier agent's pins in place.
@@ -150,7 +156,7 @@ impl Agent {
                 Ok(Event::Ask(question)) => {
                     let _asker_left = question.send(self.status());
                 }
-                Ok(Event::Changed) => self.reread()?,
+                Ok(Event::Changed) => self.reread(),
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -165,12 +171,24 @@ impl Agent {
     }
 
     /// Reads the folder again. A file that cannot be used any more leaves its pods as they were.
-    fn reread(&mut self) -> anyhow::Result<()> {
-        let mut snapshot = match source::read(&self.settings.pods) {
+    fn reread(&mut self) {
+        let mut snapshot = source::read(&self.settings.pods);
+        if let Ok(first) = &snapshot
+            && self
+                .last_good
+                .pods
+                .keys()
+                .any(|name| !first.pods.contains_key(name))
+        {
+            // Whoever is not there may be in a file that is half written: disarming is not to be done by mistake.
+            std::thread::sleep(HALF_WRITTEN);
+            snapshot = source::read(&self.settings.pods);
+        }
+        let mut snapshot = match snapshot {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 self.errors = vec![error.to_string()];
-                return Ok(());
+                return;
             }
         };
         self.errors = snapshot.errors.iter().map(|(_, e)| e.to_string()).collect();
@@ -184,9 +202,10 @@ impl Agent {
                 }
             }
         }
-        self.reconciler.want(&snapshot)?;
+        if let Err(error) = self.reconciler.want(&snapshot) {
+            tracing::error!(%error, "not all of it could be done; trying again");
+        }
         self.last_good = snapshot;
-        Ok(())
     }
 
     fn check(&mut self) {

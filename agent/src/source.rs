@@ -59,6 +59,9 @@ pub enum SourceError {
         /// Where and why.
         error: file::FileError,
     },
+    /// It holds nothing. Most likely somebody is writing it.
+    #[error("{0}: holds no Pod; remove the file if none is wanted")]
+    Empty(PathBuf),
     /// A field that the agent needs is missing.
     #[error("{path}: pod {pod}: {field} is missing: {hint}")]
     Missing {
@@ -137,6 +140,9 @@ impl Snapshot {
             path: path.to_owned(),
             error,
         })?;
+        if pods.is_empty() {
+            return Err(SourceError::Empty(path.to_owned()));
+        }
         let mut new = BTreeMap::new();
         for pod in &pods {
             let (name, entry) = entry(path, pod)?;

@@ -174,6 +174,11 @@ pub(crate) fn prog_query(cgroup: impl AsFd, at: AttachType) -> io::Result<(Vec<u
         prog_ids: u64,
         prog_cnt: u32,
         pad: u32,
+        // Some kernels write up to `query.revision` whatever the size they are told.
+        prog_attach_flags: u64,
+        link_ids: u64,
+        link_attach_flags: u64,
+        revision: u64,
     }
     let mut ids = [0_u32; 64]; // the kernel's own limit on programs of one cgroup and hook (BPF_CGROUP_MAX_PROGS)
     let mut attr = Attr {
@@ -184,6 +189,10 @@ pub(crate) fn prog_query(cgroup: impl AsFd, at: AttachType) -> io::Result<(Vec<u
         prog_ids: ids.as_mut_ptr() as u64,
         prog_cnt: 64,
         pad: 0,
+        prog_attach_flags: 0,
+        link_ids: 0,
+        link_attach_flags: 0,
+        revision: 0,
     };
     bpf(BPF_PROG_QUERY, &mut attr)?;
     Ok((ids[..attr.prog_cnt as usize].to_vec(), attr.attach_flags))

@@ -31,7 +31,7 @@ pub fn run(ctx: &SockAddrContext, family: Family) -> Result<(), Refused> {
     // Before the decision: what an earlier connect left must not look like the program's own choice.
     if let Some(state) = ctx::state(sk) {
         state.origin.forget();
-        steer::release(ctx, family, &mut state.flags);
+        steer::release(ctx, family, state.flags);
     }
     let (wanted, port) = ctx::user_addr(ctx, family);
     let attempt = attempt(&pod, sk, proto, wanted, port);

@@ -18,7 +18,7 @@ pub struct Pod {
 /// The pod armed in this namespace.
 #[inline(always)]
 pub fn armed(cookie: u64) -> Option<Pod> {
-    // SAFETY: the entry outlives the program's run; the agent replaces entries whole.
+    // SAFETY: the element's memory outlives the program's run, even where the agent replaces it meanwhile.
     let record = unsafe { PODS.get(cookie)? };
     Some(Pod { cookie, record })
 }
@@ -50,7 +50,7 @@ impl Pod {
     #[inline(always)]
     pub fn proxy(&self) -> Option<&'static mut ProxyState> {
         let state = PROXIES.get_ptr_mut(self.cookie)?;
-        // SAFETY: the entry outlives the program's run; its fields are single words.
+        // SAFETY: the element's memory outlives the program's run; its fields are single words.
         unsafe { state.as_mut() }
     }
 }

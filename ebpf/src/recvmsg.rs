@@ -4,9 +4,12 @@ use aya_ebpf::programs::SockAddrContext;
 use sidestep_ebpf_common::DNS_PROXY_PORT;
 
 use crate::{
-    ctx::{self, Family},
+    ctx::{self, Family, load},
     pod,
 };
+
+/// State of a connected UDP socket (`TCP_ESTABLISHED`).
+const ESTABLISHED: u32 = 1;
 
 #[inline(always)]
 pub fn run(ctx: &SockAddrContext, family: Family) {
@@ -18,10 +21,14 @@ pub fn run(ctx: &SockAddrContext, family: Family) {
     if pod::active(ctx::netns_cookie(ctx)).is_none() {
         return;
     }
-    let Some(state) = ctx::addr_sock(ctx).and_then(ctx::state) else {
+    let Some(sk) = ctx::addr_sock(ctx) else {
         return;
     };
-    let asked = if state.origin.is_some() {
+    let Some(state) = ctx::state(sk) else {
+        return;
+    };
+    let connected = load!(sk, state) == ESTABLISHED;
+    let asked = if connected && state.origin.is_some() {
         state.origin
     } else {
         state.asked

@@ -183,7 +183,9 @@ fn connecting(pod: &Pod, ctx: &SockOpsContext, ends: &Ends) {
     let origin = state.origin;
     // Without the entry (no memory) the proxy does not learn the destination and closes the connection.
     let _: Result<(), i32> = FLOWS.insert(ends.as_client(pod.cookie), origin, 0);
-    let _: Result<(), i32> = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG.cast_signed());
+    // Other programs' flags stay: the call replaces all of them.
+    let flags = load!(ops, bpf_sock_ops_cb_flags) | BPF_SOCK_OPS_STATE_CB_FLAG;
+    let _: Result<(), i32> = ctx.set_cb_flags(flags.cast_signed());
 }
 
 /// The proxy's end of a connection that the pod made.

@@ -45,7 +45,8 @@ pub fn run(
     }
     let by_us = bound.is_unspecified() && bind(ctx, family, &plan.source).is_ok();
     if !by_us && bound.is_unspecified() {
-        return (if plan.spread { plan.source } else { loopback }, false);
+        // The source is no address of the pod any more; connecting to it would leave the pod.
+        return (loopback, false);
     }
     if plan.spread && plan.dst.is_v4() {
         (
@@ -57,11 +58,11 @@ pub fn run(
     }
 }
 
-/// Gives the source address back, so that the next connect chooses its own.
+/// Gives the source address back, so that the next connect chooses its own. A socket that was once bound counts as bound
+/// for good: the kernel then keeps whatever address the next connect chooses, and that must be given back too.
 #[inline(always)]
-pub fn release(ctx: *mut bpf_sock_addr, family: Family, flags: &mut u32) {
-    if *flags & BOUND_BY_US != 0 {
-        *flags &= !BOUND_BY_US;
+pub fn release(ctx: *mut bpf_sock_addr, family: Family, flags: u32) {
+    if flags & BOUND_BY_US != 0 {
         // Fails where the socket has a port again, and then it is no longer ours to undo.
         let _: Result<(), ()> = bind(ctx, family, &Addr::UNSPECIFIED);
     }

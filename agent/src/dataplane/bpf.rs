@@ -1,7 +1,7 @@
 //! The real dataplane: BPF programs and maps, pinned so that they outlive the agent.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File},
     io,
     os::{
@@ -130,9 +130,11 @@ impl Bpf {
     /// Opens the inbound links that an earlier agent left.
     fn adopt(&mut self) -> Result<(), DataplaneError> {
         let folder = self.folder.join("pods");
+        let armed: HashSet<Cookie> = self.armed()?.into_iter().collect();
         let entries = fs::read_dir(&folder).map_err(|error| pin_error(&folder, error))?;
         for entry in entries.flatten() {
-            let cookie = entry.file_name().to_str().and_then(|n| n.parse().ok());
+            let cookie: Option<Cookie> = entry.file_name().to_str().and_then(|n| n.parse().ok());
+            let cookie = cookie.filter(|cookie| armed.contains(cookie));
             let link = cookie.and_then(|_| Link::open(entry.path()).ok());
             match (cookie, link) {
                 (Some(cookie), Some(link)) if link.target().is_some() => {
@@ -140,6 +142,11 @@ impl Bpf {
                 }
                 _ => link::remove_file(&entry.path())?,
             }
+        }
+        // What a pod had that was being armed when the agent died.
+        let states: Vec<_> = self.maps.counts.keys().flatten().collect();
+        for cookie in states.into_iter().filter(|cookie| !armed.contains(cookie)) {
+            self.disarm(cookie)?;
         }
         // Rules of a policy that was being written when the agent died.
         self.sweep_rules()
@@ -238,9 +245,10 @@ impl Dataplane for Bpf {
     }
 
     fn add_listener(&mut self, pod: Cookie, listener: &Listener) -> Result<(), DataplaneError> {
-        let Some(socket) = listener.socket.as_ref().filter(|_| listener.wildcard) else {
+        if !listener.wildcard {
             return Ok(());
-        };
+        }
+        let socket = listener.socket.as_ref().ok_or(DataplaneError::Listener)?;
         maps::put_listener(&mut self.maps.listeners, pod, socket)
     }
 
@@ -250,12 +258,24 @@ impl Dataplane for Bpf {
     }
 
     fn activate(&mut self, pod: Cookie, spread: bool) -> Result<(), DataplaneError> {
+        if self.is_active(pod) {
+            return Ok(()); // the programs keep it up to date
+        }
         let state = ProxyState {
             active: 1,
             spread: spread.into(),
         };
         let write = self.maps.proxies.insert(pod, state, 0);
         write.map_err(|e| error("PROXIES", &e))
+    }
+
+    fn rules_of(&self, pod: Cookie) -> Option<u32> {
+        self.maps.pods.get(&pod, 0).ok().map(|record| record.rules)
+    }
+
+    fn has_listener(&self, pod: Cookie) -> bool {
+        let mut keys = self.maps.listeners.keys().flatten();
+        keys.any(|key| key.cookie() == pod)
     }
 
     fn is_active(&self, pod: Cookie) -> bool {

@@ -73,6 +73,12 @@ pub enum DataplaneError {
     /// The object could not be loaded at all.
     #[error("cannot load the BPF object: {0}")]
     Object(String),
+    /// The proxy's socket is there, but the agent cannot have it.
+    #[error(
+        "the proxy listens already, and its socket cannot be duplicated (pidfd_getfd): does a security policy forbid \
+             ptrace (kernel.yama.ptrace_scope 3)? Restart the proxy, or allow it"
+    )]
+    Listener,
     /// Something written could not be read back.
     #[error("{0} was written but is not there")]
     NotThere(&'static str),
@@ -110,6 +116,10 @@ pub trait Dataplane {
     fn commit(&mut self, pod: Cookie, rules: &Rules) -> Result<(), DataplaneError>;
     /// Turns interception on: its proxy listens already, with `spread` on every address on its outbound port.
     fn activate(&mut self, pod: Cookie, spread: bool) -> Result<(), DataplaneError>;
+    /// The number of the rules that the pod's record points to.
+    fn rules_of(&self, pod: Cookie) -> Option<u32>;
+    /// Whether inbound capture has a socket to hand connections to.
+    fn has_listener(&self, pod: Cookie) -> bool;
     /// Whether interception is on.
     fn is_active(&self, pod: Cookie) -> bool;
     /// Takes a pod out: inbound capture first, then the record.

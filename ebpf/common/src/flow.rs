@@ -42,7 +42,7 @@ impl Origin {
 
 /// [`SockState::flags`]: the creator's ids are known.
 pub const HAS_CREATOR: u32 = 1 << 0;
-/// [`SockState::flags`]: its source address was chosen by us, and is given back before the next connect.
+/// [`SockState::flags`]: its source address was chosen by us once, and is given back before every further connect.
 pub const BOUND_BY_US: u32 = 1 << 1;
 /// [`SockState::flags`]: the proxy's end of a captured connection; its origin is where the client wanted to go.
 pub const ACCEPTED: u32 = 1 << 2;
@@ -120,6 +120,11 @@ impl ListenerKey {
             slot,
             reserved: 0,
         }
+    }
+
+    /// The namespace it listens in.
+    pub const fn cookie(&self) -> u64 {
+        self.cookie
     }
 }
 

@@ -1,7 +1,7 @@
 //! The ABI between the agent and the BPF programs, and the decision both of them run.
 //!
 //! Nothing here allocates, does I/O or knows about BPF helpers: [`decide`] is generic over [`Lookups`], which is a set
-//! of maps in the kernel and a set of vectors in `explain` and in the tests. So a row of the specification exists once.
+//! of maps in the kernel and a set of vectors on a host. So a row of the specification exists once.
 #![no_std]
 #![expect(
     clippy::inline_always,

@@ -69,8 +69,9 @@ impl Ids {
     }
 }
 
-/// The commit record of an armed pod, under its network namespace's cookie. It is written last and replaced whole, so
-/// a program sees one policy or the other, never a mixture.
+/// The commit record of an armed pod, under its network namespace's cookie. It is written last and replaced whole: a
+/// program that starts after that sees the new policy. (One that runs meanwhile may find the old element used again, which
+/// the kernel allows itself for memory of hash maps.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct PodRecord {

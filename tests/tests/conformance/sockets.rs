@@ -63,6 +63,20 @@ both_ways! {
         assert_captured(Ok(seen), "outbound", POD, SERVICE);
     }
 
+    fn one_socket_is_captured_then_local_then_captured_again(node) {
+        let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
+        let _listener = pod.app().serve("app", Kind::Tcp, "127.0.0.1:8080");
+        let socket = pod.app().socket(Family::V4, Kind::Tcp).expect("a socket");
+        for _ in 0..2 {
+            socket.connect(SERVICE).expect("the proxy listens");
+            assert_captured(socket.seen(), "outbound", POD, SERVICE);
+            socket.disconnect().expect("a connected socket");
+            socket.connect("127.0.0.1:8080").expect("the application listens");
+            assert_straight(socket.seen(), "app", "127.0.0.1", "127.0.0.1:8080");
+            socket.disconnect().expect("a connected socket");
+        }
+    }
+
     fn one_socket_is_captured_then_excluded_then_captured_again(node) {
         let (_neighbour, _service) = excluded_service(node);
         let (pod, _proxy) = node.pod_with_proxy("exclude", &[POD]);

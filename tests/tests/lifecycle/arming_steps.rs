@@ -98,6 +98,12 @@ impl Dataplane for Faulty {
     fn sweep_rules(&mut self) -> Result<(), DataplaneError> {
         self.real.sweep_rules()
     }
+    fn rules_of(&self, pod: Cookie) -> Option<u32> {
+        self.real.rules_of(pod)
+    }
+    fn has_listener(&self, pod: Cookie) -> bool {
+        self.real.has_listener(pod)
+    }
     fn is_active(&self, pod: Cookie) -> bool {
         self.real.is_active(pod)
     }
@@ -119,6 +125,48 @@ impl Dataplane for Faulty {
     fn remove(&mut self) -> Result<(), DataplaneError> {
         self.real.remove()
     }
+}
+
+/// A policy that changes while the pod is armed: a step that fails leaves it captured, by the old policy or by the new.
+fn a_failing_step_keeps_an_armed_pod_captured(step: Step) {
+    if !can_run(&[]) {
+        return;
+    }
+    let node = Node::without_agent();
+    let pod = node.bare_pod("client", &[POD]);
+    node.add_pod_file(&pod);
+    let offsets = preflight::check(node.pods().path()).expect("a machine that can run the agent");
+    let real = Bpf::establish(&node.folders().pins(), node.pods().path(), offsets)
+        .expect("programs and maps");
+    let faulty = Faulty {
+        real,
+        step,
+        failures: 0,
+    };
+    let mut reconciler = Reconciler::new(faulty, true);
+    let folder = node.folders().pods();
+    let wanted = || source::read(&folder).expect("a Pod file");
+    reconciler.want(&wanted()).expect("a dataplane that works");
+    let _proxy = pod.proxy();
+    assert_captured(&pod.app(), "outbound", SERVICE);
+
+    let changed = pod
+        .manifest()
+        .replace("15090,15021,15020", "15090,15021,15020,9999");
+    node.write_pod_file(&pod, &changed);
+    reconciler.dataplane().failures = 1;
+    reconciler.want(&wanted()).expect("a dataplane that works");
+    for address in ["10.77.0.10:8080", "10.77.0.10:80"] {
+        assert_captured(&node.outside(), "inbound", address);
+    }
+    assert_captured(&pod.app(), "outbound", SERVICE);
+    let deadline = Instant::now() + PATIENCE;
+    while node.outside().call(&format!("{POD}:9999")).is_ok() {
+        assert!(Instant::now() < deadline, "{:?}", reconciler.status());
+        reconciler.pass().expect("a dataplane that works");
+    }
+    assert_captured(&node.outside(), "inbound", "10.77.0.10:8080");
+    reconciler.remove().expect("everything is taken away");
 }
 
 /// The first pass fails at the step; the proxy, listening all the time, must not be reached by anybody through us.
@@ -171,12 +219,21 @@ fn a_failing_step_keeps_the_pod_closed(step: Step) {
 }
 
 macro_rules! steps {
-    ($($name:ident: $step:ident,)+) => {
-        $(#[test] fn $name() { a_failing_step_keeps_the_pod_closed(Step::$step); })+
+    ($case:ident: $($name:ident: $step:ident,)+) => {
+        $(#[test] fn $name() { $case(Step::$step); })+
     };
 }
 
 steps! {
+    a_failing_step_keeps_an_armed_pod_captured:
+    a_change_whose_rules_fail_leaves_the_pod_captured: WriteRules,
+    a_change_whose_inbound_link_fails_leaves_the_pod_captured: AttachInbound,
+    a_change_whose_record_fails_leaves_the_pod_captured: Commit,
+    a_change_whose_activation_fails_leaves_the_pod_captured: Activate,
+}
+
+steps! {
+    a_failing_step_keeps_the_pod_closed:
     a_pod_whose_counters_fail_stays_closed: OpenState,
     a_pod_whose_rules_fail_stays_closed: WriteRules,
     a_pod_whose_inbound_link_fails_stays_closed: AttachInbound,

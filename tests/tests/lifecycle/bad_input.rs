@@ -229,16 +229,27 @@ fn a_folder_of_pods_that_does_not_exist() {
 }
 
 #[test]
-fn a_second_agent_on_the_same_socket() {
+fn a_second_agent_for_the_same_pods() {
     if !can_run(&[]) {
         return;
     }
     let node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[crate::POD]);
-    let output = output_in_time(&mut node.folders().command());
+    // Another socket does not make it another node.
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let socket = folder
+        .path()
+        .join("other.sock")
+        .to_string_lossy()
+        .into_owned();
+    let output = output_in_time(&mut with(&node, "--socket", &socket));
     assert!(!output.status.success());
     let message = String::from_utf8_lossy(&output.stderr);
-    assert!(message.contains("agent.sock"), "{message}");
+    let pods = node.pods().path().to_string_lossy().into_owned();
+    assert!(
+        message.contains("another agent") && message.contains(&pods),
+        "{message}"
+    );
     crate::assert_captured(&pod.app(), "outbound", crate::SERVICE);
 }
 

@@ -1,5 +1,7 @@
 //! Pod files and namespaces that come, change and go while the agent runs.
 
+use std::{fs, thread, time::Duration};
+
 use sidestep_tests::{
     actor::Kind,
     can_run,
@@ -265,4 +267,31 @@ fn a_pod_that_claims_anothers_namespace_waits_and_the_other_goes_on() {
     node.agent()
         .wait("the claim to go", || node.agent().pod("a-thief").is_none());
     assert_captured(&pod.app(), "outbound", SERVICE);
+}
+
+/// As `kubectl … > file` does: cut to nothing first, then written.
+#[test]
+fn a_file_that_is_written_in_place_never_sets_its_pod_free() {
+    if !can_run(&[]) {
+        return;
+    }
+    let node = Node::alone();
+    let outside = node.outside();
+    let _service = outside.serve("service", Kind::Tcp, "0.0.0.0:80");
+    let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
+    let app = pod.app();
+    app.start_load(&format!("{OUTSIDE_V4}:80"), 2, 0);
+    let path = node.folders().pods().join(format!("{}.yaml", pod.name()));
+    for _ in 0..30 {
+        fs::write(&path, "").expect("a folder of ours");
+        thread::sleep(Duration::from_millis(10));
+        fs::write(&path, pod.manifest()).expect("a folder of ours");
+    }
+    let load = app.stop_load();
+    assert_eq!(
+        load.answered.keys().collect::<Vec<_>>(),
+        ["outbound"],
+        "{load:?}"
+    );
+    assert!(load.failed.is_empty(), "{load:?}");
 }
