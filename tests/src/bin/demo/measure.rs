@@ -18,6 +18,9 @@ use crate::{
 /// Requests of our own client before each measurement: these are looked at one by one.
 const CHECKED: usize = 20;
 
+/// Failed requests that are reported and no more: one of so many.
+const FEW: u64 = 2000;
+
 /// What to do.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -101,8 +104,10 @@ impl Plan {
             let cpu = mesh.cpu();
             let measured = mesh.load(&load, interrupt::happened)?;
             let cpu = mesh.cpu() - cpu;
+            report.requests_failed += measured.errors;
+            // A sidecar may close a connection just as it is used again, however it is redirected; more than that is news.
             ensure!(
-                measured.errors == 0,
+                measured.errors * FEW <= measured.requests,
                 "{}: {} of {} requests failed",
                 report.variant,
                 measured.errors,

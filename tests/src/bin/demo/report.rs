@@ -39,6 +39,7 @@ pub(crate) struct VariantReport {
     /// The server's name, what it saw of its caller, and how often.
     pub(crate) answers: BTreeMap<String, u64>,
     pub(crate) requests_sent: u64,
+    pub(crate) requests_failed: u64,
     pub(crate) seen_by_client_sidecar: u64,
     pub(crate) seen_by_server_sidecar: u64,
     /// In the client's pod and in the server's.
@@ -58,6 +59,7 @@ impl VariantReport {
             variant,
             answers: BTreeMap::new(),
             requests_sent: 0,
+            requests_failed: 0,
             seen_by_client_sidecar: 0,
             seen_by_server_sidecar: 0,
             iptables_rules: [0; 2],
@@ -213,17 +215,21 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "\nRequests      sent      seen by the client's sidecar   by the server's"
+            "\nRequests      sent  failed  seen by the client's sidecar   by the server's"
         )?;
         for variant in &self.variants {
             let VariantReport {
                 variant,
                 requests_sent: sent,
+                requests_failed: failed,
                 seen_by_client_sidecar: client,
                 seen_by_server_sidecar: server,
                 ..
             } = variant;
-            writeln!(f, "  {variant:<10}{sent:>8}{client:>34}{server:>18}")?;
+            writeln!(
+                f,
+                "  {variant:<10}{sent:>8}{failed:>8}{client:>30}{server:>18}"
+            )?;
         }
         writeln!(
             f,
