@@ -52,23 +52,27 @@ pub struct Armed {
     pub took: Duration,
 }
 
-/// Arms a pod, or brings an armed one up to date. `before` is what an earlier call wrote for this namespace.
+/// Arms a pod, or brings an armed one up to date. `before` is what an earlier call wrote for this namespace; `None` says
+/// that all of it is there and as it should be.
 pub fn arm(
     dataplane: &mut impl Dataplane,
     namespace: &Namespace,
     wanted: &Wanted,
     strict: bool,
     before: Option<&Armed>,
-) -> Result<Armed, ArmError> {
+) -> Result<Option<Armed>, ArmError> {
     let start = Instant::now();
     let servers = facts::name_servers(&wanted.netns, &wanted.name_servers);
     let mut facts = Facts::read(namespace, servers)?;
     let cookie = facts.cookie;
     if facts.captures_ipv6(wanted.policy.dual_stack) {
-        facts::raise_passthrough6(namespace)?;
-        facts.addresses.push(facts::PASSTHROUGH6.into());
+        let passthrough = facts::PASSTHROUGH6.into();
+        if !facts.addresses.contains(&passthrough) {
+            facts::raise_passthrough6(namespace)?;
+            facts.addresses.push(passthrough);
+        }
+        // Wherever the kernel lists it from now on: the rules must compare equal.
         facts.addresses.sort_unstable();
-        facts.addresses.dedup();
     }
     let known = before.filter(|armed| armed.cookie == cookie);
     if let Some(armed) = known
@@ -76,15 +80,18 @@ pub fn arm(
         && dataplane.rules_of(cookie) == Some(armed.rules.record.rules)
         && rules::compile(&wanted.policy, &facts, armed.rules.record.rules, strict)? == armed.rules
     {
-        return Ok(Armed {
-            cookie,
-            rules: armed.rules.clone(),
-            took: armed.took,
-        });
+        return Ok(None);
     }
     let rules = rules::compile(&wanted.policy, &facts, dataplane.new_rules_id(), strict)?;
     let was_armed = dataplane.armed()?.contains(&cookie);
-    let prepared = prepare(dataplane, namespace, &wanted.policy, &rules, was_armed);
+    let prepared = prepare(
+        dataplane,
+        namespace,
+        &wanted.policy,
+        cookie,
+        &rules,
+        was_armed,
+    );
     let known_listeners = match prepared {
         Ok(known) => known,
         Err(error) => return Err(undo(dataplane, &rules, was_armed, cookie, error)),
@@ -107,11 +114,11 @@ pub fn arm(
     if let Some(old) = known {
         dataplane.delete_rules(&old.rules)?;
     }
-    Ok(Armed {
+    Ok(Some(Armed {
         cookie,
         rules,
         took: start.elapsed(),
-    })
+    }))
 }
 
 /// Takes back what was written. Best effort: what cannot be undone now is swept at the next start, and means nothing
@@ -135,10 +142,10 @@ fn prepare(
     dataplane: &mut impl Dataplane,
     namespace: &Namespace,
     policy: &Policy,
+    cookie: Cookie,
     rules: &Rules,
     was_armed: bool,
 ) -> Result<HashSet<u32>, ArmError> {
-    let cookie = namespace.cookie()?;
     dataplane.open_state(cookie)?;
     dataplane.write_rules(rules)?;
     dataplane.attach_inbound(cookie, namespace.as_fd())?;

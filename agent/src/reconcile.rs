@@ -146,22 +146,18 @@ impl<D: Dataplane> Reconciler<D> {
         };
         match answer {
             Ok(Some(armed)) => {
+                let us = armed.took.as_micros();
+                tracing::info!(pod = %name, us, "armed");
+                let cookie = armed.cookie;
                 let old = pod.armed.replace(armed);
-                let before = old.as_ref().map(|armed| armed.took);
                 pod.failure = None;
-                let now = pod.armed.as_ref().map(|armed| armed.cookie);
                 // Its namespace was made anew: the old one's entries go.
-                if let Some(old) = old.filter(|old| Some(old.cookie) != now) {
+                if let Some(old) = old.filter(|old| old.cookie != cookie) {
                     self.dataplane.disarm(old.cookie)?;
                     self.dataplane.delete_rules(&old.rules)?;
                 }
-                let took = pod.armed.as_ref().map(|armed| armed.took);
-                if took != before {
-                    let us = took.map(|took| took.as_micros());
-                    tracing::info!(pod = %name, us, "armed");
-                }
             }
-            Ok(None) => {} // left to Istio
+            Ok(None) => pod.failure = None, // left to Istio, or as it should be
             Err(error) => {
                 let wait = pod
                     .failure
@@ -217,7 +213,6 @@ impl<D: Dataplane> Reconciler<D> {
             self.strict,
             before,
         )
-        .map(Some)
     }
 
     /// Another pod that is armed in this namespace.

@@ -127,6 +127,19 @@ impl Dataplane for Faulty {
     }
 }
 
+/// A reconciler on this node's real dataplane, on which the step will fail this many times.
+fn reconciler(node: &Node, step: Step, failures: u32) -> Reconciler<Faulty> {
+    let offsets = preflight::check(node.pods().path()).expect("a machine that can run the agent");
+    let real = Bpf::establish(&node.folders().pins(), node.pods().path(), offsets)
+        .expect("programs and maps");
+    let faulty = Faulty {
+        real,
+        step,
+        failures,
+    };
+    Reconciler::new(faulty, true)
+}
+
 /// A policy that changes while the pod is armed: a step that fails leaves it captured, by the old policy or by the new.
 fn a_failing_step_keeps_an_armed_pod_captured(step: Step) {
     if !can_run(&[]) {
@@ -135,15 +148,7 @@ fn a_failing_step_keeps_an_armed_pod_captured(step: Step) {
     let node = Node::without_agent();
     let pod = node.bare_pod("client", &[POD]);
     node.add_pod_file(&pod);
-    let offsets = preflight::check(node.pods().path()).expect("a machine that can run the agent");
-    let real = Bpf::establish(&node.folders().pins(), node.pods().path(), offsets)
-        .expect("programs and maps");
-    let faulty = Faulty {
-        real,
-        step,
-        failures: 0,
-    };
-    let mut reconciler = Reconciler::new(faulty, true);
+    let mut reconciler = reconciler(&node, step, 0);
     let folder = node.folders().pods();
     let wanted = || source::read(&folder).expect("a Pod file");
     reconciler.want(&wanted()).expect("a dataplane that works");
@@ -183,15 +188,7 @@ fn a_failing_step_keeps_the_pod_closed(step: Step) {
     ];
     node.add_pod_file(&pod);
     let wanted = source::read(&node.folders().pods()).expect("a Pod file");
-    let offsets = preflight::check(node.pods().path()).expect("a machine that can run the agent");
-    let real = Bpf::establish(&node.folders().pins(), node.pods().path(), offsets)
-        .expect("programs and maps");
-    let faulty = Faulty {
-        real,
-        step,
-        failures: 1,
-    };
-    let mut reconciler = Reconciler::new(faulty, true);
+    let mut reconciler = reconciler(&node, step, 1);
     reconciler.want(&wanted).expect("a dataplane that works");
 
     let status = reconciler.status().remove(0);
