@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit test-netns smoke bench-webhook lint clean distclean
+.PHONY: help setup build demo test test-unit test-netns smoke bench-webhook manifests lint clean distclean
 
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
 
@@ -37,6 +37,9 @@ smoke: setup ## load everything and capture connections on Debian's 6.1 kernel, 
 bench-webhook: ## reviews per second, latency and memory of the admission server, as a table
 	@tests/setup.sh build
 	cargo bench -p sidestep-webhook
+
+manifests: ## render manifests/install.yaml from the chart (needs Helm)
+	@manifests/render.sh >manifests/install.yaml.part && mv manifests/install.yaml.part manifests/install.yaml
 
 lint: ## formatting, clippy for the host and the BPF crates, licences and sources of dependencies
 	@tests/setup.sh lint

@@ -1,0 +1,47 @@
+{{/* Labels of an object. Call with (list . "webhook"), or (list . "") for what belongs to no part. */}}
+{{- define "sidestep.labels" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/part-of: sidestep
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+{{- with index . 1 }}
+app.kubernetes.io/name: sidestep-{{ . }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- with $root.Values.extraLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* What a part's pods are found by. Call with its name. */}}
+{{- define "sidestep.selector" -}}
+app.kubernetes.io/name: sidestep-{{ . }}
+{{- end }}
+
+{{/* Image of a part, with how it is pulled. Call with (list . "webhook"). */}}
+{{- define "sidestep.image" -}}
+{{- $image := (index . 0).Values.image -}}
+image: {{ printf "%s/%s:%s" $image.registry (index . 1) ($image.tag | default (index . 0).Chart.AppVersion) | quote }}
+imagePullPolicy: {{ $image.pullPolicy }}
+{{- end }}
+
+{{/* What values.schema.json cannot say in a way that people can read. */}}
+{{- define "sidestep.check" -}}
+{{- $provided := .Values.certificates.provided -}}
+{{- if eq .Values.certificates.mode "provided" }}
+  {{- if not $provided.secretName }}
+    {{- fail "certificates.provided.secretName is empty: with certificates.mode=provided, name the Secret that holds tls.crt and tls.key" }}
+  {{- end }}
+  {{- if and $provided.caBundle $provided.certManager }}
+    {{- fail "certificates.provided.caBundle and certificates.provided.certManager are both set: give one, the other would be overwritten" }}
+  {{- end }}
+  {{- if not (or $provided.caBundle $provided.certManager) }}
+    {{- fail "certificates.provided.caBundle and certificates.provided.certManager are both empty: give one, the API server has to know whom to trust" }}
+  {{- end }}
+{{- else if or $provided.secretName $provided.caBundle $provided.certManager }}
+  {{- fail "certificates.provided is set but certificates.mode is managed: set certificates.mode=provided, or leave it empty" }}
+{{- end }}
+{{- $delete := int .Values.waiting.deleteSeconds -}}
+{{- if and (gt $delete 0) (lt $delete 30) }}
+  {{- fail (printf "waiting.deleteSeconds is %d: want 0 (never) or at least 30, agents need a moment for a new pod" $delete) }}
+{{- end }}
+{{- end }}
