@@ -6,7 +6,7 @@ mod common;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::{fixtures, read};
+use common::pods;
 use json_patch::Patch;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -91,11 +91,10 @@ proptest! {
 
     #[test]
     fn a_real_review_with_anything_in_it_is_answered_with_a_patch_that_fits(
-        (_, file) in prop::sample::select(fixtures()),
+        (_, mut pod) in prop::sample::select(pods()),
         changes in vec((vec(any::<Index>(), 1..9), json()), 1..4),
         cut in prop::option::of(any::<Index>()),
     ) {
-        let mut pod = read(&file);
         for (steps, value) in changes {
             replace(&mut pod, &steps, value);
         }
@@ -118,10 +117,9 @@ proptest! {
 
     #[test]
     fn a_file_with_anything_in_it_is_mutated_or_refused(
-        (_, file) in prop::sample::select(fixtures()),
+        (_, mut pod) in prop::sample::select(pods()),
         changes in vec((vec(any::<Index>(), 0..9), json()), 1..4),
     ) {
-        let mut pod = read(&file);
         for (steps, value) in changes {
             replace(&mut pod, &steps, value);
         }

@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{applied, fixture, fixtures, read, typed};
+use common::{applied, fixture, injected, place, typed};
 use json_patch::PatchOperation;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -81,7 +81,7 @@ fn arguments() -> impl Strategy<Value = Vec<String>> {
 
 /// A fixture with fields that nobody knows, further texts and arguments, affinity, and perhaps a second `istio-init`.
 fn pod() -> impl Strategy<Value = Value> {
-    let file = prop::sample::select(fixtures());
+    let pods = prop::sample::select(injected());
     let terms = prop_oneof![
         Just(Value::Null),
         Just(json!([{}, {"matchExpressions": [{"key": "a", "operator": "Exists"}], "x": 1}])),
@@ -89,23 +89,23 @@ fn pod() -> impl Strategy<Value = Value> {
             json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["a"]}]}])
         ),
     ];
-    (file, texts(), texts(), arguments(), terms, any::<[bool; 3]>()).prop_map(
-        |((_, file), labels, annotations, args, terms, [second, future, no_metadata])| {
-            let mut pod = read(&file);
+    (pods, texts(), texts(), arguments(), terms, any::<[bool; 3]>()).prop_map(
+        |((_, mut pod), labels, annotations, args, terms, [second, future, no_metadata])| {
             if no_metadata {
                 pod["metadata"] = json!({"future": 1});
             }
             merge(&mut pod["metadata"], "labels", &labels);
             merge(&mut pod["metadata"], "annotations", &annotations);
+            let place = place(&pod).expect("an istio-init");
             let inits = pod["spec"]["initContainers"].as_array_mut().expect("a list");
-            let list = inits[0]["args"].as_array_mut().expect("arguments");
+            let list = inits[place]["args"].as_array_mut().expect("arguments");
             list.extend(args.into_iter().map(Value::from));
             if second {
                 inits.push(fixture("exclude")["spec"]["initContainers"][0].clone());
             }
             if future {
                 pod["spec"]["future"] = json!({"a": [null, {}]});
-                pod["spec"]["initContainers"][0]["securityContext"]["future"] = json!(1);
+                pod["spec"]["initContainers"][place]["securityContext"]["future"] = json!(1);
             }
             if !terms.is_null() {
                 pod["spec"]["affinity"] = json!({"nodeAffinity": {

@@ -40,6 +40,17 @@ macro_rules! fixtures {
 fixtures! {
     the_default_policy: "client", [POD], Identity::proxy();
     excluded_ports_and_ranges: "exclude", [POD], Identity::proxy();
+    excluded_ports_with_blanks: "exclude-wide", [POD], Identity::proxy();
+    excluded_ranges_of_ports: "port-ranges", [POD], Identity::proxy();
+    lists_of_the_whole_installation: "port-ranges-installed", [POD], Identity::proxy();
+    an_excluded_port_of_captured_dns: "exclude-dns-port", [POD], Identity::proxy();
+    only_included_ports: "include-outbound-ports", [POD], Identity::proxy();
+    nothing_on_the_way_out: "include-outbound-ports-none", [POD], Identity::proxy();
+    only_included_inbound_ports: "include-inbound-ports", [POD], Identity::proxy();
+    only_ipv6_networks: "include-ipv6", [POD, POD6], Identity::proxy();
+    wildcards_and_what_is_taken_from_them: "include-wildcards", [POD], Identity::proxy();
+    another_tunnel_port: "tunnel", [POD], Identity::proxy();
+    further_groups_of_the_proxy: "environment", [POD], Identity::proxy();
     included_ports_and_ranges: "include", [POD], Identity::proxy();
     no_inbound_ports: "include-ports-none", [POD], Identity::proxy();
     dns_of_listed_servers: "dns", [POD], Identity::proxy();

@@ -17,14 +17,18 @@ pub(crate) fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The files of one name in the fixtures' folders, by the folders' names.
-pub(crate) fn fixtures() -> Vec<(String, PathBuf)> {
-    let folder = package().join("../tests/fixtures");
-    let entries = fs::read_dir(folder).expect("the fixtures are there");
+/// The folder of the fixtures.
+pub(crate) fn folder() -> PathBuf {
+    package().join("../tests/fixtures")
+}
+
+/// The fixtures that hold a file of this name, by the names of their folders.
+pub(crate) fn with_file(file: &str) -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(folder()).expect("the fixtures are there");
     let mut found: Vec<_> = entries
         .filter_map(|entry| {
             let entry = entry.expect("a folder entry");
-            let file = entry.path().join("pod.yaml");
+            let file = entry.path().join(file);
             let name = entry.file_name().into_string().expect("a plain name");
             file.exists().then_some((name, file))
         })
@@ -34,16 +38,64 @@ pub(crate) fn fixtures() -> Vec<(String, PathBuf)> {
     found
 }
 
-/// A fixture's pod as the API server would send it.
-pub(crate) fn fixture(name: &str) -> Value {
-    read(&package().join(format!("../tests/fixtures/{name}/pod.yaml")))
+/// The fixtures that are one pod.
+pub(crate) fn fixtures() -> Vec<(String, PathBuf)> {
+    with_file("pod.yaml")
 }
 
-pub(crate) fn read(file: &Path) -> Value {
+/// Every pod in the fixtures, by the fixture's name: those that stand alone, and those in templates.
+pub(crate) fn pods() -> Vec<(String, Value)> {
+    let alone = fixtures().into_iter();
+    let alone = alone.map(|(name, file)| (name, read(&file)));
+    let held = with_file("injected.yaml").into_iter();
+    let held = held.flat_map(|(name, file)| {
+        let documents = documents(&file);
+        let pods = documents.iter().flat_map(pods_in);
+        pods.map(move |pod| (name.clone(), pod)).collect::<Vec<_>>()
+    });
+    alone.chain(held).collect()
+}
+
+/// The pods and the pod templates in an object; templates as pods.
+pub(crate) fn pods_in(object: &Value) -> Vec<Value> {
+    if let Value::Array(items) = &object["items"] {
+        return items.iter().flat_map(pods_in).collect();
+    }
+    let spec = &object["spec"];
+    let templates = [&spec["template"], &spec["jobTemplate"]["spec"]["template"]];
+    match templates.into_iter().find(|template| !template.is_null()) {
+        Some(template) => vec![template.clone()],
+        None if object["kind"] == "Pod" => vec![object.clone()],
+        None => vec![],
+    }
+}
+
+/// Those that have an `istio-init`.
+pub(crate) fn injected() -> Vec<(String, Value)> {
+    let mut pods = pods();
+    pods.retain(|(_, pod)| place(pod).is_some());
+    pods
+}
+
+/// The documents of a file.
+pub(crate) fn documents(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).expect("a readable file");
-    let mut documents = yaml_serde::Deserializer::from_str(&text);
-    let first = documents.next().expect("a document");
-    Value::deserialize(first).expect("JSON as YAML")
+    let documents = yaml_serde::Deserializer::from_str(&text);
+    let values = documents.map(|document| {
+        Value::deserialize(document).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+    });
+    values.filter(|value| !value.is_null()).collect()
+}
+
+/// A fixture's pod as the API server would send it.
+pub(crate) fn fixture(name: &str) -> Value {
+    read(&folder().join(name).join("pod.yaml"))
+}
+
+/// The one document of a file.
+pub(crate) fn read(file: &Path) -> Value {
+    let [document] = documents(file).try_into().expect("one document");
+    document
 }
 
 pub(crate) fn typed(pod: &Value) -> Pod {
@@ -71,16 +123,18 @@ pub(crate) fn mutated(pod: &Value) -> Value {
     applied(pod, &patch(pod, &by_default(pod)))
 }
 
-/// The place of the one `istio-init` among the init containers.
+/// The place of the first `istio-init` among the init containers.
+pub(crate) fn place(pod: &Value) -> Option<usize> {
+    let inits = pod["spec"]["initContainers"].as_array()?;
+    inits.iter().position(|init| init["name"] == "istio-init")
+}
+
+/// The same where there is exactly one.
 pub(crate) fn istio_init(pod: &Value) -> usize {
     let inits = pod["spec"]["initContainers"].as_array().expect("a list");
-    let mut places = inits
-        .iter()
-        .enumerate()
-        .filter(|(_, container)| container["name"] == "istio-init");
-    let (place, _) = places.next().expect("an istio-init");
-    assert!(places.next().is_none(), "one istio-init only");
-    place
+    let named = inits.iter().filter(|init| init["name"] == "istio-init");
+    assert_eq!(named.count(), 1, "one istio-init");
+    place(pod).expect("it is there")
 }
 
 /// A fixture with further arguments for its `istio-init`.

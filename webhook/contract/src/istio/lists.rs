@@ -24,9 +24,10 @@ pub(super) fn port(setting: &Setting) -> Result<NonZeroU16, Leave> {
     parse_port(&setting.value).ok_or_else(|| bad(setting, &setting.value, PORT))
 }
 
-/// Ports and ranges.
+/// Ports and ranges. Blanks around them separate words in what iptables-restore and nft read, and so mean nothing.
 pub(super) fn ports(setting: &Setting) -> Result<Vec<PortRange>, Leave> {
-    let range = |item| {
+    let range = |item: &str| {
+        let item = item.trim_matches([' ', '\t']);
         if let Some(range) = parse_range(item) {
             return Ok(range);
         }
