@@ -3,6 +3,7 @@
 #   tests/setup.sh build   compilers and the BPF linker
 #   tests/setup.sh lint    that, and cargo-deny
 #   tests/setup.sh         the first, and what the demo and the tests use: Envoy, network tools, QEMU and a 6.1 kernel
+#   tests/setup.sh cluster the first, Envoy, and the parts of a Kubernetes node with Istio (ten minutes the first time)
 # Debian packages are installed system-wide (as root); everything else goes to .parts/, which `make distclean` removes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -131,8 +132,8 @@ kernel() {
 [ "$(uname -m)" = x86_64 ] || fail "only x86_64 is supported"
 what=${1:-all}
 case $what in
-build | lint | all) ;;
-*) fail "unknown argument $what (build, lint or nothing)" ;;
+build | lint | cluster | all) ;;
+*) fail "unknown argument $what (build, lint, cluster or nothing)" ;;
 esac
 mkdir -p .parts/bin
 exec 9>.parts/lock
@@ -147,5 +148,12 @@ elif [ "$what" = all ]; then
     packages iproute2 iptables nftables bpftool wrk python3 busybox-static qemu-system-x86 kmod binutils
     envoy
     kernel
+elif [ "$what" = cluster ]; then
+    packages iproute2 iptables nftables python3 busybox-static libseccomp2 util-linux wrk
+    python3 -m pip --version >/dev/null 2>&1 || packages python3-pip
+    envoy
+    # It takes minutes and has a lock of its own.
+    flock -u 9
+    tests/cluster/parts.sh
 fi
 say "ready"
