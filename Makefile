@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit test-netns smoke bench-webhook manifests lint clean distclean
+.PHONY: help setup build demo test test-unit test-netns test-cluster smoke cluster cluster-down images manifests bench-webhook lint clean distclean
 
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
 
@@ -30,6 +30,18 @@ test-unit: setup ## unit and property tests: no privilege needed
 test-netns: setup ## as root: real BPF programs, sockets and Envoy, in network namespaces of their own
 	cargo build $(PROGRAMS)
 	cargo test --no-fail-fast -p sidestep-tests --lib --bins --tests
+
+cluster: ## as root: a real one-node Kubernetes with Istio, in namespaces of its own; says how to use it
+	@tests/setup.sh cluster
+	cargo build -p sidestep-tests --bins
+	@target/debug/sidestep-cluster up
+
+cluster-down: ## as root: remove that cluster and everything of it
+	@[ ! -x target/debug/sidestep-cluster ] || target/debug/sidestep-cluster down
+
+images: ## the webhook's and the agent's images as OCI archives, .parts/images/*.tar, without a container engine
+	@tests/setup.sh build
+	manifests/images/build.sh
 
 smoke: setup ## load everything and capture connections on Debian's 6.1 kernel, in QEMU
 	@tests/qemu/smoke.sh

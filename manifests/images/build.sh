@@ -49,7 +49,7 @@ program() {
     install -m 755 "$built/$2" "$at"
     strip "$at"
     # Nothing to print for a static program.
-    for library in $(ldd "$at" 2>/dev/null | grep -oE '/[^ ]+\.so[^ ]*' | sort -u); do
+    for library in $(ldd "$at" 2>/dev/null | sed -n 's|^[^/]*\(/[^ ]*\) (0x.*|\1|p' | sort -u); do
         install -D -m 755 "$library" "$root$library"
     done
 }

@@ -12,7 +12,7 @@ mkdir -p "$home/images"
 with_libraries() {
     local root=$1 library
     shift
-    for library in $(ldd "$@" 2>/dev/null | grep -oE '/[^ ]+\.so[^ ]*' | sort -u); do
+    for library in $(ldd "$@" 2>/dev/null | sed -n 's|^[^/]*\(/[^ ]*\) (0x.*|\1|p' | sort -u); do
         install -D -m 755 "$library" "$root$library"
     done
 }

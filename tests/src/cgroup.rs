@@ -88,7 +88,7 @@ impl Drop for Cgroup {
 }
 
 /// Kills what is still inside, waits until it is gone, and removes the folder and those below.
-fn remove(path: &Path) {
+pub(crate) fn remove(path: &Path) {
     let deadline = Instant::now() + Duration::from_secs(10);
     if let Ok(entries) = fs::read_dir(path) {
         for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {

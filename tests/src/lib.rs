@@ -7,6 +7,7 @@ pub mod actor;
 pub mod app;
 pub mod certs;
 pub mod cgroup;
+pub mod cluster;
 pub mod envoy;
 pub mod foreign;
 pub mod load;

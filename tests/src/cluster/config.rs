@@ -1,0 +1,101 @@
+//! What the parts of the node are configured with.
+
+use std::fs;
+
+use super::place::{DNS_SERVICE, NODE_ADDRESS, PODS, Place};
+
+/// The sandbox of every pod.
+const PAUSE: &str = "sidestep.test/pause:1";
+
+/// Where containerd listens, inside the node's own `/run`.
+pub const CONTAINERD: &str = "/run/containerd/containerd.sock";
+
+/// Writes the files.
+pub fn write(place: &Place) -> anyhow::Result<()> {
+    for folder in ["logs", "cni", "containerd", "kubelet"] {
+        fs::create_dir_all(place.file(folder))?;
+    }
+    fs::write(place.file("containerd.toml"), containerd(place))?;
+    fs::write(place.file("cni/10-node.conflist"), network())?;
+    fs::write(
+        place.file("resolv.conf"),
+        format!("nameserver {DNS_SERVICE}\n"),
+    )?;
+    fs::write(place.file("kubelet.yaml"), kubelet(place))?;
+    fs::write(place.file("Corefile"), dns(place))?;
+    Ok(())
+}
+
+fn containerd(place: &Place) -> String {
+    format!(
+        r#"version = 2
+root = "{root}"
+state = "/run/containerd"
+disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper"]
+[grpc]
+  address = "{CONTAINERD}"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{PAUSE}"
+  # Where the capability to lower the score is missing, runc would fail.
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{plugins}"
+    conf_dir = "{networks}"
+"#,
+        root = place.file("containerd").display(),
+        plugins = place.parts().join("cluster/cni").display(),
+        networks = place.file("cni").display(),
+    )
+}
+
+/// Each pod on a veth of its own, routed: services work between pods without bridge filtering, which belongs to the whole machine.
+fn network() -> String {
+    serde_json::json!({
+        "cniVersion": "0.4.0",
+        "name": "node",
+        "plugins": [{
+            "type": "ptp",
+            "ipam": {
+                "type": "host-local",
+                "ranges": [[{"subnet": PODS}]],
+                "routes": [{"dst": "0.0.0.0/0"}],
+            },
+        }, {"type": "portmap", "capabilities": {"portMappings": true}}],
+    })
+    .to_string()
+}
+
+fn kubelet(place: &Place) -> String {
+    serde_json::json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
+        "authorization": {"mode": "AlwaysAllow"},
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": format!("/{}", place.name()),
+        "clusterDNS": [DNS_SERVICE],
+        "clusterDomain": "cluster.local",
+        "containerRuntimeEndpoint": format!("unix://{CONTAINERD}"),
+        "enforceNodeAllocatable": ["pods"],
+        "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi"},
+        "failCgroupV1": false,
+        "failSwapOn": false,
+        "imageGCHighThresholdPercent": 100,
+        "maxPods": 250,
+        "resolvConf": place.file("resolv.conf"),
+        // A static pod is put here.
+        "staticPodPath": place.file("static-pods"),
+        "fileCheckFrequency": "1s",
+        "volumePluginDir": place.file("kubelet/volume-plugins"),
+        "oomScoreAdj": 0,
+    })
+    .to_string()
+}
+
+fn dns(place: &Place) -> String {
+    format!(
+        ".:53 {{\n  bind {NODE_ADDRESS}\n  kubernetes cluster.local {{\n    kubeconfig {} {}\n  }}\n  cache 5\n}}\n",
+        place.kubeconfig().display(),
+        place.name()
+    )
+}
