@@ -145,6 +145,10 @@ fn kernel_offsets(btf: &TypeInformation) -> Option<KernelOffsets> {
         sk_socket: offset(btf, "sock", "sk_socket")?,
         socket_file: offset(btf, "socket", "file")?,
         file_cred: offset(btf, "file", "f_cred")?,
+        task_tgid: offset(btf, "task_struct", "tgid")?,
+        task_nsproxy: offset(btf, "task_struct", "nsproxy")?,
+        nsproxy_net: offset(btf, "nsproxy", "net_ns")?,
+        net_cookie: offset(btf, "net", "net_cookie")?,
     })
 }
 

@@ -13,7 +13,7 @@ use crate::{
     Refused, creator,
     ctx::{self, Family},
     pod::{self, Pod},
-    steer,
+    sighting, steer,
 };
 
 /// What the kernel says where no route leads from a socket's address.
@@ -22,7 +22,11 @@ const EINVAL: i32 = 22;
 #[inline(always)]
 pub fn run(ctx: &SockAddrContext, family: Family) -> Result<(), Refused> {
     let ctx = ctx.sock_addr;
-    let Some(pod) = pod::active(ctx::netns_cookie(ctx)) else {
+    let cookie = ctx::netns_cookie(ctx);
+    let Some(pod) = pod::active(cookie) else {
+        if pod::armed(cookie).is_none() {
+            sighting::of_caller(cookie);
+        }
         return Ok(());
     };
     let (Some(proto), Some(sk)) = (ctx::proto(ctx), ctx::addr_sock(ctx)) else {

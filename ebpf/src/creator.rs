@@ -112,9 +112,9 @@ fn ids(cred: u64) -> Option<Ids> {
     }
 }
 
-/// The pointer at an offset of a kernel struct, unless it is null.
+/// The pointer, or other 64 bits, at an offset of a kernel struct, unless it is null.
 #[inline(always)]
-fn pointer(base: u64, offset: u64) -> Option<u64> {
+pub fn pointer(base: u64, offset: u64) -> Option<u64> {
     // SAFETY: as for `ids`.
     let pointer: u64 = unsafe { bpf_probe_read_kernel((base + offset) as *const u64) }.ok()?;
     (pointer != 0).then_some(pointer)

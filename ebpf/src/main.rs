@@ -26,13 +26,19 @@ mod maps;
 mod pod;
 mod recvmsg;
 mod sendmsg;
+mod sighting;
 mod sock_create;
 mod sockops;
 mod steer;
 
 use aya_ebpf::{
-    macros::{cgroup_sock, cgroup_sock_addr, cgroup_sockopt, sk_lookup, sock_ops},
-    programs::{SkLookupContext, SockAddrContext, SockContext, SockOpsContext, SockoptContext},
+    macros::{
+        cgroup_sock, cgroup_sock_addr, cgroup_sockopt, raw_tracepoint, sk_lookup, sock_ops,
+    },
+    programs::{
+        RawTracePointContext, SkLookupContext, SockAddrContext, SockContext, SockOpsContext,
+        SockoptContext,
+    },
 };
 use ctx::Family::{V4, V6};
 
@@ -109,6 +115,13 @@ pub fn on_getsockopt(ctx: SockoptContext) -> i32 {
 #[sock_ops]
 pub fn on_sock_ops(ctx: SockOpsContext) -> u32 {
     sockops::run(&ctx);
+    0
+}
+
+/// Not of the pods' cgroup: every start of a program on the node.
+#[raw_tracepoint]
+pub fn on_exec(_: RawTracePointContext) -> i32 {
+    sighting::of_exec();
     0
 }
 

@@ -2,12 +2,12 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{HashMap, LpmTrie, PerCpuHashMap, SkStorage, SockHash},
+    btf_maps::{HashMap, LpmTrie, LruHashMap, PerCpuHashMap, RingBuf, SkStorage, SockHash},
     macros::btf_map,
 };
 use sidestep_ebpf_common::{
     AddrKey, FlowKey, GroupKey, KernelOffsets, ListenerKey, Origin, PodRecord, PortKey, ProxyState,
-    SockState, row::RowCounts,
+    Sighting, SockState, row::RowCounts,
 };
 
 const LAZY: usize = BPF_F_NO_PREALLOC as usize;
@@ -48,6 +48,15 @@ pub static FLOWS: HashMap<FlowKey, Origin, 524_288, LAZY> = HashMap::new();
 #[btf_map]
 pub static LISTENERS: SockHash<ListenerKey, 65_536> = SockHash::new();
 
+/// Namespaces that were seen, for the agent. Not pinned: an agent that ended reads nothing any more.
+#[btf_map]
+pub static SIGHTINGS: RingBuf<Sighting, 65_536> = RingBuf::new();
+
+/// Until when a namespace is not told of again, in nanoseconds of the monotonic clock. Not pinned: a new agent wants to be
+/// told of all.
+#[btf_map]
+pub static QUIET: LruHashMap<u64, u64, 16_384> = LruHashMap::new();
+
 /// Where the kernel keeps what the programs read of it. The agent takes the offsets from the running kernel's BTF and
 /// puts them in before it loads a program.
 #[unsafe(no_mangle)]
@@ -86,5 +95,9 @@ impl Kernel {
         sk_socket,
         socket_file,
         file_cred,
+        task_tgid,
+        task_nsproxy,
+        nsproxy_net,
+        net_cookie,
     );
 }

@@ -13,6 +13,7 @@ use aya_ebpf::{
 };
 use sidestep_ebpf_common::{
     Addr, DNS_PROXY_PORT, FlowKey, LISTENER_SLOTS, ListenerKey, Origin, flow::ACCEPTED,
+    sighting::Seen,
 };
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     ctx::{self, AF_INET, AF_INET6, load, load6},
     maps::{FLOWS, LISTENERS},
     pod::{self, Pod},
+    sighting,
 };
 
 /// `BPF_NOEXIST`: a slot is never taken from a live listener.
@@ -36,7 +38,11 @@ pub fn run(ctx: &SockOpsContext) {
     if family != AF_INET && family != AF_INET6 {
         return;
     }
-    let Some(pod) = pod::armed(ctx::netns_cookie(ops)) else {
+    let cookie = ctx::netns_cookie(ops);
+    let Some(pod) = pod::armed(cookie) else {
+        if matches!(event, Event::Listening) {
+            sighting::of_listener(cookie, Seen::Listen);
+        }
         return;
     };
     let ends = Ends::of(ops, family);
@@ -151,6 +157,9 @@ fn listening(pod: &Pod, ops: *mut bpf_sock_ops, ends: &Ends) {
     // the pod's interface. An MPTCP listener cannot be steered to (EOPNOTSUPP): then what comes is refused.
     if wildcard {
         keep(pod.cookie, ops);
+    }
+    if proxy.active == 0 {
+        sighting::of_listener(pod.cookie, Seen::Active);
     }
     proxy.active = 1;
 }

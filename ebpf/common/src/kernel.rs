@@ -16,6 +16,14 @@ pub struct KernelOffsets {
     pub socket_file: u32,
     /// `file.f_cred`.
     pub file_cred: u32,
+    /// `task_struct.tgid`.
+    pub task_tgid: u32,
+    /// `task_struct.nsproxy`.
+    pub task_nsproxy: u32,
+    /// `nsproxy.net_ns`.
+    pub nsproxy_net: u32,
+    /// `net.net_cookie`.
+    pub net_cookie: u32,
 }
 
 impl KernelOffsets {
@@ -27,7 +35,11 @@ impl KernelOffsets {
         sk_socket: 0,
         socket_file: 0,
         file_cred: 0,
+        task_tgid: 0,
+        task_nsproxy: 0,
+        nsproxy_net: 0,
+        net_cookie: 0,
     };
 }
 
-const _: () = assert!(size_of::<KernelOffsets>() == 24);
+const _: () = assert!(size_of::<KernelOffsets>() == 40);

@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod pod;
 pub mod row;
 pub mod rules;
+pub mod sighting;
 #[cfg(feature = "user")]
 mod user;
 
@@ -25,6 +26,7 @@ pub use kernel::KernelOffsets;
 pub use pod::{Ids, MAX_IDS, PodRecord, ProxyState};
 pub use row::{Row, Verdict};
 pub use rules::{AddrKey, AddrSet, GroupKey, GroupSet, PortKey, PortSet};
+pub use sighting::Sighting;
 
 /// Version of every struct in this crate. It is part of the pin folder's name, so two layouts never share a map.
 pub const ABI_VERSION: u32 = 1;

@@ -1,0 +1,102 @@
+//! Tells the agent of namespaces that it may want to arm. A namespace that is armed never gets here; another is told of
+//! once in a while, so that nobody can flood the agent.
+
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::{
+        bpf_probe_read_kernel,
+        generated::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns},
+    },
+};
+use sidestep_ebpf_common::{
+    Sighting,
+    sighting::{QUIET_NS, Seen},
+};
+
+use crate::{
+    creator::pointer,
+    maps::{KERNEL, PODS, QUIET, SIGHTINGS},
+};
+
+/// A call from a namespace that is not armed. For hooks in process context.
+#[inline(always)]
+pub fn of_caller(cookie: u64) {
+    // SAFETY: takes nothing and cannot fail in process context.
+    let pid = unsafe { bpf_get_current_pid_tgid() } >> 32;
+    unless_quiet(cookie, pid as u32, Seen::Connect);
+}
+
+/// A listening socket in a namespace that is not armed, or the first of an armed pod's proxy.
+#[inline(always)]
+pub fn of_listener(cookie: u64, seen: Seen) {
+    let pid = pid_of_task().unwrap_or(0);
+    match seen {
+        Seen::Active => tell(cookie, pid, now(), seen),
+        Seen::Exec | Seen::Connect | Seen::Listen => unless_quiet(cookie, pid, seen),
+    }
+}
+
+/// A program was started, anywhere on the node. This is the first that is seen of a pod: by then its process is where
+/// the runtime wanted it.
+#[inline(always)]
+pub fn of_exec() {
+    if !KERNEL.readable() {
+        return;
+    }
+    // SAFETY: takes nothing.
+    let task = unsafe { bpf_get_current_task() };
+    let Some(cookie) = pointer(task, KERNEL.task_nsproxy())
+        .and_then(|proxy| pointer(proxy, KERNEL.nsproxy_net()))
+        .and_then(|net| pointer(net, KERNEL.net_cookie()))
+    else {
+        return;
+    };
+    // SAFETY: only asked whether it is there.
+    if unsafe { PODS.get(cookie) }.is_none() {
+        unless_quiet(cookie, pid_of_task().unwrap_or(0), Seen::Exec);
+    }
+}
+
+#[inline(always)]
+fn unless_quiet(cookie: u64, pid: u32, seen: Seen) {
+    let now = now();
+    // SAFETY: one word, copied at once.
+    if let Some(until) = unsafe { QUIET.get(cookie) }
+        && *until > now
+    {
+        return;
+    }
+    // Where two CPUs come here at once the agent is told twice, which does no harm.
+    let _: Result<(), i32> = QUIET.insert(cookie, now + QUIET_NS, u64::from(BPF_ANY));
+    tell(cookie, pid, now, seen);
+}
+
+/// Where nobody reads, the buffer fills up and what follows is lost. The agent's own look finds it later.
+#[inline(always)]
+fn tell(cookie: u64, pid: u32, at: u64, seen: Seen) {
+    let sighting = Sighting {
+        cookie,
+        at,
+        pid,
+        seen: seen as u32,
+    };
+    let _: Result<(), i32> = SIGHTINGS.output(sighting, 0);
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: takes nothing.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// `sockops` may not ask for it before Linux 6.10.
+#[inline(always)]
+fn pid_of_task() -> Option<u32> {
+    if !KERNEL.readable() {
+        return None;
+    }
+    // SAFETY: takes nothing.
+    let task = unsafe { bpf_get_current_task() };
+    // SAFETY: probe reads check the address; the offset is the running kernel's.
+    unsafe { bpf_probe_read_kernel((task + KERNEL.task_tgid()) as *const u32) }.ok()
+}
