@@ -14,9 +14,9 @@ use crate::{
     dataplane::{Cookie, Dataplane, DataplaneError},
     facts::{self, Facts},
     listeners,
-    netns::{Namespace, NetnsError},
+    netns::NetnsError,
     rules::{self, BadIds, Rules},
-    source::Wanted,
+    sandbox::Sandbox,
 };
 
 /// Why a pod could not be armed.
@@ -56,16 +56,16 @@ pub struct Armed {
 /// that all of it is there and as it should be.
 pub fn arm(
     dataplane: &mut impl Dataplane,
-    namespace: &Namespace,
-    wanted: &Wanted,
+    sandbox: &Sandbox,
+    policy: &Policy,
     strict: bool,
     before: Option<&Armed>,
 ) -> Result<Option<Armed>, ArmError> {
     let start = Instant::now();
-    let servers = facts::name_servers(&wanted.netns, &wanted.name_servers);
-    let mut facts = Facts::read(namespace, servers)?;
+    let namespace = &sandbox.namespace;
+    let mut facts = Facts::read(namespace, sandbox.name_servers.clone())?;
     let cookie = facts.cookie;
-    if facts.captures_ipv6(wanted.policy.dual_stack) {
+    if facts.captures_ipv6(policy.dual_stack) {
         let passthrough = facts::PASSTHROUGH6.into();
         if !facts.addresses.contains(&passthrough) {
             facts::raise_passthrough6(namespace)?;
@@ -78,20 +78,13 @@ pub fn arm(
     if let Some(armed) = known
         && dataplane.is_attached(cookie)
         && dataplane.rules_of(cookie) == Some(armed.rules.record.rules)
-        && rules::compile(&wanted.policy, &facts, armed.rules.record.rules, strict)? == armed.rules
+        && rules::compile(policy, &facts, armed.rules.record.rules, strict)? == armed.rules
     {
         return Ok(None);
     }
-    let rules = rules::compile(&wanted.policy, &facts, dataplane.new_rules_id(), strict)?;
-    let was_armed = dataplane.armed()?.contains(&cookie);
-    let prepared = prepare(
-        dataplane,
-        namespace,
-        &wanted.policy,
-        cookie,
-        &rules,
-        was_armed,
-    );
+    let rules = rules::compile(policy, &facts, dataplane.new_rules_id(), strict)?;
+    let was_armed = dataplane.rules_of(cookie).is_some();
+    let prepared = prepare(dataplane, sandbox, policy, cookie, &rules, was_armed);
     let known_listeners = match prepared {
         Ok(known) => known,
         Err(error) => return Err(undo(dataplane, &rules, was_armed, cookie, error)),
@@ -99,13 +92,7 @@ pub fn arm(
     if let Err(error) = dataplane.commit(cookie, &rules) {
         return Err(undo(dataplane, &rules, was_armed, cookie, error.into()));
     }
-    match notice(
-        dataplane,
-        namespace,
-        &wanted.policy,
-        cookie,
-        &known_listeners,
-    ) {
+    match notice(dataplane, sandbox, policy, cookie, &known_listeners) {
         // From here on the record points to the new sets. A pod that was armed before has lost nothing.
         Err(error) if was_armed => tracing::warn!(%error, cookie, "cannot look for listeners"),
         Err(error) => return Err(undo(dataplane, &rules, was_armed, cookie, error)),
@@ -140,7 +127,7 @@ fn undo(
 /// Everything but the record. The answer names the listening sockets that were found.
 fn prepare(
     dataplane: &mut impl Dataplane,
-    namespace: &Namespace,
+    sandbox: &Sandbox,
     policy: &Policy,
     cookie: Cookie,
     rules: &Rules,
@@ -148,9 +135,9 @@ fn prepare(
 ) -> Result<HashSet<u32>, ArmError> {
     dataplane.open_state(cookie)?;
     dataplane.write_rules(rules)?;
-    dataplane.attach_inbound(cookie, namespace.as_fd())?;
+    dataplane.attach_inbound(cookie, sandbox.namespace.as_fd())?;
     // A proxy that listens already must be found by the first connection after the record is there …
-    let found = listeners::find(namespace, policy)?;
+    let found = listeners::find(sandbox, policy)?;
     if !was_armed || !dataplane.has_listener(cookie) {
         for listener in &found.inbound {
             dataplane.add_listener(cookie, listener)?;
@@ -162,12 +149,12 @@ fn prepare(
 /// … and one that listened while the record was not there yet was seen by nobody.
 fn notice(
     dataplane: &mut impl Dataplane,
-    namespace: &Namespace,
+    sandbox: &Sandbox,
     policy: &Policy,
     cookie: Cookie,
     known: &HashSet<u32>,
 ) -> Result<(), ArmError> {
-    let found = listeners::find(namespace, policy)?;
+    let found = listeners::find(sandbox, policy)?;
     for listener in found.inbound.iter().filter(|l| !known.contains(&l.inode)) {
         dataplane.add_listener(cookie, listener)?;
     }
@@ -180,18 +167,12 @@ fn notice(
 /// Notices a proxy that listens and is not known: whose `listen` the programs could not attribute, or did not see.
 pub fn look_again(
     dataplane: &mut impl Dataplane,
-    wanted: &Wanted,
+    sandbox: &Sandbox,
+    policy: &Policy,
     cookie: Cookie,
 ) -> Result<(), ArmError> {
     if dataplane.is_active(cookie) && dataplane.has_listener(cookie) {
         return Ok(());
     }
-    let namespace = Namespace::open(&wanted.netns)?;
-    notice(
-        dataplane,
-        &namespace,
-        &wanted.policy,
-        cookie,
-        &HashSet::new(),
-    )
+    notice(dataplane, sandbox, policy, cookie, &HashSet::new())
 }

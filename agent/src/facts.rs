@@ -1,9 +1,8 @@
 //! What a pod's policy alone does not tell: its namespace's addresses, and its name servers.
 
 use std::{
-    fs, io,
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
-    path::Path,
 };
 
 use futures_util::TryStreamExt;
@@ -124,17 +123,8 @@ pub fn raise_passthrough6(namespace: &Namespace) -> Result<(), NetnsError> {
         })
 }
 
-/// The name servers of the pod in a named namespace: `/etc/netns/<name>/resolv.conf` where it exists, as `ip netns exec`
-/// shows it to the pod's processes; else the ones its spec names.
-pub fn name_servers(netns: &str, from_spec: &[IpAddr]) -> Vec<IpAddr> {
-    let file = Path::new("/etc/netns").join(netns).join("resolv.conf");
-    match fs::read_to_string(file) {
-        Ok(text) => parse_resolv_conf(&text),
-        Err(_) => from_spec.to_vec(),
-    }
-}
-
-fn parse_resolv_conf(text: &str) -> Vec<IpAddr> {
+/// The `nameserver` lines of a `resolv.conf`.
+pub fn parse_resolv_conf(text: &str) -> Vec<IpAddr> {
     text.lines()
         .filter_map(|line| {
             let mut words = line.split_whitespace();

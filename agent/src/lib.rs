@@ -7,6 +7,7 @@
 pub mod args;
 pub mod arm;
 pub mod dataplane;
+pub mod discover;
 pub mod facts;
 pub mod listeners;
 pub mod netns;
@@ -14,6 +15,7 @@ pub mod preflight;
 pub mod reconcile;
 pub mod rules;
 pub mod run;
+pub mod sandbox;
 pub mod source;
 pub mod status;
 mod sys;

@@ -4,7 +4,7 @@
 use std::{
     fs, io,
     os::{fd::OwnedFd, unix::fs::MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use netlink_packet_core::{
@@ -19,7 +19,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use sidestep_contract::Policy;
 
-use crate::netns::{Namespace, NetnsError};
+use crate::{netns::NetnsError, sandbox::Sandbox};
 
 /// A listening socket of the proxy's on its inbound port.
 #[derive(Debug)]
@@ -42,7 +42,8 @@ pub struct Found {
 }
 
 /// Finds the proxy's listeners on its capture ports.
-pub fn find(namespace: &Namespace, policy: &Policy) -> Result<Found, NetnsError> {
+pub fn find(sandbox: &Sandbox, policy: &Policy) -> Result<Found, NetnsError> {
+    let namespace = &sandbox.namespace;
     let io = |error| NetnsError::Io {
         path: namespace.path().to_owned(),
         error,
@@ -55,7 +56,11 @@ pub fn find(namespace: &Namespace, policy: &Policy) -> Result<Found, NetnsError>
     if sockets.is_empty() {
         return Ok(Found::default()); // the usual case, and then no process need be looked at
     }
-    let owners = owners(namespace.inode().map_err(io)?, &sockets);
+    let owners = owners(
+        namespace.inode().map_err(io)?,
+        &sandbox.processes(),
+        &sockets,
+    );
     let mut found = Found::default();
     for socket in &sockets {
         let inode = socket.header.inode;
@@ -142,18 +147,12 @@ struct Owner {
     gid: u32,
 }
 
-/// Looks through the processes of a network namespace for the holders of these sockets.
-fn owners(netns: u64, sockets: &[InetResponse]) -> Vec<Owner> {
+/// Looks through those of the processes that are in a network namespace for the holders of these sockets.
+fn owners(netns: u64, processes: &[i32], sockets: &[InetResponse]) -> Vec<Owner> {
     let mut owners = Vec::new();
-    let Ok(processes) = fs::read_dir("/proc") else {
-        return owners;
-    };
-    for entry in processes.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
-            continue;
-        };
+    for pid in processes.iter().copied() {
         // A process that ends meanwhile is skipped by each of these.
-        let path = entry.path();
+        let path = PathBuf::from(format!("/proc/{pid}"));
         if fs::metadata(path.join("ns/net")).map(|m| m.ino()).ok() != Some(netns) {
             continue;
         }

@@ -95,6 +95,14 @@ impl Namespace {
             .map_err(|error| self.error(error))
     }
 
+    /// The cookie of an open namespace, whichever: the host's too.
+    pub(crate) fn cookie_of(file: &File) -> io::Result<u64> {
+        let home = File::open("/proc/thread-self/ns/net")?;
+        move_to(file)?;
+        let _home = Home(home);
+        sys::netns_cookie()
+    }
+
     /// Runs `f` in this namespace. The calling thread comes back whatever happens, so nothing else may run on it
     /// meanwhile: `f` must not wait for other tasks.
     pub fn enter<T>(&self, f: impl FnOnce() -> T) -> Result<T, NetnsError> {

@@ -1,109 +1,228 @@
-//! From pods wanted to pods armed. Level-triggered: each pass compares all that is wanted with all that is there, and
-//! whatever failed is tried again.
+//! From pods wanted to pods armed. Level-triggered: whatever is told is only a reason to compare what is wanted with what
+//! is there, and whatever failed is tried again.
+
+mod pod;
+mod status;
 
 use std::{
     collections::{BTreeMap, HashSet},
     time::{Duration, Instant},
 };
 
-use sidestep_contract::Leave;
+use sidestep_ebpf_common::{Sighting, sighting::Seen};
 
+use self::pod::Pod;
 use crate::{
     arm::{self, ArmError, Armed},
     dataplane::{Cookie, Dataplane, DataplaneError},
-    netns::Namespace,
-    source::{Entry, PodName, Snapshot, Wanted},
-    status::{PodState, PodStatus},
+    sandbox::{Owner, PodUid, Sandboxes},
+    source::{Entry, Left, Place, PodName, Wanted},
 };
 
-const FIRST_RETRY: Duration = Duration::from_millis(50);
-const LAST_RETRY: Duration = Duration::from_secs(5);
+/// How long a namespace that is no pod's is not heard of.
+const HUSH: Duration = Duration::from_mins(10);
 
-/// What is known of one pod.
-#[derive(Debug)]
-struct Pod {
-    entry: Entry,
-    /// Its namespace, as far as it could be found; perhaps armed by an earlier agent.
-    cookie: Option<Cookie>,
-    armed: Option<Armed>,
-    failure: Option<Failure>,
+/// How the reconciler goes about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Refuse raw TCP sockets.
+    pub strict: bool,
+    /// When a namespace is taken out of the kernel.
+    pub release: Release,
+    /// Between looks at a pod's link and pin.
+    pub look: Duration,
+    /// Between looks at a pod's addresses and name servers, which otherwise are read when something happens.
+    pub study: Duration,
+    /// How long a pod may be without a sandbox before somebody should know.
+    pub patience: Duration,
 }
 
-/// A pod that could not be armed.
-#[derive(Debug)]
-struct Failure {
-    error: String,
-    next: Instant,
-    wait: Duration,
+/// When a namespace is taken out of the kernel. What is taken out goes around its proxy from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// As soon as no pod wants it.
+    Unwanted,
+    /// When it is gone. Whatever happens to the pod's object or its label, its processes stay captured to their end.
+    Gone,
 }
+
+impl Manner {
+    /// With Pod files: who removes one means it, and every pass looks at everything.
+    pub const fn standalone(strict: bool) -> Self {
+        Self {
+            strict,
+            release: Release::Unwanted,
+            look: Duration::ZERO,
+            study: Duration::ZERO,
+            patience: Duration::MAX,
+        }
+    }
+
+    /// On a Kubernetes node.
+    pub const fn node(strict: bool) -> Self {
+        Self {
+            strict,
+            release: Release::Gone,
+            look: Duration::from_secs(30),
+            study: Duration::from_mins(10),
+            patience: Duration::from_mins(1),
+        }
+    }
+}
+
+/// What happened to a pod, for whoever counts or reports it.
+#[derive(Debug)]
+pub enum Happening<'a> {
+    /// It is armed, for the first time or anew.
+    Armed {
+        /// How long programming it took.
+        took: Duration,
+        /// When its namespace was first seen, in nanoseconds of the monotonic clock; where nobody saw it, nothing.
+        seen: Option<u64>,
+    },
+    /// It is not armed for this reason, told once.
+    Failed(&'a ArmError),
+    /// It is left alone, told once.
+    Left(&'a Left),
+    /// It has had no sandbox for a while, told once.
+    NoSandbox,
+    /// Its namespace is gone, or was let go.
+    Released,
+}
+
+/// Hears what happens.
+pub type Tell = Box<dyn FnMut(&PodName, Happening<'_>) + Send>;
 
 /// All pods, and the dataplane they are in.
-pub struct Reconciler<D> {
+pub struct Reconciler<D, S> {
     dataplane: D,
+    sandboxes: S,
+    manner: Manner,
     pods: BTreeMap<PodName, Pod>,
-    /// Pods that are not wanted any more, until they are out of the kernel.
-    departed: Vec<Armed>,
-    strict: bool,
+    /// Armed, and no pod's any more, until they are out of the kernel.
+    departed: Vec<(PodName, Armed)>,
+    /// Whether sets of an earlier agent may be left.
+    untidy: bool,
+    tell: Tell,
 }
 
-impl<D: Dataplane> Reconciler<D> {
+impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
     /// Starts with whatever the dataplane has; the first [`Self::want`] decides what of it stays.
-    pub const fn new(dataplane: D, strict: bool) -> Self {
+    pub fn new(dataplane: D, sandboxes: S, manner: Manner, tell: Tell) -> Self {
         Self {
             dataplane,
+            sandboxes,
+            manner,
             pods: BTreeMap::new(),
             departed: Vec::new(),
-            strict,
+            untidy: true,
+            tell,
         }
     }
 
     /// Replaces what is wanted, and acts on it.
-    pub fn want(&mut self, snapshot: &Snapshot) -> Result<(), DataplaneError> {
-        let mut known = std::mem::take(&mut self.pods);
-        let mut changed = Vec::new();
-        for (name, (_, entry)) in &snapshot.pods {
-            let before = known.remove(name);
-            let same = before.as_ref().is_some_and(|pod| pod.entry == *entry);
-            let mut pod = before.unwrap_or(Pod {
-                entry: entry.clone(),
-                cookie: None,
-                armed: None,
-                failure: None,
-            });
-            pod.entry.clone_from(entry);
-            pod.failure = pod.failure.filter(|_| same);
-            self.pods.insert(name.clone(), pod);
-            if !same {
-                changed.push(name);
+    pub fn want<'a>(
+        &mut self,
+        wanted: impl IntoIterator<Item = (&'a PodName, &'a Entry)>,
+    ) -> Result<(), DataplaneError> {
+        let mut gone: HashSet<PodName> = self.pods.keys().cloned().collect();
+        for (name, entry) in wanted {
+            gone.remove(name);
+            self.apply(name, entry)?;
+        }
+        for name in gone {
+            self.forget(&name);
+        }
+        self.disarm_unwanted()?;
+        if std::mem::take(&mut self.untidy) {
+            // Pods taken over have new sets now; the old ones are nobody's.
+            self.dataplane.sweep_rules()?;
+        }
+        Ok(())
+    }
+
+    /// One pod that is new, or of which something new is said.
+    pub fn apply(&mut self, name: &PodName, entry: &Entry) -> Result<(), DataplaneError> {
+        let known = self.pods.get_mut(name);
+        match known {
+            Some(pod) if pod.entry == *entry => return Ok(()),
+            Some(pod) => {
+                let other = pod.is_another(entry);
+                let armed = pod.change(entry, other);
+                self.departed
+                    .extend(armed.map(|armed| (name.clone(), armed)));
+            }
+            None => {
+                let pod = Pod::new(name, entry, self.manner.study);
+                self.pods.insert(name.clone(), pod);
             }
         }
-        let departed = known.into_values().filter_map(|pod| pod.armed);
-        self.departed.extend(departed);
-        for name in changed {
-            self.arm(name)?;
+        match entry {
+            Err(left) => {
+                (self.tell)(name, Happening::Left(left));
+                Ok(())
+            }
+            Ok(_) => self.arm(name, None),
         }
-        self.disarm_unwanted()
+    }
+
+    /// One pod that is not wanted any more. What is armed of it goes with the next pass.
+    pub fn forget(&mut self, name: &PodName) {
+        let armed = self.pods.remove(name).and_then(|pod| pod.armed);
+        self.departed
+            .extend(armed.map(|armed| (name.clone(), armed)));
+    }
+
+    /// A program came upon a namespace: perhaps one of a pod's that waits for it.
+    pub fn seen(&mut self, sighting: &Sighting) -> Result<(), DataplaneError> {
+        let cookie = sighting.cookie;
+        if let Some(name) = self.holder(cookie, None).cloned() {
+            // The proxy listens: by now the pod has its addresses and its processes their resolv.conf.
+            let active = Seen::from_number(sighting.seen) == Some(Seen::Active);
+            return if active {
+                self.arm(&name, None)
+            } else {
+                Ok(())
+            };
+        }
+        match self.sandboxes.owner(sighting.pid) {
+            Owner::Pod(uid) => match self.pod_of(&uid).cloned() {
+                Some(name) => return self.arm(&name, Some(sighting.at)),
+                // One that the API server has not told of yet is looked for when it does.
+                None => self.dataplane.hush(cookie, HUSH),
+            },
+            Owner::Other => self.dataplane.hush(cookie, HUSH),
+            // Whose it was nobody knows. It may have been a pod's that waits.
+            Owner::Gone => {
+                for name in self.names(|pod| pod.waiting.is_some()) {
+                    self.arm(&name, Some(sighting.at))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Tries again what failed and is due, notices what went away, and restores what was lost. The answer names what
     /// was restored.
     pub fn pass(&mut self) -> Result<Vec<String>, DataplaneError> {
-        let restored = self.dataplane.repair()?;
+        let mut restored = self.dataplane.repair()?;
+        let lost = !restored.is_empty();
         let now = Instant::now();
-        let names: Vec<PodName> = self.pods.keys().cloned().collect();
-        for name in names {
-            let Some(pod) = self.pods.get(&name) else {
+        for name in self.names(|pod| pod.is_due(now)) {
+            let Some(pod) = self.pods.get_mut(&name) else {
                 continue;
             };
-            let waits = pod
-                .failure
-                .as_ref()
-                .is_some_and(|failure| failure.next > now);
-            if pod.entry.is_ok() && !waits {
-                // Nothing is written where nothing changed; what may change unseen are addresses and name servers.
-                self.arm(&name)?;
-                self.look_again(&name, !restored.is_empty());
+            let study = pod.due(now, &self.manner);
+            let cookie = pod.armed.as_ref().map(|armed| armed.cookie);
+            let attached = cookie.is_some_and(|cookie| self.dataplane.is_attached(cookie));
+            if let (true, Some(cookie)) = (attached, cookie) {
+                restored.extend(self.dataplane.repair_pod(cookie)?);
             }
+            if study || !attached {
+                // Nothing is written where nothing changed; what may change unseen are addresses and name servers.
+                self.arm(&name, None)?;
+            }
+            self.look_again(&name, lost);
         }
         self.disarm_unwanted()?;
         Ok(restored)
@@ -111,8 +230,7 @@ impl<D: Dataplane> Reconciler<D> {
 
     /// When the next pass is due for a pod that failed.
     pub fn next_retry(&self) -> Option<Instant> {
-        let failures = self.pods.values().filter_map(|pod| pod.failure.as_ref());
-        failures.map(|failure| failure.next).min()
+        self.pods.values().filter_map(Pod::retry).min()
     }
 
     /// The dataplane, for who has to meddle with it.
@@ -125,50 +243,58 @@ impl<D: Dataplane> Reconciler<D> {
         self.dataplane.remove()
     }
 
-    /// Every pod, for people.
-    pub fn status(&self) -> Vec<PodStatus> {
-        let flows = self.dataplane.flows();
-        let open = |pod: &Pod| {
-            pod.armed
-                .as_ref()
-                .and_then(|armed| flows.get(&armed.cookie))
-        };
-        self.pods
-            .iter()
-            .map(|(name, pod)| self.describe(name, pod, open(pod).copied().unwrap_or(0)))
-            .collect()
+    fn names(&self, which: impl Fn(&Pod) -> bool) -> Vec<PodName> {
+        let pods = self.pods.iter().filter(|(_, pod)| which(pod));
+        pods.map(|(name, _)| name.clone()).collect()
     }
 
-    fn arm(&mut self, name: &PodName) -> Result<(), DataplaneError> {
+    fn pod_of(&self, uid: &PodUid) -> Option<&PodName> {
+        let mut pods = self.pods.iter();
+        let found = pods.find(|(_, pod)| match &pod.entry {
+            Ok(Wanted {
+                place: Place::Cgroup(of),
+                ended: false,
+                ..
+            }) => of == uid,
+            Ok(_) | Err(_) => false,
+        });
+        found.map(|(name, _)| name)
+    }
+
+    fn arm(&mut self, name: &PodName, seen: Option<u64>) -> Result<(), DataplaneError> {
         let answer = self.try_arm(name);
         let Some(pod) = self.pods.get_mut(name) else {
             return Ok(());
         };
         match answer {
             Ok(Some(armed)) => {
-                let us = armed.took.as_micros();
-                tracing::info!(pod = %name, us, "armed");
+                let took = armed.took;
+                tracing::info!(pod = %name, us = took.as_micros(), "armed");
                 let cookie = armed.cookie;
                 let old = pod.armed.replace(armed);
                 pod.failure = None;
                 // Its namespace was made anew: the old one's entries go.
                 if let Some(old) = old.filter(|old| old.cookie != cookie) {
-                    self.dataplane.disarm(old.cookie)?;
-                    self.dataplane.delete_rules(&old.rules)?;
+                    self.departed.push((name.clone(), old));
+                    if self.manner.release == Release::Unwanted {
+                        self.disarm_departed()?;
+                    }
+                }
+                (self.tell)(name, Happening::Armed { took, seen });
+            }
+            // Left to Istio, or as it should be, or not there yet.
+            Ok(None) => {
+                pod.failure = None;
+                if pod.waits_too_long(self.manner.patience) {
+                    tracing::warn!(pod = %name, "has no sandbox");
+                    (self.tell)(name, Happening::NoSandbox);
                 }
             }
-            Ok(None) => pod.failure = None, // left to Istio, or as it should be
             Err(error) => {
-                let wait = pod
-                    .failure
-                    .as_ref()
-                    .map_or(FIRST_RETRY, |f| (f.wait * 2).min(LAST_RETRY));
-                tracing::warn!(pod = %name, %error, retry_ms = wait.as_millis(), "not armed");
-                pod.failure = Some(Failure {
-                    error: error.to_string(),
-                    next: Instant::now() + wait,
-                    wait,
-                });
+                if pod.fail(&error) {
+                    tracing::warn!(pod = %name, %error, "not armed; trying again");
+                    (self.tell)(name, Happening::Failed(&error));
+                }
             }
         }
         Ok(())
@@ -179,9 +305,12 @@ impl<D: Dataplane> Reconciler<D> {
         if let Some(pod) = self.pods.get(name)
             && let (Ok(wanted), Some(armed)) = (&pod.entry, &pod.armed)
             && (lost || !self.dataplane.is_active(armed.cookie))
+            && let Ok(Some(sandbox)) = self.sandboxes.find(wanted)
+            && sandbox.namespace.cookie().ok() == Some(armed.cookie)
         {
             // Failing to look is no reason to do anything: the next pass looks again.
-            let _unseen = arm::look_again(&mut self.dataplane, wanted, armed.cookie);
+            let _unseen =
+                arm::look_again(&mut self.dataplane, &sandbox, &wanted.policy, armed.cookie);
         }
     }
 
@@ -193,11 +322,15 @@ impl<D: Dataplane> Reconciler<D> {
         let Ok(wanted) = pod.entry.clone() else {
             return Ok(None);
         };
-        let namespace = Namespace::open(&wanted.netns)?;
-        let cookie = namespace.cookie()?;
-        if let Some(other) = self.holder(cookie, name) {
+        let Some(sandbox) = self.sandboxes.find(&wanted)? else {
+            pod.waits(wanted.ended);
+            return Ok(None);
+        };
+        pod.waiting = None;
+        let cookie = sandbox.namespace.cookie()?;
+        if let Some(other) = self.holder(cookie, Some(name)) {
             return Err(ArmError::Taken {
-                netns: wanted.netns.clone(),
+                netns: wanted.place.to_string(),
                 other: other.to_string(),
             });
         }
@@ -205,102 +338,20 @@ impl<D: Dataplane> Reconciler<D> {
             return Ok(None);
         };
         pod.cookie = Some(cookie);
-        let before = pod.armed.as_ref();
         arm::arm(
             &mut self.dataplane,
-            &namespace,
-            &wanted,
-            self.strict,
-            before,
+            &sandbox,
+            &wanted.policy,
+            self.manner.strict,
+            pod.armed.as_ref(),
         )
     }
 
-    /// Another pod that is armed in this namespace.
-    fn holder(&self, cookie: Cookie, except: &PodName) -> Option<&PodName> {
-        let mut others = self.pods.iter().filter(|(name, _)| *name != except);
+    /// A pod that is armed in this namespace.
+    fn holder(&self, cookie: Cookie, except: Option<&PodName>) -> Option<&PodName> {
+        let mut others = self.pods.iter().filter(|(name, _)| Some(*name) != except);
         others
             .find(|(_, pod)| pod.armed.as_ref().is_some_and(|a| a.cookie == cookie))
             .map(|(name, _)| name)
-    }
-
-    /// Disarms every namespace that no wanted pod has: pods removed, left, gone, or of an earlier agent. In doubt a
-    /// namespace stays armed: what is disarmed goes around the proxy.
-    fn disarm_unwanted(&mut self) -> Result<(), DataplaneError> {
-        for pod in self.pods.values_mut() {
-            let gone = pod.armed.as_ref().is_some_and(|armed| {
-                let elsewhere = pod.cookie != Some(armed.cookie);
-                pod.entry.is_err() || elsewhere && !self.dataplane.is_attached(armed.cookie)
-            });
-            if gone && let Some(armed) = pod.armed.take() {
-                self.dataplane.disarm(armed.cookie)?;
-                self.dataplane.delete_rules(&armed.rules)?;
-            }
-        }
-        let wanted = self.pods.values().filter(|pod| pod.entry.is_ok());
-        let held: HashSet<Cookie> = wanted
-            .clone()
-            .flat_map(|pod| {
-                pod.cookie
-                    .into_iter()
-                    .chain(pod.armed.as_ref().map(|a| a.cookie))
-            })
-            .collect();
-        while let Some(armed) = self.departed.last() {
-            // Another pod may have taken the namespace over.
-            if !held.contains(&armed.cookie) {
-                tracing::info!(cookie = armed.cookie, "disarmed");
-                self.dataplane.disarm(armed.cookie)?;
-            }
-            self.dataplane.delete_rules(&armed.rules)?;
-            self.departed.pop();
-        }
-        // What is left is an earlier agent's. A pod whose namespace cannot be found now may be one of them.
-        let lost = wanted.clone().any(|pod| pod.cookie.is_none());
-        let mut disarmed = false;
-        for cookie in self.dataplane.armed()? {
-            let doubtful = lost && self.dataplane.is_attached(cookie);
-            if !held.contains(&cookie) && !doubtful {
-                tracing::info!(cookie, "disarmed");
-                self.dataplane.disarm(cookie)?;
-                disarmed = true;
-            }
-        }
-        if disarmed {
-            self.dataplane.sweep_rules()?;
-        }
-        Ok(())
-    }
-
-    fn describe(&self, name: &PodName, pod: &Pod, flows: usize) -> PodStatus {
-        let cookie = pod.armed.as_ref().map(|armed| armed.cookie);
-        let state = match (&pod.entry, cookie) {
-            (Err(_), _) => PodState::Left,
-            (Ok(_), None) => PodState::Pending,
-            (Ok(_), Some(cookie)) if self.dataplane.is_active(cookie) => PodState::Active,
-            (Ok(_), Some(_)) => PodState::Armed,
-        };
-        let left = pod.entry.as_ref().err().map(Leave::to_string);
-        let failed = pod.failure.as_ref().map(|failure| failure.error.clone());
-        let wanted: Option<&Wanted> = pod.entry.as_ref().ok();
-        let counts = cookie.map(|c| self.dataplane.counts(c)).unwrap_or_default();
-        PodStatus {
-            namespace: name.namespace.clone(),
-            name: name.name.clone(),
-            netns: wanted.map(|w| w.netns.clone()),
-            cookie,
-            state,
-            reason: left.or(failed),
-            policy: wanted.map(|w| w.policy.to_string()),
-            programmed_us: pod
-                .armed
-                .as_ref()
-                .map(|armed| u64::try_from(armed.took.as_micros()).unwrap_or(u64::MAX)),
-            rows: counts
-                .into_iter()
-                .filter(|(_, count)| *count > 0)
-                .map(|(row, count)| (row.name().to_owned(), count))
-                .collect(),
-            flows,
-        }
     }
 }

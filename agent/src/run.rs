@@ -24,8 +24,9 @@ use crate::{
     dataplane::Bpf,
     netns::{Namespace, NetnsError},
     preflight,
-    reconcile::Reconciler,
-    source::{self, PodName, Snapshot},
+    reconcile::{Manner, Reconciler},
+    sandbox::Named,
+    source::{self, Place, PodName, Snapshot},
     status::{self, Ask, Status},
 };
 
@@ -87,14 +88,19 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut thread = spawn_blocking(move || {
         let dataplane = Bpf::establish(&settings.pin, &settings.cgroup, offsets)?;
         let mut agent = Agent {
-            reconciler: Reconciler::new(dataplane, settings.strict),
+            reconciler: Reconciler::new(
+                dataplane,
+                Named,
+                Manner::standalone(settings.strict),
+                Box::new(|_, _| {}),
+            ),
             settings,
             last_good: first,
             errors: Vec::new(),
             repairs: Vec::new(),
             failed_check: None,
         };
-        agent.reconciler.want(&agent.last_good)?;
+        agent.reconciler.want(agent.last_good.entries())?;
         tracing::info!(pods = agent.last_good.pods.len(), "ready");
         let _nobody_waits = ready.send(());
         agent.work(&inbox)
@@ -137,7 +143,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 struct Agent {
-    reconciler: Reconciler<Bpf>,
+    reconciler: Reconciler<Bpf, Named>,
     settings: Settings,
     last_good: Snapshot,
     errors: Vec<String>,
@@ -202,7 +208,7 @@ impl Agent {
                 }
             }
         }
-        if let Err(error) = self.reconciler.want(&snapshot) {
+        if let Err(error) = self.reconciler.want(snapshot.entries()) {
             tracing::error!(%error, "not all of it could be done; trying again");
         }
         self.last_good = snapshot;
@@ -250,16 +256,17 @@ fn refuse_mistakes(snapshot: &Snapshot, taken_over: bool) -> anyhow::Result<()> 
     let mut mistakes: Vec<String> = snapshot.errors.iter().map(|(_, e)| e.to_string()).collect();
     let mut namespaces = BTreeMap::<u64, &PodName>::new();
     for (name, (path, entry)) in &snapshot.pods {
-        let Ok(wanted) = entry else { continue };
+        let Some(Place::Named(netns)) = entry.as_ref().ok().map(|wanted| &wanted.place) else {
+            continue;
+        };
         let file = path.display();
-        match Namespace::open(&wanted.netns).and_then(|n| n.cookie()) {
+        match Namespace::open(netns).and_then(|n| n.cookie()) {
             Err(NetnsError::Missing(_)) if taken_over => {}
             Err(error) => mistakes.push(format!("{file}: pod {name}: {error}")),
             Ok(cookie) => {
                 if let Some(other) = namespaces.insert(cookie, name) {
                     mistakes.push(format!(
-                        "{file}: pod {name}: its network namespace {} is already that of pod {other}",
-                        wanted.netns
+                        "{file}: pod {name}: its network namespace {netns} is already that of pod {other}"
                     ));
                 }
             }

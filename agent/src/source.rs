@@ -11,6 +11,8 @@ use k8s_openapi::api::core::v1::Pod;
 use sidestep_contract::{Leave, Policy, file, keys};
 use thiserror::Error;
 
+use crate::sandbox::PodUid;
+
 /// A pod's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodName {
@@ -29,16 +31,63 @@ impl fmt::Display for PodName {
 /// A pod to be armed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// Its network namespace: a name under `/run/netns`, or an absolute path.
-    pub netns: String,
+    /// Where its network namespace is.
+    pub place: Place,
     /// What must happen to its connections.
     pub policy: Policy,
     /// Name servers of its spec's `dnsConfig`.
     pub name_servers: Vec<IpAddr>,
+    /// The addresses that Kubernetes knows of. Nothing depends on them, but a change is a reason to look again.
+    pub addresses: Vec<IpAddr>,
+    /// All of its containers have ended, for good.
+    pub ended: bool,
 }
 
-/// What a file says of a pod.
-pub type Entry = Result<Wanted, Leave>;
+/// Where a pod's network namespace is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A name under `/run/netns`, or an absolute path.
+    Named(String),
+    /// Where the processes are that the cgroup of the pod of this uid holds.
+    Cgroup(PodUid),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => f.write_str(name),
+            Self::Cgroup(uid) => write!(f, "of pod uid {uid}"),
+        }
+    }
+}
+
+/// What the source says of a pod.
+pub type Entry = Result<Wanted, Left>;
+
+/// Why a pod is not armed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Left {
+    /// The contract says so.
+    #[error(transparent)]
+    Contract(#[from] Leave),
+    /// It has the label, and nothing that waits for the agent. Nobody but the webhook writes the label, and with it the
+    /// gate; so somebody else did.
+    #[error(
+        "it has the label {} but its istio-init is not a gate: Istio's own rules stay in charge",
+        keys::ACCELERATED
+    )]
+    NoGate,
+}
+
+impl Left {
+    /// The reason in a word, in kebab case. Stable.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Contract(leave) => leave.reason(),
+            Self::NoGate => "no-gate",
+        }
+    }
+}
 
 /// Why a file cannot be used.
 #[derive(Debug, Error)]
@@ -130,6 +179,11 @@ pub fn read(folder: &Path) -> Result<Snapshot, SourceError> {
 }
 
 impl Snapshot {
+    /// Every pod and what is said of it.
+    pub fn entries(&self) -> impl Iterator<Item = (&PodName, &Entry)> {
+        self.pods.iter().map(|(name, (_, entry))| (name, entry))
+    }
+
     /// Adds a file's pods, all or none.
     fn add(&mut self, path: &Path) -> Result<(), SourceError> {
         let text = fs::read_to_string(path).map_err(|error| SourceError::Io {
@@ -189,7 +243,7 @@ fn entry(path: &Path, pod: &Pod) -> Result<(PodName, Entry), SourceError> {
                 reason: Box::new(reason),
             });
         }
-        Err(leave) => return Ok((name, Err(leave))),
+        Err(leave) => return Ok((name, Err(leave.into()))),
     };
     let annotations = pod.metadata.annotations.as_ref();
     let netns = annotations.and_then(|a| a.get(keys::NETNS)).cloned();
@@ -201,21 +255,26 @@ fn entry(path: &Path, pod: &Pod) -> Result<(PodName, Entry), SourceError> {
             "the name of its network namespace under /run/netns, or a path",
         )
     })?;
-    let spec = pod.spec.as_ref();
-    let dns = spec.and_then(|s| s.dns_config.as_ref()?.nameservers.clone());
-    let name_servers = dns
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|a| a.parse().ok())
-        .collect();
     Ok((
         name,
         Ok(Wanted {
-            netns,
+            place: Place::Named(netns),
             policy,
-            name_servers,
+            name_servers: name_servers(pod),
+            addresses: Vec::new(),
+            ended: false,
         }),
     ))
+}
+
+/// The name servers of a pod's `dnsConfig`.
+pub(crate) fn name_servers(pod: &Pod) -> Vec<IpAddr> {
+    let spec = pod.spec.as_ref();
+    let dns = spec.and_then(|s| s.dns_config.as_ref()?.nameservers.as_ref());
+    dns.into_iter()
+        .flatten()
+        .filter_map(|a| a.parse().ok())
+        .collect()
 }
 
 /// Whether Istio itself would fail on it, rather than the pod being one that Sidestep does not take.

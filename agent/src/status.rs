@@ -47,6 +47,8 @@ pub enum PodState {
     Active,
     /// Left to Istio; see the reason.
     Left,
+    /// Its containers have ended, and its namespace is gone.
+    Ended,
 }
 
 /// One pod.
@@ -58,6 +60,9 @@ pub struct PodStatus {
     pub name: String,
     /// Network namespace, as its file names it.
     pub netns: Option<String>,
+    /// The pod's uid, where Kubernetes tells it.
+    #[serde(default)]
+    pub uid: Option<String>,
     /// The network namespace's cookie.
     pub cookie: Option<u64>,
     /// How far it is.

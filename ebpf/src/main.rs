@@ -32,9 +32,7 @@ mod sockops;
 mod steer;
 
 use aya_ebpf::{
-    macros::{
-        cgroup_sock, cgroup_sock_addr, cgroup_sockopt, raw_tracepoint, sk_lookup, sock_ops,
-    },
+    macros::{cgroup_sock, cgroup_sock_addr, cgroup_sockopt, raw_tracepoint, sk_lookup, sock_ops},
     programs::{
         RawTracePointContext, SkLookupContext, SockAddrContext, SockContext, SockOpsContext,
         SockoptContext,

@@ -75,6 +75,7 @@ fn line(out: &mut String, pod: &PodStatus) {
         PodState::Armed => "armed",
         PodState::Active => "active",
         PodState::Left => "left",
+        PodState::Ended => "ended",
     };
     let _infallible = write!(out, "\n{}/{}  {state}", pod.namespace, pod.name);
     if let Some(us) = pod.programmed_us {

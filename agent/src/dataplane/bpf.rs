@@ -9,6 +9,7 @@ use std::{
         unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use aya::Ebpf;
@@ -23,6 +24,7 @@ use super::{
     link::{self, Link},
     maps::{self, Maps, error, gone, prefix},
     object,
+    sightings::{self, Sightings, clock},
 };
 use crate::{listeners::Listener, preflight, rules::Rules};
 
@@ -102,6 +104,17 @@ impl Bpf {
         }
         bpf.adopt()?;
         Ok(bpf)
+    }
+
+    /// Lets the agent hear of namespaces. The host's own is never told of.
+    pub fn sightings(&mut self) -> Result<Sightings, DataplaneError> {
+        if let Some(host) = sightings::host_cookie() {
+            self.hush(host, Duration::MAX);
+        }
+        if let Err(error) = sightings::watch_execs(&mut self.object) {
+            tracing::warn!(%error, "pods are noticed when they use their network, not when they start");
+        }
+        Sightings::take(&mut self.object)
     }
 
     fn attach_hook(&self, hook: Hook) -> Result<Link, DataplaneError> {
@@ -334,13 +347,23 @@ impl Dataplane for Bpf {
                 restored.push(format!("pin of link {}", hook.name));
             }
         }
-        for (pod, link) in &self.pods {
-            if link.target().is_some() && link.repin()? {
-                restored.push(format!("pin of the inbound link of namespace {pod}"));
-            }
-        }
         restored.extend(self.maps.repin(&self.folder.join("maps"))?);
         Ok(restored)
+    }
+
+    fn repair_pod(&mut self, pod: Cookie) -> Result<Vec<String>, DataplaneError> {
+        let restored = match self.pods.get(&pod) {
+            Some(link) => link.repin()?,
+            None => false,
+        };
+        let what = || format!("pin of the inbound link of namespace {pod}");
+        Ok(restored.then(what).into_iter().collect())
+    }
+
+    fn hush(&mut self, namespace: Cookie, time: Duration) {
+        let until = clock().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        // A hint that cannot be written only means that the agent is told again.
+        let _told_again = self.maps.quiet.insert(namespace, until, 0);
     }
 
     fn remove(&mut self) -> Result<(), DataplaneError> {

@@ -44,6 +44,8 @@ pub(super) struct Maps {
     pub(super) groups: HashMap<MapData, GroupKey, u32>,
     pub(super) flows: HashMap<MapData, FlowKey, Origin>,
     pub(super) listeners: SockHash<MapData, ListenerKey>,
+    /// Not pinned.
+    pub(super) quiet: HashMap<MapData, u64, u64>,
     /// Written by programs only; kept so that its pin can be restored.
     pub(super) socks: Map,
 }
@@ -60,6 +62,7 @@ impl Maps {
             groups: open(object, "GROUPS")?,
             flows: open(object, "FLOWS")?,
             listeners: open(object, "LISTENERS")?,
+            quiet: open(object, "QUIET")?,
             socks: object.take_map("SOCKS").ok_or_else(|| missing("SOCKS"))?,
         })
     }
@@ -151,7 +154,7 @@ fn missing(map: &'static str) -> DataplaneError {
     }
 }
 
-fn open<T>(object: &mut Ebpf, name: &'static str) -> Result<T, DataplaneError>
+pub(super) fn open<T>(object: &mut Ebpf, name: &'static str) -> Result<T, DataplaneError>
 where
     T: TryFrom<Map, Error = MapError>,
 {

@@ -7,12 +7,14 @@ mod inbound;
 mod link;
 mod maps;
 mod object;
+mod sightings;
 
-use std::{collections::HashMap, io, os::fd::BorrowedFd, path::PathBuf};
+use std::{collections::HashMap, io, os::fd::BorrowedFd, path::PathBuf, time::Duration};
 
 pub use bpf::Bpf;
 pub use hooks::Hook;
 use sidestep_ebpf_common::Row;
+pub use sightings::{Sightings, clock};
 use thiserror::Error;
 
 use crate::{listeners::Listener, rules::Rules};
@@ -132,6 +134,10 @@ pub trait Dataplane {
     fn flows(&self) -> HashMap<Cookie, usize>;
     /// Looks after what all pods share; the answer names what had to be restored.
     fn repair(&mut self) -> Result<Vec<String>, DataplaneError>;
+    /// Looks after what this pod alone has, while it is attached.
+    fn repair_pod(&mut self, pod: Cookie) -> Result<Vec<String>, DataplaneError>;
+    /// Lets programs be silent about a namespace for a while.
+    fn hush(&mut self, namespace: Cookie, time: Duration);
     /// Takes everything out of the kernel.
     fn remove(&mut self) -> Result<(), DataplaneError>;
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     AddrKey, FlowKey, GroupKey, KernelOffsets, ListenerKey, Origin, PodRecord, PortKey, ProxyState,
-    SockState, row::RowCounts,
+    Sighting, SockState, row::RowCounts,
 };
 
 macro_rules! plain {
@@ -24,5 +24,6 @@ plain!(
     PortKey,
     ProxyState,
     RowCounts,
+    Sighting,
     SockState
 );

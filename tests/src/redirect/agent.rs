@@ -165,6 +165,8 @@ pub enum PodState {
     Pending,
     /// Left to Istio.
     Left,
+    /// All of it has ended.
+    Ended,
 }
 
 impl PodState {

@@ -13,8 +13,9 @@ use sidestep_agent::{
     dataplane::{Bpf, Cookie, Dataplane, DataplaneError},
     listeners::Listener,
     preflight,
-    reconcile::Reconciler,
+    reconcile::{Manner, Reconciler},
     rules::Rules,
+    sandbox::Named,
     source,
     status::PodState,
 };
@@ -122,13 +123,19 @@ impl Dataplane for Faulty {
     fn repair(&mut self) -> Result<Vec<String>, DataplaneError> {
         self.real.repair()
     }
+    fn repair_pod(&mut self, pod: Cookie) -> Result<Vec<String>, DataplaneError> {
+        self.real.repair_pod(pod)
+    }
+    fn hush(&mut self, namespace: Cookie, time: Duration) {
+        self.real.hush(namespace, time);
+    }
     fn remove(&mut self) -> Result<(), DataplaneError> {
         self.real.remove()
     }
 }
 
 /// A reconciler on this node's real dataplane, on which the step will fail this many times.
-fn reconciler(node: &Node, step: Step, failures: u32) -> Reconciler<Faulty> {
+fn reconciler(node: &Node, step: Step, failures: u32) -> Reconciler<Faulty, Named> {
     let offsets = preflight::check(node.pods().path()).expect("a machine that can run the agent");
     let real = Bpf::establish(&node.folders().pins(), node.pods().path(), offsets)
         .expect("programs and maps");
@@ -137,7 +144,7 @@ fn reconciler(node: &Node, step: Step, failures: u32) -> Reconciler<Faulty> {
         step,
         failures,
     };
-    Reconciler::new(faulty, true)
+    Reconciler::new(faulty, Named, Manner::standalone(true), Box::new(|_, _| {}))
 }
 
 /// A policy that changes while the pod is armed: a step that fails leaves it captured, by the old policy or by the new.
@@ -151,7 +158,9 @@ fn a_failing_step_keeps_an_armed_pod_captured(step: Step) {
     let mut reconciler = reconciler(&node, step, 0);
     let folder = node.folders().pods();
     let wanted = || source::read(&folder).expect("a Pod file");
-    reconciler.want(&wanted()).expect("a dataplane that works");
+    reconciler
+        .want(wanted().entries())
+        .expect("a dataplane that works");
     let _proxy = pod.proxy();
     assert_captured(&pod.app(), "outbound", SERVICE);
 
@@ -160,7 +169,9 @@ fn a_failing_step_keeps_an_armed_pod_captured(step: Step) {
         .replace("15090,15021,15020", "15090,15021,15020,9999");
     node.write_pod_file(&pod, &changed);
     reconciler.dataplane().failures = 1;
-    reconciler.want(&wanted()).expect("a dataplane that works");
+    reconciler
+        .want(wanted().entries())
+        .expect("a dataplane that works");
     for address in ["10.77.0.10:8080", "10.77.0.10:80"] {
         assert_captured(&node.outside(), "inbound", address);
     }
@@ -189,7 +200,9 @@ fn a_failing_step_keeps_the_pod_closed(step: Step) {
     node.add_pod_file(&pod);
     let wanted = source::read(&node.folders().pods()).expect("a Pod file");
     let mut reconciler = reconciler(&node, step, 1);
-    reconciler.want(&wanted).expect("a dataplane that works");
+    reconciler
+        .want(wanted.entries())
+        .expect("a dataplane that works");
 
     let status = reconciler.status().remove(0);
     assert_eq!(status.state, PodState::Pending, "{status:?}");

@@ -1,7 +1,13 @@
 //! A kernel that lets no program read its memory (`lockdown=confidentiality`): the programs load without those reads, and
 //! take real ids for filesystem ids.
 
-use sidestep_agent::{dataplane::Bpf, reconcile::Reconciler, source, status::PodState};
+use sidestep_agent::{
+    dataplane::Bpf,
+    reconcile::{Manner, Reconciler},
+    sandbox::Named,
+    source,
+    status::PodState,
+};
 use sidestep_ebpf_common::KernelOffsets;
 use sidestep_tests::{can_run, redirect::Node};
 
@@ -22,8 +28,11 @@ fn connections_are_captured_and_the_proxys_pass_without_reading_kernel_memory() 
         KernelOffsets::UNREADABLE,
     )
     .expect("programs that read no kernel memory");
-    let mut reconciler = Reconciler::new(dataplane, true);
-    reconciler.want(&wanted).expect("a dataplane that works");
+    let manner = Manner::standalone(true);
+    let mut reconciler = Reconciler::new(dataplane, Named, manner, Box::new(|_, _| {}));
+    reconciler
+        .want(wanted.entries())
+        .expect("a dataplane that works");
     let proxy = pod.proxy();
     while reconciler.status()[0].state != PodState::Active {
         reconciler.pass().expect("a dataplane that works");

@@ -1,0 +1,87 @@
+//! What the programs tell the agent: read from a ring buffer, as long as somebody reads.
+
+use std::{fs::File, io};
+
+use aya::{
+    Ebpf,
+    maps::{MapData, RingBuf},
+    programs::RawTracePoint,
+};
+use rustix::time::{ClockId, clock_gettime};
+use sidestep_ebpf_common::Sighting;
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{DataplaneError, maps};
+use crate::{netns::Namespace, sys};
+
+const EXEC: &str = "on_exec";
+
+/// Namespaces that programs came upon. Hints: where nobody reads for a while, some are lost.
+pub struct Sightings {
+    ring: AsyncFd<RingBuf<MapData>>,
+}
+
+impl Sightings {
+    /// Takes them out of a loaded object. To be called in a runtime.
+    pub(super) fn take(object: &mut Ebpf) -> Result<Self, DataplaneError> {
+        let ring = maps::open(object, "SIGHTINGS")?;
+        // SAFETY: the ring buffer owns its descriptor, tells the same one each time, and closes it when it is dropped.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+        let ring = ring.map_err(|error| DataplaneError::Map {
+            map: "SIGHTINGS",
+            reason: error.to_string(),
+        })?;
+        Ok(Self { ring })
+    }
+
+    /// Waits for the next.
+    pub async fn next(&mut self) -> io::Result<Sighting> {
+        loop {
+            let mut ready = self.ring.readable_mut().await?;
+            while let Some(item) = ready.get_inner_mut().next() {
+                if let Some(sighting) = parse(&item) {
+                    return Ok(sighting);
+                }
+            }
+            ready.clear_ready();
+        }
+    }
+}
+
+/// The layout of [`Sighting`].
+fn parse(bytes: &[u8]) -> Option<Sighting> {
+    let long = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    Some(Sighting {
+        cookie: long(0)?,
+        at: long(8)?,
+        pid: word(16)?,
+        seen: word(20)?,
+    })
+}
+
+/// Starts of programs are seen by a tracepoint of the whole node. It ends with the object.
+pub(super) fn watch_execs(object: &mut Ebpf) -> anyhow::Result<()> {
+    let program = object
+        .program_mut(EXEC)
+        .ok_or_else(|| anyhow::anyhow!("{EXEC} is not in the object"))?;
+    let program: &mut RawTracePoint = program.try_into()?;
+    program.load()?;
+    program.attach("sched_process_exec")?;
+    Ok(())
+}
+
+/// The cookie of the host's own network namespace, whichever the agent is in.
+pub(super) fn host_cookie() -> Option<u64> {
+    let here = File::open("/proc/1/ns/net").ok()?;
+    Namespace::cookie_of(&here)
+        .or_else(|_| sys::netns_cookie())
+        .ok()
+}
+
+/// Now, in nanoseconds of the monotonic clock, as the programs tell it.
+pub fn clock() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let part = |n: i64| u64::try_from(n).unwrap_or(0);
+    part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)
+}

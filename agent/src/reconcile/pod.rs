@@ -1,0 +1,143 @@
+//! What is known of one pod, and when it is looked at again.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::{Duration, Instant},
+};
+
+use super::Manner;
+use crate::{
+    arm::{ArmError, Armed},
+    dataplane::Cookie,
+    source::{Entry, Place, PodName},
+};
+
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
+/// One pod.
+#[derive(Debug)]
+pub(super) struct Pod {
+    pub(super) entry: Entry,
+    /// Its namespace, as far as it could be found; perhaps armed by an earlier agent.
+    pub(super) cookie: Option<Cookie>,
+    pub(super) armed: Option<Armed>,
+    pub(super) failure: Option<Failure>,
+    /// Since when it is looked for in vain.
+    pub(super) waiting: Option<Instant>,
+    told: bool,
+    look: Instant,
+    study: Instant,
+}
+
+/// A pod that could not be armed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: String,
+    next: Instant,
+    wait: Duration,
+}
+
+impl Pod {
+    /// A pod of which something is said for the first time.
+    pub(super) fn new(name: &PodName, entry: &Entry, study: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            entry: entry.clone(),
+            cookie: None,
+            armed: None,
+            failure: None,
+            waiting: None,
+            told: false,
+            look: now,
+            study: now + spread(name, study),
+        }
+    }
+
+    /// Whether `entry` is of another pod, which only has the name of this one.
+    pub(super) fn is_another(&self, entry: &Entry) -> bool {
+        match (&self.entry, entry) {
+            (Ok(old), Ok(new)) => match (&old.place, &new.place) {
+                (Place::Cgroup(old), Place::Cgroup(new)) => old != new,
+                (Place::Named(_), _) | (_, Place::Named(_)) => false,
+            },
+            (Ok(old), Err(_)) => matches!(old.place, Place::Cgroup(_)),
+            (Err(_), _) => false,
+        }
+    }
+
+    /// Follows a change. What was armed of `another` pod is handed out.
+    pub(super) fn change(&mut self, entry: &Entry, another: bool) -> Option<Armed> {
+        self.entry.clone_from(entry);
+        self.failure = None;
+        if !another {
+            return None;
+        }
+        self.cookie = None;
+        self.waiting = None;
+        self.told = false;
+        self.armed.take()
+    }
+
+    /// Whether it is to be looked at.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let waits = self.failure.as_ref().is_some_and(|f| f.next > now);
+        self.entry.is_ok() && !waits && (self.failure.is_some() || self.look <= now)
+    }
+
+    /// Puts the next looks off; whether this one is to be thorough.
+    pub(super) fn due(&mut self, now: Instant, manner: &Manner) -> bool {
+        self.look = now + manner.look;
+        let study = self.study <= now;
+        if study {
+            self.study = now + manner.study;
+        }
+        study || self.failure.is_some()
+    }
+
+    /// When to try again.
+    pub(super) fn retry(&self) -> Option<Instant> {
+        self.failure.as_ref().map(|failure| failure.next)
+    }
+
+    /// Notes a failure; whether it is news.
+    pub(super) fn fail(&mut self, error: &ArmError) -> bool {
+        let before = self.failure.take();
+        let wait = before
+            .as_ref()
+            .map_or(FIRST_RETRY, |f| (f.wait * 2).min(LAST_RETRY));
+        let error = error.to_string();
+        let news = before.is_none_or(|before| before.error != error);
+        self.failure = Some(Failure {
+            error,
+            next: Instant::now() + wait,
+            wait,
+        });
+        news
+    }
+
+    /// Notes that it has no namespace; nothing is missing of a pod that has `ended`.
+    pub(super) fn waits(&mut self, ended: bool) {
+        if ended {
+            self.waiting = None;
+        } else {
+            self.waiting.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Whether it is time to say that it waits, which is done once.
+    pub(super) fn waits_too_long(&mut self, patience: Duration) -> bool {
+        let long = self
+            .waiting
+            .is_some_and(|since| since.elapsed() >= patience);
+        long && !std::mem::replace(&mut self.told, true)
+    }
+}
+
+/// A part of an interval that differs from pod to pod, so that not all are looked at at once.
+fn spread(name: &PodName, interval: Duration) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    let part = hasher.finish() % 1000;
+    interval.mul_f64(f64::from(u16::try_from(part).unwrap_or(0)) / 1000.0)
+}

@@ -1,0 +1,108 @@
+//! Where a pod's network namespace is, and what else of the pod can be seen from there.
+
+use std::{fmt, fs, net::IpAddr, path::Path};
+
+use crate::{
+    facts,
+    netns::{Namespace, NetnsError},
+    source::{Place, Wanted},
+};
+
+/// A pod's uid, which is never used again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodUid(String);
+
+impl PodUid {
+    /// A uid as the API server writes it: letters, digits and dashes. Static pods have a plain hash.
+    pub fn new(uid: &str) -> Option<Self> {
+        let fits = (16..=64).contains(&uid.len())
+            && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        fits.then(|| Self(uid.to_owned()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PodUid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A pod's namespace, open for as long as a step takes.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The name servers of its processes.
+    pub name_servers: Vec<IpAddr>,
+    /// The pod's processes, where they are known.
+    pub pids: Option<Vec<i32>>,
+}
+
+impl Sandbox {
+    /// The processes that may be in it: where the pod's are not known, all of them.
+    pub fn processes(&self) -> Vec<i32> {
+        let all = || {
+            let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+            entries
+                .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+                .collect()
+        };
+        self.pids.clone().unwrap_or_else(all)
+    }
+}
+
+/// Finds the network namespaces of pods.
+pub trait Sandboxes {
+    /// A pod's, or nothing while it has none.
+    fn find(&self, wanted: &Wanted) -> Result<Option<Sandbox>, NetnsError>;
+
+    /// Whose process this is, if it is a pod's.
+    fn owner(&self, pid: u32) -> Owner;
+}
+
+/// Whose process it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A pod's.
+    Pod(PodUid),
+    /// Nobody's of interest.
+    Other,
+    /// It has ended.
+    Gone,
+}
+
+/// Namespaces with names, as Pod files tell them.
+#[derive(Clone, Copy, Debug)]
+pub struct Named;
+
+impl Sandboxes for Named {
+    fn find(&self, wanted: &Wanted) -> Result<Option<Sandbox>, NetnsError> {
+        let Place::Named(name) = &wanted.place else {
+            return Ok(None);
+        };
+        Ok(Some(Sandbox {
+            namespace: Namespace::open(name)?,
+            name_servers: name_servers(name, &wanted.name_servers),
+            pids: None,
+        }))
+    }
+
+    fn owner(&self, _: u32) -> Owner {
+        Owner::Other
+    }
+}
+
+/// The name servers of the pod in a named namespace: `/etc/netns/<name>/resolv.conf` where it exists, as `ip netns exec`
+/// shows it to the pod's processes; else the ones its spec names.
+fn name_servers(netns: &str, from_spec: &[IpAddr]) -> Vec<IpAddr> {
+    let file = Path::new("/etc/netns").join(netns).join("resolv.conf");
+    match fs::read_to_string(file) {
+        Ok(text) => facts::parse_resolv_conf(&text),
+        Err(_) => from_spec.to_vec(),
+    }
+}
