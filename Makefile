@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit test-netns test-cluster smoke cluster cluster-down images manifests bench-webhook lint clean distclean
+.PHONY: help setup build demo test test-unit test-manifests test-netns test-cluster smoke cluster cluster-down images manifests bench-webhook lint clean distclean
 
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
 
@@ -21,15 +21,20 @@ demo: setup ## as root: the same traffic between two pods with Envoy sidecars, o
 
 test: ## everything below: unit tests, the smoke test on Linux 6.1, tests in network namespaces
 # Each is run, whatever the one before it said.
-	@failed=; for part in test-unit smoke test-netns; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
+	@failed=; for part in test-unit test-manifests smoke test-netns; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
 	[ -z "$$failed" ] || { echo "make test: failed:$$failed" >&2; exit 1; }
 
 test-unit: setup ## unit and property tests: no privilege needed
 	cargo test --no-fail-fast --exclude sidestep-tests --exclude sidestep-ebpf --workspace
 
+test-manifests: ## as root: the Helm chart, also on a real API server: its policies, rights, install, upgrade and uninstall
+	@tests/setup.sh cluster
+	cargo build -p sidestep --bin sidestep
+	cargo test --no-fail-fast -p sidestep-tests --test manifests --test apiserver
+
 test-netns: setup ## as root: real BPF programs, sockets and Envoy, in network namespaces of their own
 	cargo build $(PROGRAMS)
-	cargo test --no-fail-fast -p sidestep-tests --lib --bins --tests
+	cargo test --no-fail-fast -p sidestep-tests --lib --bins --test conformance --test lifecycle --test mesh
 
 cluster: ## as root: a real one-node Kubernetes with Istio, in namespaces of its own; says how to use it
 	@tests/setup.sh cluster
@@ -50,7 +55,8 @@ bench-webhook: ## reviews per second, latency and memory of the admission server
 	@tests/setup.sh build
 	cargo bench -p sidestep-webhook
 
-manifests: ## render manifests/install.yaml from the chart (needs Helm)
+manifests: ## render manifests/install.yaml from the chart
+	@tests/setup.sh cluster
 	@manifests/render.sh >manifests/install.yaml.part && mv manifests/install.yaml.part manifests/install.yaml
 
 lint: ## formatting, clippy for the host and the BPF crates, licences and sources of dependencies

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 PATH=$PWD/../.parts/cluster/bin:$PATH
-command -v helm >/dev/null || { echo "render.sh: no helm: make cluster builds it, or install Helm 3 or 4" >&2; exit 1; }
+command -v helm >/dev/null || { echo "render.sh: no helm: run tests/setup.sh cluster, which builds it" >&2; exit 1; }
 cat <<'HEAD'
 # Made by `make manifests` from manifests/chart with its default values: change those instead.
 #   kubectl apply --server-side -f install.yaml

@@ -4,15 +4,18 @@
 //! and cgroups changes.
 
 pub mod actor;
+pub mod apiserver;
 pub mod app;
 pub mod certs;
 pub mod cgroup;
+pub mod chart;
 pub mod cluster;
 pub mod envoy;
 pub mod foreign;
 pub mod load;
 pub mod mesh;
 pub mod net;
+pub mod parts;
 pub mod process;
 pub mod redirect;
 

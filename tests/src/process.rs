@@ -95,6 +95,14 @@ fn become_user((uid, gid): (u32, u32)) -> io::Result<()> {
     }
 }
 
+fn end_with_parent() -> io::Result<()> {
+    // SAFETY: this only changes the death signal of the calling process.
+    match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// A running program; killed when dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -102,6 +110,18 @@ pub struct Running {
 }
 
 impl Running {
+    /// Starts a command that ends with the thread that started it, at the latest.
+    pub fn start(command: &mut Command) -> Self {
+        // SAFETY: the closure only makes a system call; it neither allocates nor locks.
+        unsafe { command.pre_exec(end_with_parent) };
+        // A Ctrl-C is for the program that started this one.
+        command.process_group(0);
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        Self { child }
+    }
+
     /// The process, to take its pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child

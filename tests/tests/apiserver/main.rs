@@ -1,0 +1,65 @@
+//! What the chart applies, on a real API server: its policies, its registration, its rights, its life with Helm.
+
+mod helm;
+mod pods;
+mod policy;
+mod registration;
+mod rights;
+mod standards;
+
+use std::{
+    fs,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use sidestep_tests::{
+    apiserver::{ApiServer, PROGRAMS},
+    can_run, parts,
+    process::eventually,
+};
+
+/// How long the API server may take to act on a policy or a registration.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether these tests can run here.
+pub(crate) fn ready() -> bool {
+    can_run(&[]) && parts::are_there(&PROGRAMS) && parts::are_there(&["helm"])
+}
+
+/// A server with `install.yaml` applied and its policies in force, shared by the tests that run at the same time.
+pub(crate) fn installed() -> Option<Arc<ApiServer>> {
+    static SHARED: Mutex<Weak<ApiServer>> = Mutex::new(Weak::new());
+    if !ready() {
+        return None;
+    }
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(server) = shared.upgrade() {
+        return Some(server);
+    }
+    let server = Arc::new(ApiServer::start());
+    let file = parts::workspace().join("manifests/install.yaml");
+    server.must(&format!("apply --server-side -f {}", file.display()));
+    policy::wait_until_in_force(&server);
+    *shared = Arc::downgrade(&server);
+    Some(server)
+}
+
+/// A fixture's file.
+pub(crate) fn fixture(path: &str) -> String {
+    let path = parts::workspace().join("tests/fixtures").join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Waits until something is refused with this text.
+#[track_caller]
+pub(crate) fn until_refused(text: &str, mut attempt: impl FnMut() -> Result<String, String>) {
+    let mut last = None;
+    let refused = eventually(PATIENCE, || {
+        let outcome = attempt();
+        let refused = outcome.as_ref().is_err_and(|error| error.contains(text));
+        last = Some(outcome);
+        refused
+    });
+    assert!(refused, "never refused with {text:?}: {last:?}");
+}

@@ -1,0 +1,89 @@
+//! Files that must agree with the chart.
+
+use std::{
+    fs,
+    process::{Command, Output},
+};
+
+use sidestep_tests::{
+    chart::{arguments, documents, objects},
+    parts,
+};
+
+use crate::{EVERYTHING, PROVIDED, ready};
+
+fn file(path: &str) -> String {
+    let path = parts::workspace().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn said(output: &Output) -> String {
+    let text = [output.stdout.as_slice(), &output.stderr].concat();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[test]
+fn install_yaml_is_what_the_chart_makes_with_its_defaults() {
+    if !ready() {
+        return;
+    }
+    let mut render = Command::new(parts::workspace().join("manifests/render.sh"));
+    let now = parts::finish(&mut render).expect("the chart can be rendered");
+    let folder = tempfile::tempdir().expect("a folder");
+    let fresh = folder.path().join("install.yaml");
+    fs::write(&fresh, now).expect("a file can be written");
+    let kept = parts::workspace().join("manifests/install.yaml");
+    let diff = Command::new("diff")
+        .arg("-u")
+        .args([kept, fresh])
+        .output()
+        .expect("diff is on every machine");
+    let text = said(&diff);
+    assert!(diff.status.success(), "run `make manifests`:\n{text}");
+}
+
+#[test]
+fn the_charts_versions_are_the_workspaces() {
+    let chart = documents(&file("manifests/chart/Chart.yaml"));
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(chart[0]["version"], version);
+    assert_eq!(chart[0]["appVersion"], version);
+}
+
+#[test]
+fn helm_has_nothing_to_say_against_the_chart() {
+    if !ready() {
+        return;
+    }
+    for settings in [&[], EVERYTHING, PROVIDED] {
+        let mut lint = Command::new(parts::program("helm"));
+        lint.args(["lint", "--strict", "--quiet"])
+            .arg(parts::workspace().join("manifests/chart"))
+            .args(arguments(settings));
+        let output = lint.output().expect("helm runs");
+        assert!(output.status.success(), "{settings:?}: {}", said(&output));
+    }
+}
+
+#[test]
+fn istioctl_analyze_finds_no_fault() {
+    if !parts::are_there(&["helm", "istioctl"]) {
+        return;
+    }
+    for settings in [&[], EVERYTHING] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("install.yaml");
+        let mut text = file("manifests/namespace.yaml");
+        for object in objects(settings) {
+            text = format!("{text}\n---\n{object}\n");
+        }
+        fs::write(&path, text).expect("a file can be written");
+        let output = Command::new(parts::program("istioctl"))
+            .args(["analyze", "--use-kube=false", "--failure-threshold=Info"])
+            .arg(&path)
+            .output()
+            .expect("istioctl runs");
+        let said = said(&output);
+        assert!(said.contains("No validation issues found"), "{said}");
+    }
+}

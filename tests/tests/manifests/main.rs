@@ -1,0 +1,71 @@
+//! The chart and what is made of it: no cluster and no privilege needed.
+
+mod files;
+mod objects;
+mod rights;
+mod values;
+
+use sidestep_tests::parts;
+
+/// Settings that switch on whatever can be switched on, with certificates of the webhook's own.
+pub(crate) const EVERYTHING: &[&str] = &[
+    "enrolment=opt-in",
+    "shortcut.reach=node",
+    "probeTimeoutSeconds=86400",
+    "avoidUnsupportedNodes=true",
+    "labelUnsupportedNodes=true",
+    "waiting.reportSeconds=30",
+    "waiting.deleteSeconds=600",
+    "certificates.managed.lifetimeSeconds=3600",
+    "image.registry=registry.example/sidestep",
+    "image.tag=v9",
+    "image.pullSecrets={one,two}",
+    "extraLabels.team=mesh",
+    "webhook.replicas=3",
+    "webhook.excludedNamespaces={kube-system,sidestep-system,other}",
+    "webhook.tolerations[0].operator=Exists",
+    "webhook.affinity.podAntiAffinity.x=y",
+    "webhook.podLabels.a=b",
+    "webhook.podAnnotations.a=b",
+    "agent.allowRawSockets=true",
+    "agent.maxUnavailable=2",
+    "agent.seLinuxOptions.type=spc_t",
+    "agent.podLabels.a=b",
+    "agent.podAnnotations.a=b",
+    "networkPolicy.enabled=true",
+    "podMonitor.enabled=true",
+    "podMonitor.labels.release=prometheus",
+];
+
+/// Certificates that somebody else makes.
+pub(crate) const PROVIDED: &[&str] = &[
+    "certificates.mode=provided",
+    "certificates.provided.secretName=tls",
+    "certificates.provided.caBundle=QUJD",
+];
+
+/// The same, by cert-manager.
+pub(crate) const CERT_MANAGER: &[&str] = &[
+    "certificates.mode=provided",
+    "certificates.provided.secretName=tls",
+    "certificates.provided.certManager=sidestep-system/webhook",
+];
+
+/// Little of anything.
+pub(crate) const LITTLE: &[&str] = &[
+    "webhook.priorityClassName=",
+    "agent.priorityClassName=",
+    "webhook.nodeSelector=null",
+    "--set-json=webhook.excludedNamespaces=[]",
+    "--set-json=agent.tolerations=[]",
+    "agent.affinity=null",
+    "agent.nodeSelector=null",
+];
+
+/// All of them.
+pub(crate) const SETTINGS: [&[&str]; 5] = [&[], EVERYTHING, PROVIDED, CERT_MANAGER, LITTLE];
+
+/// Whether Helm is there.
+pub(crate) fn ready() -> bool {
+    parts::are_there(&["helm"])
+}

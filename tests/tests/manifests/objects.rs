@@ -1,0 +1,283 @@
+//! The objects name each other rightly, and are what the design asks for.
+
+use serde_json::{Value, json};
+use sidestep_tests::chart::{NAMESPACE, object, objects};
+
+use crate::{CERT_MANAGER, EVERYTHING, LITTLE, PROVIDED, SETTINGS, ready};
+
+/// Whether the labels satisfy a selector of single labels.
+fn selects(selector: &Value, labels: &Value) -> bool {
+    let wanted = selector.as_object().expect("a selector");
+    !wanted.is_empty() && wanted.iter().all(|(key, value)| labels[key] == *value)
+}
+
+fn container(workload: &Value) -> &Value {
+    &workload["spec"]["template"]["spec"]["containers"][0]
+}
+
+fn has_port(workload: &Value, name: &Value) -> bool {
+    let ports = container(workload)["ports"].as_array().expect("ports");
+    ports.iter().any(|port| port["name"] == *name)
+}
+
+fn arguments(workload: &Value) -> Vec<String> {
+    let words = container(workload)["args"].as_array().expect("arguments");
+    let words = words.iter().map(|word| word.as_str().expect("a string"));
+    words.map(str::to_owned).collect()
+}
+
+#[test]
+fn selectors_ports_and_accounts_are_those_of_the_pods() {
+    if !ready() {
+        return;
+    }
+    for settings in SETTINGS {
+        let objects = objects(settings);
+        for (kind, name) in [
+            ("Deployment", "sidestep-webhook"),
+            ("DaemonSet", "sidestep-agent"),
+        ] {
+            let workload = object(&objects, kind, name);
+            let spec = &workload["spec"]["template"]["spec"];
+            let labels = &workload["spec"]["template"]["metadata"]["labels"];
+            assert!(selects(
+                &workload["spec"]["selector"]["matchLabels"],
+                labels
+            ));
+            assert_eq!(labels["sidecar.istio.io/inject"], "false");
+            assert_eq!(spec["serviceAccountName"], name);
+            object(&objects, "ServiceAccount", name);
+            for probe in ["livenessProbe", "readinessProbe"] {
+                assert!(has_port(
+                    workload,
+                    &container(workload)[probe]["httpGet"]["port"]
+                ));
+            }
+            let mounts = container(workload)["volumeMounts"].as_array();
+            for mount in mounts.into_iter().flatten() {
+                let volumes = spec["volumes"].as_array().expect("volumes");
+                assert!(volumes.iter().any(|volume| volume["name"] == mount["name"]));
+            }
+            for other in objects.iter().filter(|it| it["metadata"]["name"] == name) {
+                let spec = &other["spec"];
+                match other["kind"].as_str().expect("a kind") {
+                    "Service" => {
+                        assert!(selects(&spec["selector"], labels));
+                        assert!(has_port(workload, &spec["ports"][0]["targetPort"]));
+                    }
+                    "PodDisruptionBudget" => {
+                        assert!(selects(&spec["selector"]["matchLabels"], labels))
+                    }
+                    "PodMonitor" => {
+                        assert!(selects(&spec["selector"]["matchLabels"], labels));
+                        assert!(has_port(workload, &spec["podMetricsEndpoints"][0]["port"]));
+                        assert_eq!(other["metadata"]["labels"]["release"], "prometheus");
+                    }
+                    "NetworkPolicy" => {
+                        assert!(selects(&spec["podSelector"]["matchLabels"], labels));
+                        for port in spec["ingress"][0]["ports"].as_array().expect("ports") {
+                            assert!(has_port(workload, &port["port"]));
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_object_has_our_labels_and_its_namespace() {
+    if !ready() {
+        return;
+    }
+    for settings in SETTINGS {
+        for object in objects(settings) {
+            let metadata = &object["metadata"];
+            let name = &metadata["name"];
+            assert_eq!(
+                metadata["labels"]["app.kubernetes.io/part-of"], "sidestep",
+                "{name}"
+            );
+            let in_cluster = ["Cluster", "Mutating", "Validating"];
+            let kind = object["kind"].as_str().expect("a kind");
+            let expected = if in_cluster.iter().any(|prefix| kind.starts_with(prefix)) {
+                json!(null)
+            } else {
+                json!(NAMESPACE)
+            };
+            assert_eq!(metadata["namespace"], expected, "{kind} {name}");
+        }
+    }
+    for object in objects(EVERYTHING) {
+        assert_eq!(object["metadata"]["labels"]["team"], "mesh");
+    }
+}
+
+#[test]
+fn the_registration_is_harmless_and_names_the_service() {
+    if !ready() {
+        return;
+    }
+    for settings in SETTINGS {
+        let objects = objects(settings);
+        let registration = object(&objects, "MutatingWebhookConfiguration", "sidestep-webhook");
+        let webhook = &registration["webhooks"][0];
+        assert_eq!(webhook["failurePolicy"], "Ignore");
+        assert_eq!(webhook["sideEffects"], "None");
+        assert_eq!(webhook["reinvocationPolicy"], "IfNeeded");
+        assert!(
+            webhook["timeoutSeconds"]
+                .as_u64()
+                .is_some_and(|seconds| seconds <= 5)
+        );
+        let to = &webhook["clientConfig"]["service"];
+        let service = object(&objects, "Service", to["name"].as_str().expect("a name"));
+        assert_eq!(to["namespace"], service["metadata"]["namespace"]);
+        assert_eq!(to["port"], service["spec"]["ports"][0]["port"]);
+        let name = registration["metadata"]["name"].as_str().expect("a name");
+        assert!(name > "istio-sidecar-injector" && name > "istio-revision-tag-default");
+        assert!(
+            !registration.to_string().contains("istio.io"),
+            "istioctl takes it for an injector"
+        );
+        let excluded = &webhook["namespaceSelector"]["matchExpressions"][0]["values"];
+        assert_eq!(excluded[0], NAMESPACE);
+    }
+}
+
+#[test]
+fn the_ca_is_written_by_whom_the_certificates_setting_says() {
+    if !ready() {
+        return;
+    }
+    let of = |settings| {
+        let objects = objects(settings);
+        let registration =
+            object(&objects, "MutatingWebhookConfiguration", "sidestep-webhook").clone();
+        let annotation =
+            registration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"].clone();
+        (
+            registration["webhooks"][0]["clientConfig"]["caBundle"].clone(),
+            annotation,
+        )
+    };
+    assert_eq!(of(&[]), (json!(null), json!(null)));
+    assert_eq!(of(PROVIDED), (json!("QUJD"), json!(null)));
+    assert_eq!(
+        of(CERT_MANAGER),
+        (json!(null), json!("sidestep-system/webhook"))
+    );
+}
+
+#[test]
+fn settings_reach_the_webhooks_arguments() {
+    if !ready() {
+        return;
+    }
+    let of = |settings| arguments(object(&objects(settings), "Deployment", "sidestep-webhook"));
+    let plain = [
+        "--enrolment=opt-out",
+        "--shortcut=pod",
+        "--probe-timeout=300",
+    ];
+    let waiting = ["--waiting-report=60", "--waiting-delete=0"];
+    let managed = ["--certificates=managed", "--certificate-lifetime=7776000"];
+    assert_eq!(of(&[]), [&plain[..], &waiting, &managed].concat());
+    let everything = [
+        "--enrolment=opt-in",
+        "--shortcut=node",
+        "--probe-timeout=86400",
+        "--avoid-unsupported-nodes",
+        "--label-unsupported-nodes",
+        "--waiting-report=30",
+        "--waiting-delete=600",
+        "--certificates=managed",
+        "--certificate-lifetime=3600",
+    ];
+    assert_eq!(of(EVERYTHING), everything);
+    assert_eq!(
+        of(PROVIDED),
+        [&plain[..], &waiting, &["--certificates=files"]].concat()
+    );
+}
+
+#[test]
+fn settings_reach_the_pods() {
+    if !ready() {
+        return;
+    }
+    let many = objects(EVERYTHING);
+    let webhook = object(&many, "Deployment", "sidestep-webhook");
+    assert_eq!(webhook["spec"]["replicas"], 3);
+    assert_eq!(
+        container(webhook)["image"],
+        "registry.example/sidestep/webhook:v9"
+    );
+    assert_eq!(
+        webhook["spec"]["template"]["metadata"]["annotations"]["a"],
+        "b"
+    );
+    let agent = object(&many, "DaemonSet", "sidestep-agent");
+    assert_eq!(
+        container(agent)["image"],
+        "registry.example/sidestep/agent:v9"
+    );
+    assert!(arguments(agent).contains(&"--allow-raw-sockets".to_owned()));
+    assert_eq!(
+        agent["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"],
+        2
+    );
+    let security = &agent["spec"]["template"]["spec"]["securityContext"];
+    assert_eq!(security["seLinuxOptions"]["type"], "spc_t");
+    let account = object(&many, "ServiceAccount", "sidestep-agent");
+    assert_eq!(
+        account["imagePullSecrets"],
+        json!([{"name": "one"}, {"name": "two"}])
+    );
+
+    let few = objects(LITTLE);
+    for (kind, name) in [
+        ("Deployment", "sidestep-webhook"),
+        ("DaemonSet", "sidestep-agent"),
+    ] {
+        let spec = &object(&few, kind, name)["spec"]["template"]["spec"];
+        for field in [
+            "priorityClassName",
+            "nodeSelector",
+            "tolerations",
+            "affinity",
+        ] {
+            assert_eq!(spec[field], json!(null), "{name} {field}");
+        }
+    }
+    let provided = objects(PROVIDED);
+    let webhook = object(&provided, "Deployment", "sidestep-webhook");
+    let volumes = &webhook["spec"]["template"]["spec"]["volumes"];
+    assert_eq!(volumes[0]["secret"]["secretName"], "tls");
+}
+
+#[test]
+fn the_agent_has_the_capabilities_it_was_shown_to_need_and_no_more() {
+    if !ready() {
+        return;
+    }
+    let objects = objects(&[]);
+    let agent = object(&objects, "DaemonSet", "sidestep-agent");
+    let spec = &agent["spec"]["template"]["spec"];
+    assert_eq!(spec["hostNetwork"], json!(null));
+    assert_eq!(
+        spec["securityContext"]["seccompProfile"]["type"],
+        "RuntimeDefault"
+    );
+    let security = &container(agent)["securityContext"];
+    assert_eq!(security["privileged"], false);
+    assert_eq!(security["allowPrivilegeEscalation"], false);
+    assert_eq!(security["readOnlyRootFilesystem"], true);
+    let needed =
+        json!({"drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "PERFMON", "SYS_ADMIN", "SYS_PTRACE"]});
+    assert_eq!(security["capabilities"], needed);
+    let paths = spec["volumes"].as_array().expect("volumes").iter();
+    let paths: Vec<&Value> = paths.map(|volume| &volume["hostPath"]["path"]).collect();
+    assert_eq!(paths, ["/sys/fs/bpf", "/sys/fs/cgroup", "/run/sidestep"]);
+}

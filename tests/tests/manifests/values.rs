@@ -1,0 +1,229 @@
+//! Values that cannot be meant are refused, by name; all values are documented.
+
+use std::{collections::BTreeMap, fs};
+
+use serde_json::Value;
+use sidestep_tests::{
+    chart::{documents, template},
+    parts,
+};
+
+use crate::{SETTINGS, ready};
+
+#[test]
+fn every_set_of_settings_can_be_rendered() {
+    if !ready() {
+        return;
+    }
+    for settings in SETTINGS {
+        let text = template(settings).unwrap_or_else(|error| panic!("{settings:?}: {error}"));
+        let count = documents(&text).len();
+        assert!(count >= 16, "{settings:?}: only {count} objects");
+        let blank = text
+            .lines()
+            .any(|line| !line.is_empty() && line.trim().is_empty());
+        assert!(!blank, "{settings:?}: a line of nothing but spaces");
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_meant_is_refused_by_name() {
+    if !ready() {
+        return;
+    }
+    let refused: &[(&[&str], &[&str])] = &[
+        // A typo.
+        (&["enrollment=opt-in"], &["enrollment"]),
+        (&["webhook.replica=3"], &["/webhook", "replica"]),
+        (
+            &["agent.resources.request.cpu=1"],
+            &["/agent/resources", "request"],
+        ),
+        (&["waiting.delete=30"], &["/waiting", "delete"]),
+        (
+            &["certificates.lifetimeSeconds=30"],
+            &["/certificates", "lifetimeSeconds"],
+        ),
+        // A word that is none of the choices.
+        (&["enrolment=always"], &["/enrolment", "opt-out", "opt-in"]),
+        (
+            &["shortcut.reach=cluster"],
+            &["/shortcut/reach", "off", "pod", "node"],
+        ),
+        (
+            &["certificates.mode=self-signed"],
+            &["/certificates/mode", "managed", "provided"],
+        ),
+        (
+            &["image.pullPolicy=Sometimes"],
+            &["/image/pullPolicy", "IfNotPresent"],
+        ),
+        // Out of range.
+        (&["webhook.replicas=0"], &["/webhook/replicas", "1"]),
+        (
+            &["webhook.timeoutSeconds=6"],
+            &["/webhook/timeoutSeconds", "5"],
+        ),
+        (&["probeTimeoutSeconds=0"], &["/probeTimeoutSeconds", "1"]),
+        (
+            &["probeTimeoutSeconds=86401"],
+            &["/probeTimeoutSeconds", "want 86,400"],
+        ),
+        (&["waiting.reportSeconds=0"], &["/waiting/reportSeconds"]),
+        (
+            &["certificates.managed.lifetimeSeconds=1"],
+            &["/certificates/managed/lifetimeSeconds", "60"],
+        ),
+        (&["agent.maxUnavailable=0"], &["/agent/maxUnavailable"]),
+        (&["agent.maxUnavailable=150%"], &["/agent/maxUnavailable"]),
+        // Of another type.
+        (
+            &["avoidUnsupportedNodes=2"],
+            &["/avoidUnsupportedNodes", "boolean"],
+        ),
+        (
+            &["probeTimeoutSeconds=5m"],
+            &["/probeTimeoutSeconds", "integer"],
+        ),
+        (&["extraLabels.a=1"], &["/extraLabels/a", "string"]),
+        (&["image.tag=1"], &["/image/tag", "string"]),
+        (&["image.registry=example.com/"], &["/image/registry"]),
+        (
+            &["webhook.excludedNamespaces={No}"],
+            &["/webhook/excludedNamespaces/0"],
+        ),
+        (&["podMonitor.interval=often"], &["/podMonitor/interval"]),
+        (
+            &["certificates.provided.certManager=webhook"],
+            &["/certificates/provided/certManager"],
+        ),
+        // Values that do not go together.
+        (
+            &["waiting.deleteSeconds=5"],
+            &["waiting.deleteSeconds is 5", "at least 30"],
+        ),
+        (
+            &["certificates.mode=provided"],
+            &[
+                "certificates.provided.secretName is empty",
+                "name the Secret",
+            ],
+        ),
+        (
+            &[
+                "certificates.mode=provided",
+                "certificates.provided.secretName=x",
+            ],
+            &["caBundle", "certManager", "give one"],
+        ),
+        (
+            &[
+                "certificates.mode=provided",
+                "certificates.provided.secretName=x",
+                "certificates.provided.caBundle=QQ==",
+                "certificates.provided.certManager=a/b",
+            ],
+            &["both set", "give one"],
+        ),
+        (
+            &["certificates.provided.secretName=x"],
+            &[
+                "certificates.provided is set",
+                "set certificates.mode=provided",
+            ],
+        ),
+    ];
+    for (settings, words) in refused {
+        let error = template(settings)
+            .err()
+            .unwrap_or_else(|| panic!("{settings:?} is allowed"));
+        for word in *words {
+            assert!(
+                error.contains(word),
+                "{settings:?}: {word:?} is not in: {error}"
+            );
+        }
+    }
+}
+
+/// Every value that has no values below it, by its dotted name. Maps and lists of the user's own count as one.
+fn leaves(prefix: &str, value: &Value, all: &mut BTreeMap<String, Value>) {
+    let own = ["nodeSelector", "resources", "affinity"];
+    match value.as_object() {
+        Some(fields) if !fields.is_empty() && !own.iter().any(|name| prefix.ends_with(name)) => {
+            for (name, value) in fields {
+                let dot = if prefix.is_empty() { "" } else { "." };
+                leaves(&format!("{prefix}{dot}{name}"), value, all);
+            }
+        }
+        _ => {
+            all.insert(prefix.to_owned(), value.clone());
+        }
+    }
+}
+
+fn read(path: &str) -> String {
+    let path = parts::workspace().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn the_readmes_table_has_every_value_with_its_default_and_no_other() {
+    let values = documents(&read("manifests/chart/values.yaml"));
+    let mut expected = BTreeMap::new();
+    leaves("", &values[0], &mut expected);
+    let readme = read("manifests/README.md");
+    let rows = readme
+        .lines()
+        .skip_while(|line| !line.starts_with("| value |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let table: BTreeMap<String, String> = rows
+        .map(|row| {
+            let mut cells = row.split('|').map(|cell| cell.trim().trim_matches('`'));
+            let (_, name, default) = (cells.next(), cells.next(), cells.next());
+            let cell = |cell: Option<&str>| cell.expect("a cell").to_owned();
+            (cell(name), cell(default))
+        })
+        .collect();
+    let names: Vec<&String> = table.keys().collect();
+    assert_eq!(names, expected.keys().collect::<Vec<_>>());
+    for (name, value) in &expected {
+        // What takes more than a word is described.
+        if let Some(word) = value
+            .as_str()
+            .map(str::to_owned)
+            .or_else(|| (value.is_number() || value.is_boolean()).then(|| value.to_string()))
+        {
+            assert_eq!(table[name], word, "the default of {name}");
+        }
+    }
+}
+
+#[test]
+fn the_schema_has_every_value_and_no_other() {
+    let values = documents(&read("manifests/chart/values.yaml"));
+    let schema: Value =
+        serde_json::from_str(&read("manifests/chart/values.schema.json")).expect("JSON");
+    let mut expected = BTreeMap::new();
+    leaves("", &values[0], &mut expected);
+    let mut known = Vec::new();
+    properties("", &schema, &mut known);
+    known.retain(|name| name != "global");
+    known.sort();
+    assert_eq!(known, expected.into_keys().collect::<Vec<_>>());
+}
+
+fn properties(prefix: &str, schema: &Value, all: &mut Vec<String>) {
+    // Kubernetes' own fields.
+    let foreign = prefix.ends_with("seLinuxOptions");
+    match schema["properties"].as_object() {
+        Some(fields) if !foreign => {
+            for (name, schema) in fields {
+                let dot = if prefix.is_empty() { "" } else { "." };
+                properties(&format!("{prefix}{dot}{name}"), schema, all);
+            }
+        }
+        _ => all.push(prefix.to_owned()),
+    }
+}
