@@ -1,0 +1,109 @@
+//! The fixtures, as `sidestep mutate` leaves them.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sidestep_contract::{gate::is_gate, istio_init};
+use sidestep_tests::{binary, net::run};
+
+/// A pod and the fixture it is from.
+#[derive(Debug, Clone)]
+pub(crate) struct GatedPod {
+    pub(crate) fixture: String,
+    pub(crate) value: Value,
+}
+
+impl GatedPod {
+    pub(crate) fn typed(&self) -> Pod {
+        Pod::deserialize(&self.value).expect("a pod")
+    }
+
+    pub(crate) fn gate(&self) -> Container {
+        istio_init(&self.typed()).expect("an istio-init").clone()
+    }
+}
+
+/// One pod for every different gate. What is no part of how the gate runs, nor of what the agent does, is not compared.
+pub(crate) fn all(options: &[&str]) -> Vec<GatedPod> {
+    let mut seen = BTreeSet::new();
+    let mut pods = everything(options);
+    pods.retain(|pod| {
+        let gate = pod.gate();
+        let ids = gate.security_context.map(|context| context.run_as_user);
+        seen.insert(json!([gate.args, gate.env, ids]).to_string())
+    });
+    pods
+}
+
+/// Every accelerated pod of every fixture.
+pub(crate) fn everything(options: &[&str]) -> Vec<GatedPod> {
+    let mut names: Vec<_> = fs::read_dir(folder())
+        .expect("the fixtures are there")
+        .map(|entry| entry.expect("a folder entry"))
+        .filter(|entry| entry.path().join("app.yaml").exists())
+        .map(|entry| entry.file_name().into_string().expect("a plain name"))
+        .collect();
+    names.sort();
+    let pods = names.iter().flat_map(|name| of(name, options));
+    pods.collect()
+}
+
+/// The accelerated pods of a fixture, through the command line.
+pub(crate) fn of(fixture: &str, options: &[&str]) -> Vec<GatedPod> {
+    let mut command = Command::new(binary("sidestep"));
+    command.args(["mutate", "--filename"]).arg(file(fixture));
+    let output = run(command.args(options));
+    let mut pods = pods_of(fixture, &String::from_utf8(output.stdout).expect("a text"));
+    pods.retain(|pod| istio_init(&pod.typed()).is_ok_and(is_gate));
+    pods
+}
+
+/// The one pod of a fixture, as Istio's injector left it.
+pub(crate) fn injected(fixture: &str) -> GatedPod {
+    let text = fs::read_to_string(file(fixture)).expect("a readable file");
+    let mut pods = pods_of(fixture, &text);
+    assert_eq!(pods.len(), 1, "{fixture}");
+    pods.remove(0)
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+fn file(fixture: &str) -> PathBuf {
+    let files = ["pod.yaml", "injected.yaml"].map(|file| folder().join(fixture).join(file));
+    let found = files.into_iter().find(|file| file.exists());
+    found.unwrap_or_else(|| panic!("{fixture}: run make.sh"))
+}
+
+fn pods_of(fixture: &str, text: &str) -> Vec<GatedPod> {
+    let documents = yaml_serde::Deserializer::from_str(text)
+        .map(|document| Value::deserialize(document).expect("JSON as YAML"));
+    let pods = documents.flat_map(|document| pods_in(&document));
+    pods.map(|value| GatedPod {
+        fixture: fixture.to_owned(),
+        value,
+    })
+    .collect()
+}
+
+/// The pods and the pod templates in an object.
+fn pods_in(object: &Value) -> Vec<Value> {
+    if let Value::Array(items) = &object["items"] {
+        return items.iter().flat_map(pods_in).collect();
+    }
+    let spec = &object["spec"];
+    let templates = [&spec["template"], &spec["jobTemplate"]["spec"]["template"]];
+    match templates.into_iter().find(|template| !template.is_null()) {
+        Some(template) => vec![template.clone()],
+        None if object["kind"] == "Pod" => vec![object.clone()],
+        None => vec![],
+    }
+}
