@@ -29,7 +29,7 @@ pub const PROGRAMS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
 pub const ADDRESS: &str = "10.77.0.1";
 
 const URL: &str = "https://127.0.0.1:6443";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running API server; it ends when dropped.
 #[derive(Debug)]
@@ -127,16 +127,13 @@ impl ApiServer {
     }
 
     fn wait(&self) {
+        let ended = || self.keeper.as_ref().is_none_or(JoinHandle::is_finished);
         let ready = eventually(PATIENCE, || {
-            self.keeper
-                .as_ref()
-                .is_some_and(|keeper| keeper.is_finished())
-                || self.kubectl(["get", "--raw", "/readyz"]).is_ok()
+            ended() || self.kubectl(["get", "--raw", "/readyz"]).is_ok()
         });
-        let ended = self.keeper.as_ref().is_some_and(JoinHandle::is_finished);
         let log = |name| fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
         assert!(
-            ready && !ended,
+            ready && !ended(),
             "the API server does not start\n{}\n{}",
             tail(&log("etcd.log")),
             tail(&log("kube-apiserver.log"))

@@ -35,18 +35,16 @@ fn bundle(server: &ApiServer) -> serde_json::Value {
     registration["webhooks"][0]["clientConfig"]["caBundle"].clone()
 }
 
-/// What the webhook's leader does.
+/// What the webhook's leader does, with the rights that it has.
 fn write_bundle(server: &ApiServer) {
-    let patch =
-        json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": BUNDLE}]);
-    let patched = server.kubectl([
-        "patch",
-        "mutatingwebhookconfiguration",
-        "sidestep-webhook",
-        "--type=json",
-        &format!("--patch={patch}"),
-    ]);
-    patched.expect("the leader may do that");
+    let mut registration = server.get("mutatingwebhookconfiguration sidestep-webhook");
+    registration["webhooks"][0]["clientConfig"]["caBundle"] = BUNDLE.into();
+    // Raw: else kubectl takes it for what was last applied.
+    let words = "replace --as=system:serviceaccount:sidestep-system:sidestep-webhook --raw \
+        /apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/sidestep-webhook?fieldManager=sidestep-webhook";
+    server
+        .feed(words, &registration)
+        .expect("the leader may do that");
 }
 
 #[test]

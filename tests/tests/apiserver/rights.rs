@@ -36,7 +36,7 @@ fn the_accounts_may_do_their_work_and_no_more() {
         ),
         (
             WEBHOOK,
-            "patch mutatingwebhookconfigurations.admissionregistration.k8s.io/sidestep-webhook",
+            "update mutatingwebhookconfigurations.admissionregistration.k8s.io/sidestep-webhook",
         ),
         (AGENT, "watch pods -A"),
         (AGENT, "create events.events.k8s.io -n default"),
@@ -57,7 +57,7 @@ fn the_accounts_may_do_their_work_and_no_more() {
         (WEBHOOK, "get secrets/sidestep-webhook-tls -n default"),
         (
             WEBHOOK,
-            "patch mutatingwebhookconfigurations.admissionregistration.k8s.io/istio-sidecar-injector",
+            "update mutatingwebhookconfigurations.admissionregistration.k8s.io/istio-sidecar-injector",
         ),
         (
             WEBHOOK,

@@ -2,6 +2,7 @@
 
 mod files;
 mod objects;
+mod refusals;
 mod rights;
 mod values;
 

@@ -1,0 +1,169 @@
+//! Values that cannot be meant are refused with their names.
+
+use sidestep_tests::chart::template;
+
+use crate::ready;
+
+/// Each of these settings, separated by spaces, is refused with a text that has all of these words.
+#[track_caller]
+fn assert_refused(refused: &[(&str, &[&str])]) {
+    if !ready() {
+        return;
+    }
+    for (settings, words) in refused {
+        let settings: Vec<&str> = settings.split(' ').collect();
+        let Err(error) = template(&settings) else {
+            panic!("{settings:?} is allowed");
+        };
+        for word in *words {
+            let found = error.contains(word);
+            assert!(found, "{settings:?}: {word:?} is not in: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_name_that_does_not_exist() {
+    assert_refused(&[
+        ("enrollment=opt-in", &["'enrollment'"]),
+        ("webhook.replica=3", &["'/webhook'", "'replica'"]),
+        ("waiting.delete=30", &["'/waiting'", "'delete'"]),
+        (
+            "certificates.lifetime=30",
+            &["'/certificates'", "'lifetime'"],
+        ),
+        (
+            "agent.resources.request.cpu=1",
+            &["'/agent/resources'", "'request'"],
+        ),
+    ]);
+}
+
+#[test]
+fn a_word_that_is_none_of_the_choices() {
+    assert_refused(&[
+        ("enrolment=always", &["'/enrolment'", "'opt-out', 'opt-in'"]),
+        (
+            "shortcut.reach=all",
+            &["'/shortcut/reach'", "'off', 'pod', 'node'"],
+        ),
+        (
+            "certificates.mode=x",
+            &["'/certificates/mode'", "'managed', 'provided'"],
+        ),
+        (
+            "image.pullPolicy=x",
+            &["'/image/pullPolicy'", "'IfNotPresent'"],
+        ),
+    ]);
+}
+
+#[test]
+fn a_number_out_of_range() {
+    assert_refused(&[
+        ("webhook.replicas=0", &["'/webhook/replicas'", "want 1"]),
+        (
+            "webhook.timeoutSeconds=6",
+            &["'/webhook/timeoutSeconds'", "want 5"],
+        ),
+        (
+            "probeTimeoutSeconds=0",
+            &["'/probeTimeoutSeconds'", "want 1"],
+        ),
+        (
+            "probeTimeoutSeconds=86401",
+            &["'/probeTimeoutSeconds'", "want 86,400"],
+        ),
+        (
+            "waiting.reportSeconds=0",
+            &["'/waiting/reportSeconds'", "want 1"],
+        ),
+        (
+            "waiting.deleteSeconds=-1",
+            &["'/waiting/deleteSeconds'", "want 0"],
+        ),
+        (
+            "certificates.managed.lifetimeSeconds=1",
+            &["'/certificates/managed/lifetimeSeconds'", "want 60"],
+        ),
+        (
+            "agent.maxUnavailable=0",
+            &["'/agent/maxUnavailable'", "want 1"],
+        ),
+        (
+            "agent.maxUnavailable=150%",
+            &["'/agent/maxUnavailable'", "'150%'"],
+        ),
+    ]);
+}
+
+#[test]
+fn a_value_of_another_type_or_form() {
+    assert_refused(&[
+        (
+            "avoidUnsupportedNodes=2",
+            &["'/avoidUnsupportedNodes'", "boolean"],
+        ),
+        (
+            "probeTimeoutSeconds=5m",
+            &["'/probeTimeoutSeconds'", "integer"],
+        ),
+        ("extraLabels.a=1", &["'/extraLabels/a'", "string"]),
+        ("image.tag=1", &["'/image/tag'", "string"]),
+        (
+            "image.registry=example.com/",
+            &["'/image/registry'", "'example.com/'"],
+        ),
+        (
+            "webhook.excludedNamespaces={No}",
+            &["'/webhook/excludedNamespaces/0'", "'No'"],
+        ),
+        (
+            "podMonitor.interval=often",
+            &["'/podMonitor/interval'", "'often'"],
+        ),
+        (
+            "certificates.provided.certManager=webhook",
+            &["'/certificates/provided/certManager'", "'webhook'"],
+        ),
+    ]);
+}
+
+#[test]
+fn values_that_do_not_go_together() {
+    assert_refused(&[
+        (
+            "waiting.deleteSeconds=5",
+            &["waiting.deleteSeconds is 5", "at least 30"],
+        ),
+        (
+            "certificates.mode=provided",
+            &[
+                "certificates.provided.secretName is empty",
+                "name the Secret",
+            ],
+        ),
+        (
+            "certificates.mode=provided certificates.provided.secretName=x",
+            &[
+                "caBundle and certificates.provided.certManager are both empty",
+                "give one",
+            ],
+        ),
+        (
+            "certificates.mode=provided certificates.provided.secretName=x \
+             certificates.provided.caBundle=QQ== certificates.provided.certManager=a/b",
+            &[
+                "caBundle and certificates.provided.certManager are both set",
+                "give one",
+            ],
+        ),
+        (
+            "certificates.provided.secretName=x",
+            &[
+                "certificates.provided is set",
+                "set certificates.mode=provided",
+            ],
+        ),
+    ]);
+}
