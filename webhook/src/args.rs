@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use sidestep_certs::Lifetimes;
+use sidestep_certs::kube_store::Names;
 
-use crate::run::{self, Options};
+use crate::leader::Seat;
+use crate::run::{self, Cluster, Options, Tls};
 use crate::server::Limits;
 use crate::settings::{Enrolment, Reach, Settings};
-use crate::tls::Files;
+use crate::tls::{Files, Managed};
 use crate::world::Agents;
 
 /// Turns the istio-init container of new pods into a gate, which opens once the node's agent has programmed the pod.
@@ -27,13 +30,55 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", default_value = "[::]:8080")]
     admin_listen: SocketAddr,
 
-    /// Certificate, as PEM; read again when it changes
+    /// Where the certificate comes from: files that somebody else writes, or a Secret that is made and rotated here
+    #[arg(long, value_name = "FROM", value_enum, default_value_t = Certificates::Files)]
+    certificates: Certificates,
+
+    /// With files: the certificate, as PEM; read again when it changes
     #[arg(long, value_name = "FILE", default_value = "/etc/sidestep/tls/tls.crt")]
     tls_certificate: PathBuf,
 
-    /// Its private key, as PEM
+    /// With files: its private key, as PEM
     #[arg(long, value_name = "FILE", default_value = "/etc/sidestep/tls/tls.key")]
     tls_key: PathBuf,
+
+    /// With managed: the Secret, made if it is missing, written only if it has the label sidestep.dev/certificates=managed
+    #[arg(long, value_name = "NAME", default_value = "sidestep-webhook-tls")]
+    tls_secret: String,
+
+    /// With managed: the Service by which API servers reach the webhook
+    #[arg(long, value_name = "NAME", default_value = "sidestep-webhook")]
+    service: String,
+
+    /// With managed: the MutatingWebhookConfiguration whose webhooks must trust the certificate
+    #[arg(long, value_name = "NAME", default_value = "sidestep-webhook")]
+    webhook_configuration: String,
+
+    /// With managed: how long a certificate lives, in seconds (90 days); its CA lives ten times as long
+    #[arg(long, value_name = "SECONDS", default_value = "7776000", value_parser = clap::value_parser!(u64).range(60..=315_360_000))]
+    certificate_lifetime: u64,
+
+    /// The Lease by which replicas agree who does what one must do for all
+    #[arg(long, value_name = "NAME", default_value = "sidestep-webhook")]
+    lease: String,
+
+    /// The webhook's own namespace: of Secret, Service and Lease
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "sidestep-system",
+        env = "POD_NAMESPACE"
+    )]
+    namespace: String,
+
+    /// This replica's name in the Lease
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "sidestep-webhook",
+        env = "POD_NAME"
+    )]
+    name: String,
 
     /// Whether pods are accelerated unless they refuse (opt-out) or only if they ask (opt-in)
     #[arg(long, value_name = "WHICH", default_value = "opt-out")]
@@ -81,14 +126,28 @@ pub struct Args {
     drain_timeout: u64,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Certificates {
+    Files,
+    Managed,
+}
+
 impl Args {
     /// Serves until told to stop.
     pub async fn run(self) -> anyhow::Result<()> {
         let Self {
             listen,
             admin_listen,
+            certificates,
             tls_certificate,
             tls_key,
+            tls_secret,
+            service,
+            webhook_configuration,
+            certificate_lifetime,
+            lease,
+            namespace,
+            name,
             enrolment,
             shortcut,
             probe_timeout,
@@ -99,23 +158,39 @@ impl Args {
             shutdown_delay,
             drain_timeout,
         } = self;
+        let tls = match certificates {
+            Certificates::Files => Tls::Files(Files {
+                certificate: tls_certificate,
+                key: tls_key,
+            }),
+            Certificates::Managed => Tls::Managed(Managed {
+                names: Names {
+                    namespace: namespace.clone(),
+                    secret: tls_secret,
+                    service,
+                    configuration: webhook_configuration,
+                },
+                lifetimes: Lifetimes::new(Duration::from_secs(certificate_lifetime)),
+            }),
+        };
+        let cluster = Cluster {
+            agents: Agents {
+                namespace: agent_namespace,
+                selector: agent_selector,
+            },
+            seat: Seat::new(namespace, lease, &name),
+        };
         run::run(Options {
             listen,
             admin_listen,
-            tls: Files {
-                certificate: tls_certificate,
-                key: tls_key,
-            },
+            tls,
             settings: Settings {
                 enrolment,
                 reach: shortcut,
                 probe_timeout: Duration::from_secs(probe_timeout),
                 avoid_unsupported: avoid_unsupported_nodes,
             },
-            agents: (!no_cluster).then_some(Agents {
-                namespace: agent_namespace,
-                selector: agent_selector,
-            }),
+            cluster: (!no_cluster).then_some(cluster),
             limits: Limits::default(),
             shutdown_delay: Duration::from_secs(shutdown_delay),
             drain_timeout: Duration::from_secs(drain_timeout),

@@ -20,6 +20,8 @@ pub mod settings;
 #[cfg(feature = "server")]
 pub mod args;
 #[cfg(feature = "server")]
+pub mod leader;
+#[cfg(feature = "server")]
 pub mod metrics;
 #[cfg(feature = "server")]
 pub mod run;

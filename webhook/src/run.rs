@@ -2,26 +2,25 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
-use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::leader::Seat;
 use crate::metrics::Metrics;
 use crate::server::admin::{self, NotReady};
 use crate::server::listen::{Phase, Server, bind};
 use crate::server::{App, Limits};
 use crate::settings::Settings;
-use crate::tls::{Certificate, Files};
-use crate::world::{Agents, World, follow};
+use crate::tls::{Files, Managed};
+use crate::world::Agents;
 
-/// Between looks at the certificate's files.
-const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
+mod background;
+
+use background::Background;
 
 /// What the command line says.
 #[derive(Debug)]
@@ -30,12 +29,12 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Probes and metrics.
     pub admin_listen: SocketAddr,
-    /// Certificate and key.
-    pub tls: Files,
+    /// Where the certificate comes from.
+    pub tls: Tls,
     /// What is decided where nobody says otherwise.
     pub settings: Settings,
-    /// How agents are found; without, no API server is asked.
-    pub agents: Option<Agents>,
+    /// What the API server is asked and told; without, there is none.
+    pub cluster: Option<Cluster>,
     /// What the server may use.
     pub limits: Limits,
     /// From SIGTERM until no request is taken any more.
@@ -44,14 +43,37 @@ pub struct Options {
     pub drain_timeout: Duration,
 }
 
+/// Where the certificate comes from.
+#[derive(Clone, Debug)]
+pub enum Tls {
+    /// Somebody else makes it.
+    Files(Files),
+    /// We do.
+    Managed(Managed),
+}
+
+/// What the API server is asked and told.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// How agents are found.
+    pub agents: Agents,
+    /// Who leads.
+    pub seat: Seat,
+}
+
 /// Serves until SIGTERM or SIGINT, and until what is on its way is answered.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut stop = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let certificate = Certificate::read(options.tls)?;
     let metrics = Arc::new(Metrics::default());
-    let (world, mut tasks, synced) = world(options.agents).await?;
     let (phase, phases) = watch::channel(Phase::Serve);
+    let Background {
+        certificate,
+        world,
+        mut tasks,
+        election,
+        obstacle,
+    } = background::start(options.tls, options.cluster, phases.clone()).await?;
 
     let server = Server {
         router: Arc::new(App::new(
@@ -74,9 +96,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .await
         .with_context(listening("probes"))?;
     let not_ready: NotReady = Arc::new(move || match *phases.borrow() {
-        Phase::Leave | Phase::Stop => Some("stopping"),
-        Phase::Serve if !synced() => Some("the cluster's state is not known yet"),
-        Phase::Serve => None,
+        Phase::Leave | Phase::Stop => Some("stopping".to_owned()),
+        Phase::Serve => obstacle(),
     });
     let admin_router = admin::router(metrics, not_ready);
     tasks.spawn(async move {
@@ -84,7 +105,6 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
             tracing::error!(%error, "probes and metrics are no longer served");
         }
     });
-    tasks.spawn(certificate.keep_fresh(CERTIFICATE_INTERVAL));
     tracing::info!(%address, %admin_address, "listening");
 
     let mut serving = tokio::spawn(server.run(listener, options.drain_timeout));
@@ -98,7 +118,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let drained = async {
         sleep(options.shutdown_delay).await;
         phase.send_replace(Phase::Stop);
-        serving.await
+        let ended = serving.await;
+        if let Some(election) = election {
+            let _let_go = election.await;
+        }
+        ended
     };
     tokio::select! {
         ended = drained => ended.context("the server ended")?,
@@ -107,23 +131,4 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     tasks.shutdown().await;
     Ok(())
-}
-
-type Synced = Box<dyn Fn() -> bool + Send + Sync>;
-
-async fn world(agents: Option<Agents>) -> anyhow::Result<(Arc<World>, JoinSet<()>, Synced)> {
-    let Some(agents) = agents else {
-        return Ok((
-            Arc::new(World::assumed()),
-            JoinSet::new(),
-            Box::new(|| true),
-        ));
-    };
-    let client = Client::try_default()
-        .await
-        .context("no API server (--no-cluster does without)")?;
-    let world = Arc::new(World::unknown(Some(client.clone())));
-    let (tasks, missing) = follow(&client, &agents, &world);
-    let synced = move || missing.load(Ordering::Acquire) == 0;
-    Ok((world, tasks, Box::new(synced)))
 }

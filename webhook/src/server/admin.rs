@@ -11,7 +11,7 @@ use axum::routing::get;
 use crate::metrics::Metrics;
 
 /// Why the server is not ready, or nothing.
-pub type NotReady = Arc<dyn Fn() -> Option<&'static str> + Send + Sync>;
+pub type NotReady = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// What the port serves.
 pub fn router(metrics: Arc<Metrics>, not_ready: NotReady) -> Router {

@@ -27,14 +27,14 @@ pub struct Agents {
     pub selector: String,
 }
 
-/// Keeps `world` as the cluster is, for ever; `missing` is 0 once every watch has listed what there is.
+/// Keeps `world` as the cluster is, for ever; what is returned is 0 once every watch has listed what there is.
 pub fn follow(
     client: &Client,
     agents: &Agents,
     world: &Arc<World>,
-) -> (JoinSet<()>, Arc<AtomicUsize>) {
+    tasks: &mut JoinSet<()>,
+) -> Arc<AtomicUsize> {
     let missing = Arc::new(AtomicUsize::new(3));
-    let mut tasks = JoinSet::new();
 
     let api: Api<PartialObjectMeta<KubeNamespace>> = Api::all(client.clone());
     let target = Arc::clone(world);
@@ -73,7 +73,7 @@ pub fn follow(
         },
         Arc::clone(&missing),
     ));
-    (tasks, missing)
+    missing
 }
 
 /// Labels and annotations of ours; a namespace's others may be large and are nothing to us.

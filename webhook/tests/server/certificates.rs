@@ -14,8 +14,8 @@ async fn a_new_certificate_is_used_for_new_connections_and_old_ones_go_on() {
     let server = UnderTest::start().await;
     let mut old = Client::connect(&server, Version::HTTP_2).await;
     let trusted = write_certificate(server.folder.path());
-    assert!(server.certificate.refresh().expect("good files"));
-    assert!(!server.certificate.refresh().expect("good files"));
+    assert!(server.refresh().expect("good files"));
+    assert!(!server.refresh().expect("good files"));
     let new = Client::try_connect(server.address, &trusted, Version::HTTP_2).await;
     assert_eq!(
         new.expect("trusted")
@@ -42,7 +42,7 @@ async fn a_secrets_volume_swaps_a_link() {
         symlink(target, &swapped).expect("a link");
         fs::rename(swapped, link).expect("a swap");
     }
-    assert!(server.certificate.refresh().expect("good files"));
+    assert!(server.refresh().expect("good files"));
     let new = Client::try_connect(server.address, &trusted, Version::HTTP_11).await;
     assert!(new.is_ok());
 }
@@ -58,12 +58,12 @@ async fn files_that_cannot_be_used_change_nothing() {
     let anothers = fs::read(files(&other).certificate).expect("a certificate");
     for bad in [b"".as_slice(), b"x", &anothers] {
         fs::write(&own.certificate, bad).expect("a file");
-        let refused = server.certificate.refresh();
+        let refused = server.refresh();
         assert!(refused.is_err(), "{refused:?}");
     }
     fs::remove_file(&own.certificate).expect("a file");
-    assert!(server.certificate.refresh().is_err());
+    assert!(server.refresh().is_err());
     Client::connect(&server, Version::HTTP_2).await;
     fs::write(&own.certificate, good).expect("a file");
-    assert!(!server.certificate.refresh().expect("good files"));
+    assert!(!server.refresh().expect("good files"));
 }

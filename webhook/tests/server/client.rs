@@ -59,8 +59,10 @@ pub(crate) enum Client {
 pub(crate) fn trusting(pem: &str) -> ClientConfig {
     sidestep_webhook::tls::install_provider();
     let mut roots = RootCertStore::empty();
-    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
-    roots.add(certificate).expect("a certificate to trust");
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.expect("a certificate");
+        roots.add(certificate).expect("a certificate to trust");
+    }
     ClientConfig::builder()
         .with_root_certificates(roots)
         .with_no_client_auth()

@@ -9,6 +9,10 @@ mod bad_input;
 mod certificates;
 mod client;
 mod connections;
+#[path = "../../../certs/tests/certs/fake.rs"]
+#[expect(dead_code, reason = "the tests of the certificates use all of it")]
+mod fake;
 mod process;
+mod rotation;
 mod stopping;
 mod under_test;

@@ -83,12 +83,25 @@ fn without_a_certificate_it_says_which_file_is_missing() {
 }
 
 #[test]
+fn certificates_of_its_own_need_an_api_server() {
+    let folder = TempDir::new().expect("a folder");
+    let mut program = Program::start(&folder, &["--certificates=managed"]);
+    let mut said = String::new();
+    let mut messages = program.0.stderr.take().expect("its messages");
+    messages.read_to_string(&mut said).expect("text");
+    assert!(said.contains("use --certificates files"), "{said}");
+    assert!(!program.0.wait().expect("it ends").success());
+}
+
+#[test]
 fn an_argument_that_means_nothing_is_refused() {
     let folder = TempDir::new().expect("a folder");
     for (arg, message) in [
         ("--shortcut=far", "expected off, pod or node"),
         ("--enrolment=maybe", "expected opt-out or opt-in"),
         ("--probe-timeout=0", "0 is not in 1..=86400"),
+        ("--certificates=somehow", "possible values: files, managed"),
+        ("--certificate-lifetime=59", "59 is not in 60..=315360000"),
         ("--nonsense", "unexpected argument"),
     ] {
         let mut program = Program::start(&folder, &[arg]);

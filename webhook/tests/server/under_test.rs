@@ -35,10 +35,21 @@ impl UnderTest {
         Self::with(Limits::default()).await
     }
 
+    /// Reads the certificate's files again.
+    pub(crate) fn refresh(&self) -> anyhow::Result<bool> {
+        files(self.folder.path()).refresh(&self.certificate)
+    }
+
     pub(crate) async fn with(limits: Limits) -> Self {
+        let server = Self::serving(Arc::new(Certificate::default()), limits).await;
+        server.refresh().expect("a certificate");
+        server
+    }
+
+    /// Serves this certificate, which may come later.
+    pub(crate) async fn serving(certificate: Arc<Certificate>, limits: Limits) -> Self {
         let folder = TempDir::new().expect("a folder");
         let trusted = write_certificate(folder.path());
-        let certificate = Certificate::read(files(folder.path())).expect("a certificate");
         let metrics = Arc::new(Metrics::default());
         let (phase, phases) = watch::channel(Phase::Serve);
         let world = Arc::new(World::assumed());

@@ -1,0 +1,161 @@
+//! Stands for election until told to stop.
+
+use std::future::Future;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use kube::Client;
+use kube::api::{Api, ObjectMeta, PostParams};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::lease::{Candidate, INTERVAL, LEADS, Move};
+
+/// The lease, and who wants it.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub lease: String,
+    /// This process's name, which no other has.
+    pub identity: String,
+}
+
+impl Seat {
+    /// The lease of that name. A container that is started again in the same pod is another candidate: what the one before
+    /// it began may still be on its way.
+    pub fn new(namespace: String, lease: String, replica: &str) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let started = since.unwrap_or_default().subsec_nanos();
+        Self {
+            namespace,
+            lease,
+            identity: format!("{replica}_{started:08x}"),
+        }
+    }
+}
+
+/// Stands for election until `stop` ends, and then lets go. `leads` tells, at every moment, whether this replica leads.
+pub async fn campaign(
+    client: Client,
+    seat: Seat,
+    leads: watch::Sender<bool>,
+    stop: impl Future<Output = ()> + Send,
+) {
+    let Seat {
+        namespace,
+        lease,
+        identity,
+    } = seat;
+    let mut candidacy = Candidacy {
+        api: Api::namespaced(client, &namespace),
+        name: lease,
+        candidate: Candidate::new(identity),
+        said: None,
+    };
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        // While it leads, an answer that comes too late is none.
+        let until = candidacy.candidate.leads_until();
+        let until = until.unwrap_or_else(|| Instant::now() + LEADS);
+        let round = async {
+            let _in_time = timeout_at(until, candidacy.round()).await;
+        };
+        tokio::select! {
+            () = &mut stop => break,
+            () = round => {}
+        }
+        let until = candidacy.candidate.leads_until();
+        let is_leader = until.is_some_and(|until| Instant::now() < until);
+        leads.send_if_modified(|leads| {
+            let changed = *leads != is_leader;
+            if changed {
+                tracing::info!(leads = is_leader, "leader");
+            }
+            *leads = is_leader;
+            changed
+        });
+        let next = Instant::now() + INTERVAL;
+        let next = until
+            .filter(|_| is_leader)
+            .map_or(next, |until| next.min(until));
+        tokio::select! {
+            () = &mut stop => break,
+            () = sleep_until(next) => {}
+        }
+    }
+    if leads.send_replace(false) {
+        let _in_time = timeout(LEADS, candidacy.release()).await;
+    }
+}
+
+struct Candidacy {
+    api: Api<Lease>,
+    name: String,
+    candidate: Candidate,
+    /// The last failure, so as to say it once.
+    said: Option<String>,
+}
+
+impl Candidacy {
+    async fn round(&mut self) {
+        let error = self.try_round().await.err().map(|error| error.to_string());
+        if let Some(error) = error.as_ref().filter(|_| error != self.said) {
+            tracing::warn!(%error, lease = self.name, "the lease can be neither taken nor renewed");
+        }
+        self.said = error;
+    }
+
+    async fn try_round(&mut self) -> kube::Result<()> {
+        let begun = Instant::now();
+        let found = self.api.get_opt(&self.name).await?;
+        let spec = found.as_ref().and_then(|lease| lease.spec.as_ref());
+        let Move::Write(spec) = self.candidate.next(spec, begun) else {
+            return Ok(());
+        };
+        match self.write(found, spec).await {
+            Ok(()) => {
+                self.candidate.wrote(begun);
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                self.candidate.lost();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn write(&self, found: Option<Lease>, spec: LeaseSpec) -> kube::Result<()> {
+        let params = PostParams::default();
+        if let Some(mut lease) = found {
+            lease.spec = Some(spec);
+            self.api.replace(&self.name, &params, &lease).await?;
+        } else {
+            let lease = Lease {
+                metadata: ObjectMeta {
+                    name: Some(self.name.clone()),
+                    ..ObjectMeta::default()
+                },
+                spec: Some(spec),
+            };
+            self.api.create(&params, &lease).await?;
+        }
+        Ok(())
+    }
+
+    async fn release(&self) {
+        let released = async {
+            let lease = self.api.get(&self.name).await?;
+            let spec = lease.spec.clone().unwrap_or_default();
+            match self.candidate.released(&spec) {
+                Some(spec) => self.write(Some(lease), spec).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(error) = released.await {
+            tracing::warn!(%error, lease = self.name, "the lease is not let go, and runs out by itself");
+        }
+    }
+}
