@@ -1,67 +1,137 @@
 //! Command line of the agent.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
 
-use crate::run::{self, Settings};
+use crate::{node, probe, run};
 
 /// Where the agent answers `sidestep status`, unless told otherwise.
 pub const SOCKET: &str = "/run/sidestep/agent.sock";
 
+/// Where it pins what must outlive it, unless told otherwise.
+pub const PIN: &str = "/sys/fs/bpf/sidestep";
+
+/// The async side waits for the network and for the kernel, and does no work worth a core.
+const THREADS: usize = 2;
+
 /// Sends the connections of pods to their Istio sidecars with eBPF, in place of iptables.
 ///
-/// Reads Pod files (as Istio's injector left them) from a folder; each names its network namespace in the annotation
-/// `sidestep.dev/netns`. Files may be added, changed and removed while it runs. A clean exit (SIGTERM or SIGINT) takes
-/// everything out of the kernel; after a crash the next start takes over what is there, and no connection notices.
+/// On a Kubernetes node (--node) it watches the API server for the node's accelerated pods, and finds their network
+/// namespaces by itself. When it ends, everything stays in the kernel: running pods do not notice, new ones wait for
+/// the next agent.
+///
+/// Without --node it reads Pod files (as Istio's injector left them) from a folder; each names its network namespace
+/// in the annotation `sidestep.dev/netns`. Files may be added, changed and removed while it runs. A clean exit (SIGTERM
+/// or SIGINT) takes everything out of the kernel; after a crash the next start takes over what is there, and no
+/// connection notices.
 #[derive(Debug, Parser)]
-#[command(version, name = "sidestep-agent")]
+#[command(
+    version,
+    name = "sidestep-agent",
+    args_conflicts_with_subcommands = true
+)]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// Name of the Kubernetes node that this is
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    node: Option<String>,
+
     /// Folder of Pod files (*.yaml, *.yml, *.json)
-    #[arg(long, value_name = "DIR", default_value = "/etc/sidestep/pods")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/etc/sidestep/pods",
+        conflicts_with = "node"
+    )]
     pods: PathBuf,
 
-    /// The cgroup v2 folder that holds the pods' processes; the programs see nothing outside it
-    #[arg(long, value_name = "DIR")]
-    cgroup: PathBuf,
+    /// The cgroup v2 folder that holds the pods' processes; the programs see nothing outside it. On a Kubernetes node it
+    /// is found (kubepods or kubepods.slice)
+    #[arg(long, value_name = "DIR", required_unless_present = "node")]
+    cgroup: Option<PathBuf>,
 
-    /// Folder on a bpffs for what must outlive the agent; a bpffs is mounted at its parent if there is none
-    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/sidestep")]
+    /// Folder on a bpffs for what must outlive the agent. Without --node a bpffs is mounted at its parent if there is none
+    #[arg(long, value_name = "DIR", default_value = PIN)]
     pin: PathBuf,
 
     /// Unix socket on which `sidestep status` is answered
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     socket: PathBuf,
 
+    /// Address for probes (/livez, /readyz) and metrics (/metrics), with --node
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:8081")]
+    admin_listen: SocketAddr,
+
     /// Let programs of the pod open raw TCP sockets, which go around the proxy (iptables would catch them)
     #[arg(long)]
     allow_raw_sockets: bool,
 
-    /// How often links, pins and namespaces are checked
+    /// How often links, pins and namespaces are checked, without --node
     #[arg(long, value_name = "MS", default_value = "1000", value_parser = parse_ms)]
     check_interval: Duration,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What an agent starts to see whether its programs act
+    #[command(name = probe::COMMAND, hide = true)]
+    Probe {
+        /// Where to be
+        cgroup: PathBuf,
+    },
+}
+
 impl Args {
     /// Runs the agent until it is told to stop.
-    pub async fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<()> {
         let Self {
+            command,
+            node,
             pods,
             cgroup,
             pin,
             socket,
+            admin_listen,
             allow_raw_sockets,
             check_interval,
         } = self;
-        run::run(Settings {
-            pods,
-            cgroup,
-            pin,
-            socket,
-            strict: !allow_raw_sockets,
-            check_interval,
+        if let Some(Command::Probe { cgroup }) = command {
+            return probe::child(&cgroup);
+        }
+        sidestep_runtime::logging::init();
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .enable_all()
+            .build()?;
+        let strict = !allow_raw_sockets;
+        runtime.block_on(async {
+            if let Some(node) = node {
+                // kube asks rustls for a provider of cryptography, and chooses none. Somebody else's is as good.
+                let _installed_already = rustls::crypto::ring::default_provider().install_default();
+                return node::run(node::Settings {
+                    node,
+                    cgroup,
+                    pin,
+                    socket,
+                    admin_listen,
+                    strict,
+                })
+                .await;
+            }
+            run::run(run::Settings {
+                pods,
+                cgroup: cgroup.unwrap_or_default(), // the command line wants it
+                pin,
+                socket,
+                strict,
+                check_interval,
+            })
+            .await
         })
-        .await
     }
 }
 

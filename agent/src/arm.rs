@@ -41,6 +41,19 @@ pub enum ArmError {
     },
 }
 
+impl ArmError {
+    /// The reason in a word, in kebab case. Stable.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Netns(NetnsError::Host(_)) => "host-namespace",
+            Self::Netns(_) => "namespace",
+            Self::Dataplane(_) => "kernel",
+            Self::Ids(_) => "policy",
+            Self::Taken { .. } => "namespace-taken",
+        }
+    }
+}
+
 /// A pod that is armed.
 #[derive(Debug)]
 pub struct Armed {

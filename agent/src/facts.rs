@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::TryStreamExt;
 use rtnetlink::{
-    Handle,
+    Handle, LinkUnspec,
     packet_route::address::{AddressAttribute, AddressMessage},
 };
 
@@ -99,6 +99,17 @@ fn is_global(addr: &IpAddr) -> bool {
             IpAddr::V4(a) => !a.is_link_local(),
             IpAddr::V6(a) => !a.is_unicast_link_local() && *a != PASSTHROUGH6,
         }
+}
+
+/// Brings up `lo` of the calling thread's namespace and gives it an address; whether there is IPv6 here at all.
+pub(crate) fn raise_loopback(address: Ipv6Addr) -> io::Result<bool> {
+    with_netlink(async |handle| {
+        let up = LinkUnspec::new_with_index(LO).up().build();
+        let request = handle.link().set(up);
+        request.execute().await.map_err(io::Error::other)?;
+        let request = handle.address().add(LO, address.into(), 128);
+        Ok(request.execute().await.is_ok())
+    })
 }
 
 /// Adds `::6/128` to `lo`. Already there is fine.

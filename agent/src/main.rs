@@ -5,15 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use sidestep_agent::args::Args;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
-        )
-        .with_writer(std::io::stderr)
-        .init();
-    match Args::parse().run().await {
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match args.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sidestep-agent: {error:#}");

@@ -4,6 +4,7 @@ use std::{
     fs,
     fs::File,
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -13,7 +14,7 @@ use aya::{
 };
 use btfparse::{Offset, Readable, Result as BtfResult, TypeInformation};
 use rustix::{
-    fs::{FlockOperation, flock},
+    fs::{FlockOperation, flock, major, minor},
     io::Errno,
     mount::{MountFlags, mount},
 };
@@ -66,6 +67,17 @@ pub enum PreflightError {
         "this kernel does not offer BPF programs of type {0:?}: Sidestep needs Linux 6.1 or later"
     )]
     NoProgramType(ProgramType),
+    /// Pins would not stay.
+    #[error(
+        "{path} {reason}: mount a bpffs at /sys/fs/bpf on the node (systemd does), mount that folder into the agent's \
+             container, and run it with hostPID"
+    )]
+    Pins {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// Nowhere to pin.
     #[error(
         "{path}: {error}; mount a bpffs there (mount -t bpf bpf {path}), or choose another folder with --pin"
@@ -212,6 +224,35 @@ pub fn ensure_bpffs(pin: &Path) -> Result<Option<PathBuf>, PreflightError> {
     Ok(Some(at.to_owned()))
 }
 
+/// Makes sure that the pin folder is on the node's own bpffs, which outlives a container: what a container mounts for
+/// itself goes with it, and with it the interception of every pod.
+pub fn check_pins(pin: &Path) -> Result<(), PreflightError> {
+    let at = pin.parent().unwrap_or(pin);
+    let failed = |reason: &str| PreflightError::Pins {
+        path: at.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let stat = rustix::fs::statfs(at).map_err(|e| failed(&e.to_string()))?;
+    if stat.f_type.cast_unsigned() != BPFFS_MAGIC {
+        return Err(failed("is not on a bpffs"));
+    }
+    let device = fs::metadata(at).map_err(|e| failed(&e.to_string()))?.dev();
+    let mounts = fs::read_to_string("/proc/1/mountinfo").unwrap_or_default();
+    if is_mounted(&mounts, major(device), minor(device)) {
+        Ok(())
+    } else {
+        Err(failed("is on a bpffs of the container alone"))
+    }
+}
+
+/// Whether a file system of this device is among the mounts of this text (`/proc/<pid>/mountinfo`).
+fn is_mounted(mounts: &str, major: u32, minor: u32) -> bool {
+    let device = format!("{major}:{minor}");
+    mounts
+        .lines()
+        .any(|line| line.split(' ').nth(2) == Some(device.as_str()))
+}
+
 /// The program that is attached exclusively at or above a cgroup, and so keeps ours out.
 pub fn exclusive_above(cgroup: &Path, hook: Hook) -> Option<DataplaneError> {
     cgroup.ancestors().find_map(|path| {
@@ -229,4 +270,17 @@ pub fn exclusive_above(cgroup: &Path, hook: Hook) -> Option<DataplaneError> {
             cgroup: path.to_owned(),
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_is_known_by_its_device() {
+        let mounts = "36 25 0:31 / /sys/fs/bpf rw,relatime shared:17 - bpf bpf rw,mode=700\n";
+        assert!(is_mounted(mounts, 0, 31));
+        assert!(!is_mounted(mounts, 0, 3));
+        assert!(!is_mounted("", 0, 31));
+    }
 }

@@ -29,7 +29,7 @@ pub struct Status {
     pub cgroup: PathBuf,
     /// Every pod, by name.
     pub pods: Vec<PodStatus>,
-    /// Files that cannot be used.
+    /// Files that cannot be used, and why the agent is not ready.
     pub errors: Vec<String>,
     /// Links and pins that had to be restored, newest last.
     pub repairs: Vec<String>,
@@ -49,6 +49,28 @@ pub enum PodState {
     Left,
     /// Its containers have ended, and its namespace is gone.
     Ended,
+}
+
+impl PodState {
+    /// Every state.
+    pub const ALL: [Self; 5] = [
+        Self::Pending,
+        Self::Armed,
+        Self::Active,
+        Self::Left,
+        Self::Ended,
+    ];
+
+    /// The stable spelling.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Armed => "armed",
+            Self::Active => "active",
+            Self::Left => "left",
+            Self::Ended => "ended",
+        }
+    }
 }
 
 /// One pod.

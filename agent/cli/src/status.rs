@@ -70,13 +70,7 @@ fn text(status: &Status) -> String {
 }
 
 fn line(out: &mut String, pod: &PodStatus) {
-    let state = match pod.state {
-        PodState::Pending => "pending",
-        PodState::Armed => "armed",
-        PodState::Active => "active",
-        PodState::Left => "left",
-        PodState::Ended => "ended",
-    };
+    let state = pod.state.name();
     let _infallible = write!(out, "\n{}/{}  {state}", pod.namespace, pod.name);
     if let Some(us) = pod.programmed_us {
         let _infallible = write!(out, "  programmed in {}.{:03} ms", us / 1000, us % 1000);

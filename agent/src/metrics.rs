@@ -1,0 +1,227 @@
+//! What is counted. Names and labels are stable; buckets are not.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+use sidestep_ebpf_common::sighting::Seen;
+
+use crate::{status::PodState, watch};
+
+/// The agent's metrics. A clone is the same.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    pods: Family<State, Gauge>,
+    lingering: Gauge,
+    programming: Histogram,
+    reaction: Histogram,
+    failures: Family<Reason, Counter>,
+    left: Family<Reason, Counter>,
+    sightings: Family<Kind, Counter>,
+    restored: Counter,
+    released: Counter,
+    watch: Gauge,
+    watch_errors: Counter,
+    events: Family<Outcome, Counter>,
+    answers: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct State {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    seen: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+/// Seconds, from what programming takes to what nobody should wait for.
+const SECONDS: [f64; 10] = [
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 10.0,
+];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut all = Registry::with_prefix("sidestep_agent");
+        let metrics = Self {
+            registry: Arc::default(),
+            pods: Family::default(),
+            lingering: Gauge::default(),
+            programming: Histogram::new(SECONDS),
+            reaction: Histogram::new(SECONDS),
+            failures: Family::default(),
+            left: Family::default(),
+            sightings: Family::default(),
+            restored: Counter::default(),
+            released: Counter::default(),
+            watch: Gauge::default(),
+            watch_errors: Counter::default(),
+            events: Family::default(),
+            answers: Arc::default(),
+        };
+        let m = &metrics;
+        all.register(
+            "pods",
+            "Accelerated pods of this node, by state",
+            m.pods.clone(),
+        );
+        all.register(
+            "lingering_namespaces",
+            "Network namespaces that stay armed until they are gone, though no pod wants them any more",
+            m.lingering.clone(),
+        );
+        all.register(
+            "programming_duration_seconds",
+            "From looking at a pod's network namespace to its record",
+            m.programming.clone(),
+        );
+        all.register(
+            "reaction_duration_seconds",
+            "From a pod's first process in its network namespace, as the kernel tells it, to its record",
+            m.reaction.clone(),
+        );
+        all.register(
+            "arming_failures",
+            "Pods that could not be armed at first, by reason",
+            m.failures.clone(),
+        );
+        all.register(
+            "pods_left",
+            "Pods with Sidestep's label that are left to Istio, by reason",
+            m.left.clone(),
+        );
+        all.register(
+            "sightings",
+            "Network namespaces that programs came upon, by how they were seen",
+            m.sightings.clone(),
+        );
+        all.register(
+            "restored",
+            "Links and pins that somebody removed, and that were restored",
+            m.restored.clone(),
+        );
+        all.register(
+            "released",
+            "Network namespaces taken out of the kernel",
+            m.released.clone(),
+        );
+        all.register(
+            "watch_connected",
+            "1 while the API server answers the watch of this node's pods",
+            m.watch.clone(),
+        );
+        all.register(
+            "watch_errors",
+            "Failures of that watch, each tried again",
+            m.watch_errors.clone(),
+        );
+        all.register(
+            "events",
+            "Kubernetes Events: sent, failed, or dropped by the rate limit",
+            m.events.clone(),
+        );
+        Self {
+            registry: Arc::new(all),
+            ..metrics
+        }
+    }
+}
+
+impl Metrics {
+    /// A pod is armed; `reaction` is the time since the kernel told of it.
+    pub fn armed(&self, programming: Duration, reaction: Option<Duration>) {
+        self.programming.observe(programming.as_secs_f64());
+        if let Some(reaction) = reaction {
+            self.reaction.observe(reaction.as_secs_f64());
+        }
+    }
+
+    /// A pod could not be armed.
+    pub fn failed(&self, reason: &'static str) {
+        self.failures.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A pod is left to Istio.
+    pub fn left(&self, reason: &'static str) {
+        self.left.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A namespace was let go.
+    pub fn released(&self) {
+        self.released.inc();
+    }
+
+    /// A program told of a namespace.
+    pub fn sighted(&self, seen: u32) {
+        if let Some(seen) = Seen::from_number(seen) {
+            self.sightings
+                .get_or_create(&Kind { seen: seen.name() })
+                .inc();
+        }
+    }
+
+    /// Links or pins were restored.
+    pub fn restored(&self, count: usize) {
+        self.restored
+            .inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    /// What became of an Event: `sent`, `failed` or `dropped`.
+    pub fn event(&self, outcome: &'static str) {
+        self.events.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Whether the API server has answered the watch at least once.
+    pub fn watch_has_answered(&self) -> bool {
+        self.answers.load(Ordering::Relaxed) > 0
+    }
+
+    /// All of them in the OpenMetrics text format, with the pods' states as they are now.
+    pub fn text(&self, states: &[PodState], lingering: usize) -> Result<String, fmt::Error> {
+        for state in PodState::ALL {
+            let count = states.iter().filter(|of| **of == state).count();
+            let state = self.pods.get_or_create(&State {
+                state: state.name(),
+            });
+            state.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.lingering
+            .set(i64::try_from(lingering).unwrap_or(i64::MAX));
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}
+
+impl watch::Health for Metrics {
+    fn answers(&self, does: bool) {
+        self.watch.set(i64::from(does));
+        if does {
+            self.answers.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.watch_errors.inc();
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The agent's life on a Kubernetes node: programs are attached and stay, pods come from the API server, and the end of the
+//! agent ends nothing else. What a running pod depends on is in the kernel; the agent only keeps it so, and lets new pods in.
+//!
+//! The watch, kernel events and questions arrive on the async side; one thread owns the kernel side and does one thing at a
+//! time.
+
+mod start;
+mod worker;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
+};
+
+use anyhow::Context;
+use kube::Client;
+use sidestep_ebpf_common::Sighting;
+use sidestep_runtime::{
+    Readiness, Signals,
+    admin::{self, Collect},
+};
+use tokio::{net::TcpListener, sync::oneshot, task::spawn_blocking};
+
+use self::worker::Worker;
+use crate::{
+    metrics::Metrics,
+    pods::Change,
+    report::Reports,
+    status::{self, Ask, PodState},
+    watch,
+};
+
+/// What the command line says.
+#[derive(Debug)]
+pub struct Settings {
+    /// The node's name in the API.
+    pub node: String,
+    /// The pods' cgroup, if it need not be looked for.
+    pub cgroup: Option<PathBuf>,
+    /// Folder on the node's bpffs.
+    pub pin: PathBuf,
+    /// Status socket.
+    pub socket: PathBuf,
+    /// Probes and metrics.
+    pub admin_listen: SocketAddr,
+    /// Refuse raw TCP sockets.
+    pub strict: bool,
+}
+
+/// What the agent's thread is told.
+#[derive(Debug)]
+enum Message {
+    /// From the API server.
+    Pods(Change),
+    /// From the kernel.
+    Seen(Sighting),
+    /// Somebody wants to know everything.
+    Ask(Ask),
+    /// Somebody counts.
+    Count(oneshot::Sender<(Vec<PodState>, usize)>),
+    /// The end.
+    Stop,
+}
+
+/// Runs the agent until SIGTERM or SIGINT. Then everything in the kernel stays as it is.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let readiness = Readiness::default();
+    let metrics = Metrics::default();
+    let (messages, inbox) = channel();
+    let socket = settings.socket.clone();
+
+    let client = Client::try_default()
+        .await
+        .context("no API server: neither in a pod with a service account, nor with a kubeconfig")?;
+    let admin = TcpListener::bind(settings.admin_listen)
+        .await
+        .with_context(|| format!("listening for probes on {}", settings.admin_listen))?;
+    let listener = status::bind(&socket)
+        .await
+        .with_context(|| format!("status socket {}", socket.display()))?;
+    let address = admin.local_addr()?;
+    let admin = admin::serve(
+        admin,
+        admin::router(readiness.clone(), collect(&metrics, &messages)),
+    );
+    let questions = messages.clone();
+    let answers = status::serve(
+        listener,
+        Arc::new(move |question| {
+            let _the_agent_ended = questions.send(Message::Ask(question));
+        }),
+    );
+    let (reports, reporting) = Reports::start(
+        client.clone(),
+        std::env::var("POD_NAME").ok(),
+        metrics.clone(),
+    );
+    let changes = messages.clone();
+    let watching = tokio::spawn(watch::follow(
+        client,
+        settings.node.clone(),
+        metrics.clone(),
+        move |change| {
+            let _the_agent_ended = changes.send(Message::Pods(change));
+        },
+    ));
+    tracing::info!(node = settings.node, %address, "watching this node's pods");
+
+    let worker = Worker::new(settings, readiness, metrics, reports, messages.clone());
+    let thread = spawn_blocking(move || worker.work(&inbox));
+    signals.stop().await;
+    tracing::info!("stopping: programs, maps and links stay in the kernel");
+    let _already_ended = messages.send(Message::Stop);
+    tokio::select! {
+        done = thread => done?,
+        () = signals.stop() => tracing::warn!("stopped at once"),
+    }
+    for task in [admin, watching, reporting] {
+        task.abort();
+    }
+    answers.abort();
+    let _already_gone = fs::remove_file(&socket);
+    Ok(())
+}
+
+/// Pods are counted by who knows them.
+fn collect(metrics: &Metrics, messages: &Sender<Message>) -> Collect {
+    let (metrics, messages) = (metrics.clone(), messages.clone());
+    Arc::new(move || {
+        let metrics = metrics.clone();
+        let (reply, answer) = oneshot::channel();
+        let _the_agent_ended = messages.send(Message::Count(reply));
+        Box::pin(async move {
+            let (states, lingering) = answer.await.unwrap_or_default();
+            metrics.text(&states, lingering)
+        })
+    })
+}

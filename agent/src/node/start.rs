@@ -1,0 +1,45 @@
+//! From nothing to programs that are attached, pinned where they outlive the agent, and proven.
+
+use std::{fs::File, path::PathBuf};
+
+use anyhow::Context;
+
+use super::Settings;
+use crate::{
+    dataplane::{Bpf, Sightings},
+    discover, preflight, probe,
+};
+
+/// What a start gives.
+pub(super) struct Started {
+    pub(super) dataplane: Bpf,
+    pub(super) sightings: Sightings,
+    pub(super) cgroup: PathBuf,
+    pub(super) lock: File,
+}
+
+/// Does it, or leaves everything as it was: what an earlier agent pinned goes on.
+pub(super) fn start(settings: &Settings) -> anyhow::Result<Started> {
+    let cgroup = match &settings.cgroup {
+        Some(cgroup) => cgroup.clone(),
+        None => discover::pods_cgroup()?,
+    };
+    let offsets = preflight::check(&cgroup)?;
+    // Another agent that is about to end holds it for a moment.
+    let lock = preflight::lock(&cgroup)?;
+    preflight::check_pins(&settings.pin)?;
+    let mut dataplane = Bpf::establish(&settings.pin, &cgroup, offsets)?;
+    let sightings = dataplane.sightings()?;
+    probe::run(&mut dataplane, &cgroup).with_context(|| {
+        format!(
+            "programs are attached to {}, but do not act",
+            cgroup.display()
+        )
+    })?;
+    Ok(Started {
+        dataplane,
+        sightings,
+        cgroup,
+        lock,
+    })
+}

@@ -1,0 +1,308 @@
+//! The thread that owns the kernel side.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    time::{Duration, Instant},
+};
+
+use sidestep_runtime::{Condition, Readiness};
+use tokio::{runtime::Handle, task::JoinHandle};
+
+use super::{
+    Message, Settings,
+    start::{Started, start},
+};
+use crate::{
+    dataplane::{Bpf, DataplaneError, Sightings, clock},
+    discover::InCgroups,
+    metrics::Metrics,
+    pods::{Change, Pods, Step},
+    reconcile::{Happening, Manner, Reconciler},
+    report::{Report, Reports},
+    source::PodName,
+    status::Status,
+};
+
+/// Between looks at what all pods share: links, pins and maps.
+const CHECK: Duration = Duration::from_secs(5);
+/// Between attempts to start.
+const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
+const LAST_ATTEMPT: Duration = Duration::from_secs(30);
+/// Most repairs that the status remembers.
+const REPAIRS: usize = 100;
+
+pub(super) struct Worker {
+    settings: Settings,
+    readiness: Readiness,
+    programs: Condition,
+    listed: Condition,
+    metrics: Metrics,
+    reports: Reports,
+    messages: Sender<Message>,
+    pods: Pods,
+    repairs: Vec<String>,
+}
+
+/// What there is once programs are attached.
+struct Node {
+    reconciler: Reconciler<Bpf, InCgroups>,
+    cgroup: PathBuf,
+    happenings: Receiver<(PodName, &'static str, String)>,
+    hearing: JoinHandle<()>,
+    _lock: File,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.hearing.abort();
+    }
+}
+
+impl Worker {
+    pub(super) fn new(
+        settings: Settings,
+        readiness: Readiness,
+        metrics: Metrics,
+        reports: Reports,
+        messages: Sender<Message>,
+    ) -> Self {
+        Self {
+            programs: readiness.condition("programs", "not attached yet"),
+            listed: readiness.condition("pods", "the API server has not told of them yet"),
+            settings,
+            readiness,
+            metrics,
+            reports,
+            messages,
+            pods: Pods::default(),
+            repairs: Vec::new(),
+        }
+    }
+
+    /// Works until it is told to stop. Where it cannot start it says why, and tries again.
+    pub(super) fn work(mut self, inbox: &Receiver<Message>) {
+        let mut wait = FIRST_ATTEMPT;
+        loop {
+            match self.start() {
+                Ok(node) => {
+                    self.programs.met();
+                    tracing::info!(cgroup = %node.cgroup.display(), "ready to arm pods");
+                    return self.serve(node, inbox);
+                }
+                Err(error) => {
+                    let why = format!("{error:#}");
+                    tracing::error!(error = why, retry_s = wait.as_secs(), "cannot start");
+                    self.programs.unmet(why);
+                }
+            }
+            if self.idle(inbox, Instant::now() + wait) {
+                return;
+            }
+            wait = (wait * 2).min(LAST_ATTEMPT);
+        }
+    }
+
+    /// Listens without programs; whether it is told to stop.
+    fn idle(&mut self, inbox: &Receiver<Message>, until: Instant) -> bool {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match inbox.recv_timeout(left) {
+                Ok(Message::Pods(change)) => {
+                    self.take(change);
+                }
+                Ok(Message::Ask(question)) => {
+                    let _asker_left = question.send(self.status(None));
+                }
+                Ok(Message::Count(reply)) => {
+                    let _asker_left = reply.send(Default::default());
+                }
+                Ok(Message::Seen(_)) => {}
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
+                Err(RecvTimeoutError::Timeout) => return false,
+            }
+        }
+    }
+
+    fn start(&self) -> anyhow::Result<Node> {
+        let runtime = Handle::current();
+        let _entered = runtime.enter();
+        let Started {
+            dataplane,
+            sightings,
+            cgroup,
+            lock,
+        } = start(&self.settings)?;
+        let (told, happenings) = channel();
+        let metrics = self.metrics.clone();
+        let tell = move |name: &PodName, happening: Happening<'_>| {
+            if let Some((reason, note)) = hear(&metrics, &happening) {
+                let _the_agent_ended = told.send((name.clone(), reason, note));
+            }
+        };
+        let manner = Manner::node(self.settings.strict);
+        let sandboxes = InCgroups::new(cgroup.clone());
+        let mut node = Node {
+            reconciler: Reconciler::new(dataplane, sandboxes, manner, Box::new(tell)),
+            cgroup,
+            happenings,
+            hearing: runtime.spawn(listen(sightings, self.messages.clone())),
+            _lock: lock,
+        };
+        node.reconciler.want(self.pods.entries())?;
+        Ok(node)
+    }
+
+    fn serve(&mut self, mut node: Node, inbox: &Receiver<Message>) {
+        let mut next_check = Instant::now() + CHECK;
+        self.report(&node);
+        loop {
+            let retry = node.reconciler.next_retry();
+            let wake = retry.map_or(next_check, |retry| retry.min(next_check));
+            let done = match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
+                Ok(Message::Pods(change)) => self.follow(&mut node, change),
+                Ok(Message::Seen(sighting)) => {
+                    self.metrics.sighted(sighting.seen);
+                    node.reconciler.seen(&sighting)
+                }
+                Ok(Message::Ask(question)) => {
+                    let _asker_left = question.send(self.status(Some(&node)));
+                    Ok(())
+                }
+                Ok(Message::Count(reply)) => {
+                    let _asker_left = reply.send(node.reconciler.states());
+                    Ok(())
+                }
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => Ok(()),
+            };
+            if let Err(error) = done {
+                tracing::error!(%error, "not all of it could be done; trying again");
+            }
+            if Instant::now() >= wake {
+                self.check(&mut node);
+                next_check = Instant::now() + CHECK;
+            }
+            self.report(&node);
+        }
+    }
+
+    fn take(&mut self, change: Change) -> Step {
+        let step = self.pods.take(change);
+        if self.pods.are_listed() {
+            self.listed.met();
+        }
+        step
+    }
+
+    fn follow(&mut self, node: &mut Node, change: Change) -> Result<(), DataplaneError> {
+        match self.take(change) {
+            Step::Everything => node.reconciler.want(self.pods.entries()),
+            Step::Apply(name) => match self.pods.entry(&name) {
+                Some(entry) => node.reconciler.apply(&name, entry),
+                None => Ok(()),
+            },
+            Step::Forget(name) => {
+                node.reconciler.forget(&name);
+                Ok(())
+            }
+            Step::Nothing => Ok(()),
+        }
+    }
+
+    fn check(&mut self, node: &mut Node) {
+        match node.reconciler.pass() {
+            Ok(restored) => {
+                self.programs.met();
+                self.metrics.restored(restored.len());
+                for what in restored {
+                    tracing::warn!(what, "was lost, and is restored");
+                    self.repairs.push(what);
+                }
+                let excess = self.repairs.len().saturating_sub(REPAIRS);
+                self.repairs.drain(..excess);
+            }
+            Err(error) => {
+                tracing::error!(%error, "check failed; trying again");
+                self.programs.unmet(format!("check failed: {error}"));
+            }
+        }
+    }
+
+    /// Sends what happened meanwhile as Events.
+    fn report(&self, node: &Node) {
+        for (name, reason, note) in node.happenings.try_iter() {
+            if let Some(uid) = self.pods.uid(&name).cloned() {
+                self.reports.send(Report {
+                    name,
+                    uid,
+                    reason,
+                    note,
+                });
+            }
+        }
+    }
+
+    fn status(&self, node: Option<&Node>) -> Status {
+        let missing = self.readiness.missing();
+        Status {
+            ready: missing.is_empty(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            cgroup: node.map_or_else(PathBuf::new, |node| node.cgroup.clone()),
+            pods: node.map_or_else(Vec::new, |node| node.reconciler.status()),
+            errors: missing,
+            repairs: self.repairs.clone(),
+        }
+    }
+}
+
+/// Counts what happened; the answer is the Event that somebody should see.
+fn hear(metrics: &Metrics, happening: &Happening<'_>) -> Option<(&'static str, String)> {
+    match happening {
+        Happening::Armed { took, seen } => {
+            let since = |seen: u64| Duration::from_nanos(clock().saturating_sub(seen));
+            metrics.armed(*took, seen.map(since));
+            None
+        }
+        Happening::Failed(error) => {
+            metrics.failed(error.reason());
+            let note = format!("Sidestep cannot take over yet, and the gate waits: {error}");
+            Some(("NotArmed", note))
+        }
+        Happening::Left(left) => {
+            metrics.left(left.reason());
+            Some((
+                "NotAccelerated",
+                format!("Sidestep leaves this pod alone: {left}"),
+            ))
+        }
+        Happening::NoSandbox => {
+            metrics.failed("no-sandbox");
+            let note = "none of the pod's processes was seen in a network namespace of its own: does its sandbox start?";
+            Some(("NoSandbox", note.to_owned()))
+        }
+        Happening::Released => {
+            metrics.released();
+            None
+        }
+    }
+}
+
+/// Hands on what programs tell.
+async fn listen(mut sightings: Sightings, messages: Sender<Message>) {
+    loop {
+        match sightings.next().await {
+            Ok(sighting) => {
+                if messages.send(Message::Seen(sighting)).is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "namespaces are no longer heard of; pods are found by the sweep alone");
+                return;
+            }
+        }
+    }
+}

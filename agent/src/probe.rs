@@ -1,0 +1,200 @@
+//! Proves that the programs act on what is in the pods' cgroup: a child of the agent joins it, makes a network namespace of
+//! its own, which is armed as a pod's is, and makes connections whose end shows which program ran. An attach that succeeds
+//! proves nothing: in a private cgroup namespace it catches nobody.
+
+mod child;
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use k8s_openapi::api::core::v1::Container;
+use serde_json::json;
+use sidestep_contract::{Leave, Policy, istio};
+use thiserror::Error;
+
+pub use self::child::run as child;
+use crate::{
+    arm::{self, ArmError, Armed},
+    dataplane::Dataplane,
+    netns::{Namespace, NetnsError},
+    sandbox::Sandbox,
+};
+
+/// The subcommand that is the child.
+pub const COMMAND: &str = "probe";
+
+/// What the child is told, and what it answers when it has done it.
+mod word {
+    pub(super) const READY: &str = "ready";
+    pub(super) const LISTEN: &str = "listen";
+    pub(super) const AS_PROXY: &str = "as-proxy";
+    pub(super) const AS_APPLICATION: &str = "as-application";
+    pub(super) const DONE: &str = "done";
+}
+
+/// What the probe found wrong.
+#[derive(Debug, Error)]
+pub enum ProbeError {
+    /// Where it cannot be moved to the programs catch nobody either.
+    #[error(
+        "the probe cannot join a cgroup in {cgroup}: {error}; is the node's cgroup hierarchy mounted writable?"
+    )]
+    Cgroup {
+        /// The pods' cgroup.
+        cgroup: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The child.
+    #[error("the probe did not come to its end: {0}")]
+    Child(String),
+    /// Its namespace could not be armed.
+    #[error("the probe's network namespace: {0}")]
+    Arm(#[from] ArmError),
+    /// Programs that did nothing, or something else.
+    #[error("{0}")]
+    Unproven(String),
+}
+
+impl From<NetnsError> for ProbeError {
+    fn from(error: NetnsError) -> Self {
+        Self::Arm(error.into())
+    }
+}
+
+/// Runs it. Nothing of it stays.
+pub fn run(dataplane: &mut impl Dataplane, cgroup: &Path) -> Result<(), ProbeError> {
+    let place = Place::new(cgroup)?;
+    let mut child = Probe::start(&place.0)?;
+    child.expect(word::READY)?;
+    let sandbox = Sandbox {
+        namespace: Namespace::open(&format!("/proc/{}/ns/net", child.process.id()))?,
+        name_servers: Vec::new(),
+        pids: None,
+    };
+    let mut armed = None;
+    let done = prove(dataplane, &sandbox, &mut child, &mut armed);
+    if let Some(armed) = armed {
+        let removed = dataplane
+            .disarm(armed.cookie)
+            .and_then(|()| dataplane.delete_rules(&armed.rules));
+        removed.map_err(ArmError::from)?;
+    }
+    done
+}
+
+fn prove(
+    dataplane: &mut impl Dataplane,
+    sandbox: &Sandbox,
+    child: &mut Probe,
+    armed: &mut Option<Armed>,
+) -> Result<(), ProbeError> {
+    // The child has one user id. First the pod's proxy has it, so that it listens as the proxy …
+    *armed = arm::arm(dataplane, sandbox, &policy(0)?, true, None)?;
+    child.tell(word::LISTEN)?;
+    let cookie = armed.as_ref().map(|armed| armed.cookie);
+    if !cookie.is_some_and(|cookie| dataplane.is_active(cookie)) {
+        return Err(ProbeError::Unproven(
+            "sock_ops did not notice a proxy that listens".to_owned(),
+        ));
+    }
+    child.tell(word::AS_PROXY)?;
+    // … then another, so that it is the application.
+    let again = arm::arm(dataplane, sandbox, &policy(1337)?, true, armed.as_ref())?;
+    *armed = again.or_else(|| armed.take());
+    child.tell(word::AS_APPLICATION)
+}
+
+/// Everything captured, both families, DNS too.
+fn policy(proxy: u32) -> Result<Policy, ProbeError> {
+    let words = format!(
+        "istio-iptables -p 15001 -z 15006 -u {proxy} -m REDIRECT -i * -b * --redirect-dns --capture-all-dns --dual-stack"
+    );
+    let args: Vec<&str> = words.split(' ').collect();
+    let container = json!({"name": "istio-init", "args": args});
+    let wrong = |error: String| ProbeError::Child(format!("its policy: {error}"));
+    let container: Container =
+        serde_json::from_value(container).map_err(|error| wrong(error.to_string()))?;
+    istio::policy(&container).map_err(|leave: Leave| wrong(leave.to_string()))
+}
+
+/// A cgroup for the child: processes may not be where further cgroups are.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(cgroup: &Path) -> Result<Self, ProbeError> {
+        let path = cgroup.join(format!("sidestep-probe-{}", std::process::id()));
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(ProbeError::Cgroup {
+                cgroup: cgroup.to_owned(),
+                error,
+            }),
+            _ => Ok(Self(path)),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir(&self.0) {
+            tracing::warn!(%error, path = %self.0.display(), "the probe's cgroup stays");
+        }
+    }
+}
+
+struct Probe {
+    process: Child,
+    words: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Probe {
+    fn start(cgroup: &Path) -> Result<Self, ProbeError> {
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg(COMMAND)
+            .arg(cgroup)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let failed = |error: &io::Error| ProbeError::Child(error.to_string());
+        let mut process = command.spawn().map_err(|error| failed(&error))?;
+        let missing = || ProbeError::Child("no pipe".to_owned());
+        let words = process.stdin.take().ok_or_else(missing)?;
+        let answers = process.stdout.take().ok_or_else(missing)?;
+        Ok(Self {
+            process,
+            words,
+            answers: BufReader::new(answers),
+        })
+    }
+
+    /// Tells it to do something, and waits until it has.
+    fn tell(&mut self, word: &str) -> Result<(), ProbeError> {
+        writeln!(self.words, "{word}").map_err(|error| ProbeError::Child(error.to_string()))?;
+        self.expect(word::DONE)
+    }
+
+    /// It ends by itself after a while, so this does not wait for ever.
+    fn expect(&mut self, word: &str) -> Result<(), ProbeError> {
+        let mut line = String::new();
+        let read = self.answers.read_line(&mut line);
+        read.map_err(|error| ProbeError::Child(error.to_string()))?;
+        match line.trim() {
+            line if line == word => Ok(()),
+            "" => Err(ProbeError::Child("it ended early".to_owned())),
+            line => Err(ProbeError::Unproven(line.to_owned())),
+        }
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        // Both fail only where it has ended.
+        let _ended = self.process.kill();
+        let _ended = self.process.wait();
+    }
+}

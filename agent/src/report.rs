@@ -1,0 +1,175 @@
+//! Kubernetes Events on pods that a person should look at. What cannot be sent at once is dropped and counted: nothing
+//! waits for the API server.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Client,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+use tokio::{
+    sync::mpsc::{Receiver, Sender, channel, error::TrySendError},
+    task::JoinHandle,
+};
+
+use crate::{metrics::Metrics, sandbox::PodUid, source::PodName};
+
+/// Who reports.
+const CONTROLLER: &str = "sidestep.dev/agent";
+/// Events that may be sent at once …
+const BURST: f64 = 25.0;
+/// … and then each second.
+const RATE: f64 = 1.0;
+/// Longest note that the API server takes, bytes.
+const NOTE: usize = 1024;
+
+/// One Event.
+#[derive(Debug)]
+pub struct Report {
+    /// The pod.
+    pub name: PodName,
+    /// Its uid, without which nobody sees the Event at the pod.
+    pub uid: PodUid,
+    /// The reason, in one word.
+    pub reason: &'static str,
+    /// For people.
+    pub note: String,
+}
+
+/// Takes Events, and never blocks.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    queue: Sender<Report>,
+    metrics: Metrics,
+}
+
+impl Reports {
+    /// Starts to send Events; `instance` is the name of the agent's own pod.
+    pub fn start(
+        client: Client,
+        instance: Option<String>,
+        metrics: Metrics,
+    ) -> (Self, JoinHandle<()>) {
+        let (queue, waiting) = channel(64);
+        let reporter = Reporter {
+            controller: CONTROLLER.to_owned(),
+            instance,
+        };
+        let recorder = Recorder::new(client, reporter);
+        let task = tokio::spawn(send(waiting, recorder, metrics.clone()));
+        (Self { queue, metrics }, task)
+    }
+
+    /// Hands one over.
+    pub fn send(&self, report: Report) {
+        match self.queue.try_send(report) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => self.metrics.event("dropped"),
+        }
+    }
+}
+
+async fn send(mut waiting: Receiver<Report>, recorder: Recorder, metrics: Metrics) {
+    let mut limit = Limit::new(Instant::now());
+    while let Some(report) = waiting.recv().await {
+        if !limit.allows(Instant::now()) {
+            metrics.event("dropped");
+            continue;
+        }
+        let (event, pod) = event(report);
+        let sent =
+            tokio::time::timeout(Duration::from_secs(10), recorder.publish(&event, &pod)).await;
+        match sent {
+            Ok(Ok(())) => metrics.event("sent"),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "an Event was not taken");
+                metrics.event("failed");
+            }
+            Err(_) => metrics.event("failed"),
+        }
+    }
+}
+
+fn event(report: Report) -> (Event, ObjectReference) {
+    let Report {
+        name,
+        uid,
+        reason,
+        mut note,
+    } = report;
+    note.truncate(note.floor_char_boundary(NOTE));
+    let event = Event {
+        type_: EventType::Warning,
+        reason: reason.to_owned(),
+        note: Some(note),
+        action: "Arm".to_owned(),
+        secondary: None,
+    };
+    let pod = ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        name: Some(name.name),
+        namespace: Some(name.namespace),
+        uid: Some(uid.to_string()),
+        ..ObjectReference::default()
+    };
+    (event, pod)
+}
+
+/// A token bucket.
+struct Limit {
+    tokens: f64,
+    at: Instant,
+}
+
+impl Limit {
+    const fn new(now: Instant) -> Self {
+        Self {
+            tokens: BURST,
+            at: now,
+        }
+    }
+
+    fn allows(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.at = now;
+        self.tokens = (self.tokens + passed * RATE).min(BURST);
+        let allowed = self.tokens >= 1.0;
+        if allowed {
+            self.tokens -= 1.0;
+        }
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_then_one_a_second() {
+        let start = Instant::now();
+        let mut limit = Limit::new(start);
+        let passed = (0..100).filter(|_| limit.allows(start)).count();
+        assert_eq!(passed, 25);
+        assert!(!limit.allows(start + Duration::from_millis(500)));
+        assert!(limit.allows(start + Duration::from_millis(1100)));
+        assert!(!limit.allows(start + Duration::from_millis(1200)));
+    }
+
+    #[test]
+    fn a_long_note_is_cut_between_characters() {
+        let report = Report {
+            name: PodName {
+                namespace: "n".to_owned(),
+                name: "p".to_owned(),
+            },
+            uid: PodUid::new("0f3a6a0e-1c2b-4d5e-8f90-abcdef012345").expect("a uid"),
+            reason: "NotArmed",
+            note: "ä".repeat(1000),
+        };
+        let (event, _) = event(report);
+        assert_eq!(event.note.map(|note| note.len()), Some(1024));
+    }
+}
