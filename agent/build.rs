@@ -1,5 +1,5 @@
-//! Compiles the BPF programs of `ebpf/` and leaves the object as `$OUT_DIR/sidestep-ebpf`, where the agent embeds it with
-//! `aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sidestep-ebpf"))`.
+//! Compiles the BPF programs of `ebpf/` and `ebpf/shortcut/`, and leaves each object under its package's name in
+//! `$OUT_DIR`, where the agent embeds it with `aya::include_bytes_aligned!`.
 //!
 //! aya-build does the same, but only with a rustup nightly. Here any compiler serves that brings the source of `core` and
 //! the LLVM that bpf-linker was built for, so a plain Debian can build the project.
@@ -13,7 +13,8 @@ use std::{
     process::{Command, exit},
 };
 
-const PACKAGE: &str = "sidestep-ebpf";
+/// Each is an object of its own: the second may be refused by the kernel without harm to the first.
+const PACKAGES: [&str; 2] = ["sidestep-ebpf", "sidestep-ebpf-shortcut"];
 const TARGET: &str = "bpfel-unknown-none";
 /// bpf-linker 0.10 reads bitcode with this LLVM; a compiler with a newer one writes what it cannot read.
 const LLVM: &str = "22";
@@ -49,13 +50,16 @@ fn build() -> Result<(), String> {
     folder_of_one(&compiler.llvm, &llvm).map_err(|error| format!("{}: {error}", llvm.display()))?;
     compile(root, &compiler.path, &linker, &llvm, &target_dir)?;
 
-    let object = target_dir.join(TARGET).join("release").join(PACKAGE);
-    let bytes = fs::read(&object).map_err(|error| format!("{}: {error}", object.display()))?;
-    if !bytes.starts_with(b"\x7fELF") {
-        return Err(format!("{} is not an ELF object", object.display()));
+    for package in PACKAGES {
+        let object = target_dir.join(TARGET).join("release").join(package);
+        let bytes = fs::read(&object).map_err(|error| format!("{}: {error}", object.display()))?;
+        if !bytes.starts_with(b"\x7fELF") {
+            return Err(format!("{} is not an ELF object", object.display()));
+        }
+        fs::write(out_dir.join(package), bytes)
+            .map_err(|error| format!("{}: {error}", out_dir.display()))?;
     }
-    fs::write(out_dir.join(PACKAGE), bytes)
-        .map_err(|error| format!("{}: {error}", out_dir.display()))
+    Ok(())
 }
 
 fn compile(
@@ -86,7 +90,8 @@ fn compile(
             "--release",
             "-Zbuild-std=core",
         ])
-        .args(["--package", PACKAGE, "--target", TARGET, "--target-dir"])
+        .args(PACKAGES.iter().flat_map(|package| ["--package", package]))
+        .args(["--target", TARGET, "--target-dir"])
         .arg(target_dir);
     // The outer cargo, rustup and `cargo clippy` describe the host build in the environment, which would change this one.
     for (key, _) in env::vars_os() {

@@ -21,6 +21,7 @@ pub mod report;
 pub mod rules;
 pub mod run;
 pub mod sandbox;
+pub mod shortcut;
 pub mod source;
 pub mod status;
 mod sys;

@@ -26,7 +26,7 @@ use crate::{
     sys,
 };
 
-const BTF: &str = "/sys/kernel/btf/vmlinux";
+pub(crate) const BTF: &str = "/sys/kernel/btf/vmlinux";
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 const BPFFS_MAGIC: u64 = 0xcafe_4a11;
 
@@ -121,7 +121,7 @@ pub fn check(cgroup: &Path) -> Result<KernelOffsets, PreflightError> {
 }
 
 /// `lockdown=confidentiality` forbids BPF programs to read kernel memory.
-fn kernel_memory_is_locked() -> bool {
+pub(crate) fn kernel_memory_is_locked() -> bool {
     fs::read_to_string("/sys/kernel/security/lockdown")
         .is_ok_and(|modes| modes.contains("[confidentiality]"))
 }
@@ -165,7 +165,7 @@ fn kernel_offsets(btf: &TypeInformation) -> Option<KernelOffsets> {
 }
 
 /// The offset of a member of a struct, bytes.
-fn offset(btf: &TypeInformation, name: &str, member: &str) -> Option<u32> {
+pub(crate) fn offset(btf: &TypeInformation, name: &str, member: &str) -> Option<u32> {
     match btf.offset_of(btf.id_of(name)?, member).ok()? {
         (_, Offset::ByteOffset(bytes)) => Some(bytes),
         (_, Offset::BitOffsetAndSize(..)) => None,
@@ -173,7 +173,7 @@ fn offset(btf: &TypeInformation, name: &str, member: &str) -> Option<u32> {
 }
 
 /// Reads a file of type information.
-struct BtfFile(Vec<u8>);
+pub(crate) struct BtfFile(pub(crate) Vec<u8>);
 
 impl Readable for BtfFile {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> BtfResult<()> {

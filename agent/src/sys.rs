@@ -19,6 +19,7 @@ use libc::{c_int, c_long};
 pub(crate) enum AttachType {
     InetSockCreate = 2,
     SockOps = 3,
+    SkMsgVerdict = 7,
     Inet4Connect = 10,
     Inet6Connect = 11,
     Udp4Sendmsg = 14,
@@ -26,6 +27,7 @@ pub(crate) enum AttachType {
     Udp4Recvmsg = 19,
     Udp6Recvmsg = 20,
     Getsockopt = 21,
+    Setsockopt = 22,
     Inet4Getpeername = 29,
     Inet6Getpeername = 30,
     SkLookup = 36,
@@ -34,6 +36,7 @@ pub(crate) enum AttachType {
 const BPF_PROG_LOAD: c_int = 5;
 const BPF_OBJ_PIN: c_int = 6;
 const BPF_OBJ_GET: c_int = 7;
+const BPF_PROG_ATTACH: c_int = 8;
 const BPF_PROG_QUERY: c_int = 16;
 const BPF_LINK_CREATE: c_int = 28;
 const BPF_LINK_UPDATE: c_int = 29;
@@ -112,6 +115,24 @@ pub(crate) fn link_create(
     let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
     // SAFETY: the kernel just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Attaches a program to a map of sockets, in place of the one it has. It stays with the map.
+pub(crate) fn map_attach(program: impl AsFd, map: impl AsFd, at: AttachType) -> io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        target_fd: u32,
+        attach_bpf_fd: u32,
+        attach_type: u32,
+        attach_flags: u32,
+    }
+    let mut attr = Attr {
+        target_fd: raw(&map),
+        attach_bpf_fd: raw(&program),
+        attach_type: at as u32,
+        attach_flags: 0,
+    };
+    bpf(BPF_PROG_ATTACH, &mut attr).map(drop)
 }
 
 /// Replaces a link's program; no connection sees a moment without one.

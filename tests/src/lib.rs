@@ -18,6 +18,7 @@ pub mod net;
 pub mod parts;
 pub mod process;
 pub mod redirect;
+pub mod torture;
 
 use std::{path::PathBuf, thread};
 

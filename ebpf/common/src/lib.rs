@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod pod;
 pub mod row;
 pub mod rules;
+pub mod shortcut;
 pub mod sighting;
 #[cfg(feature = "user")]
 mod user;

@@ -1,8 +1,10 @@
 //! Lets the agent use the ABI structs as map keys and values.
 
 use crate::{
-    AddrKey, FlowKey, GroupKey, KernelOffsets, ListenerKey, Origin, PodRecord, PortKey, ProxyState,
-    Sighting, SockState, row::RowCounts,
+    Addr, AddrKey, FlowKey, GroupKey, KernelOffsets, ListenerKey, Origin, PodRecord, PortKey,
+    ProxyState, Sighting, SockState,
+    row::RowCounts,
+    shortcut::{EndKey, EndRecord, EndState, Member, PodSwitch, ShortcutSettings},
 };
 
 macro_rules! plain {
@@ -14,16 +16,23 @@ macro_rules! plain {
 }
 
 plain!(
+    Addr,
     AddrKey,
+    EndKey,
+    EndRecord,
+    EndState,
     FlowKey,
     GroupKey,
     KernelOffsets,
     ListenerKey,
+    Member,
     Origin,
     PodRecord,
+    PodSwitch,
     PortKey,
     ProxyState,
     RowCounts,
+    ShortcutSettings,
     Sighting,
     SockState
 );

@@ -1,0 +1,103 @@
+//! Where the running kernel keeps what the programs read: from its BTF, put into the programs before they are loaded.
+
+use std::fs;
+
+use btfparse::{Integer32Value, TypeInformation, TypeVariant};
+use sidestep_ebpf_common::shortcut::{
+    MODE_NAIVE, MODE_PASS, MODE_RULE, ShortcutSettings,
+};
+
+use super::ShortcutError;
+use crate::preflight::{BTF, BtfFile, offset};
+
+/// What the programs do with a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Redirect it where order and memory allow it.
+    #[default]
+    Rule,
+    /// Let TCP carry it: what being in a sockhash does by itself.
+    Pass,
+    /// Redirect it whenever there is another end, as earlier projects did. Only for tests that must see that fail.
+    Naive,
+}
+
+/// What can be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// [`Mode::Rule`], except in tests.
+    pub mode: Mode,
+    /// Most unread bytes of a receiver beside what TCP itself allows.
+    pub limit: u32,
+    /// Seconds of silence on the way between two pods before the kernel asks whether the other is still there.
+    pub keepalive: u32,
+    /// Seconds between two such questions.
+    pub keepalive_interval: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Rule,
+            limit: 1 << 20,
+            keepalive: 240,
+            keepalive_interval: 15,
+        }
+    }
+}
+
+/// Finds everything, or says what is not to be found.
+pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> {
+    let Options {
+        mode,
+        limit,
+        keepalive,
+        keepalive_interval,
+    } = options;
+    let bytes = fs::read(BTF).map_err(|e| ShortcutError::NoBtf(e.to_string()))?;
+    let btf = TypeInformation::new(&BtfFile(bytes))
+        .map_err(|e| ShortcutError::NoBtf(format!("{e:?}")))?;
+    let at = |name, member, what| offset(&btf, name, member).ok_or(ShortcutError::Unknown(what));
+    let mut settings = ShortcutSettings::NONE;
+    settings.mode = match mode {
+        Mode::Rule => MODE_RULE,
+        Mode::Pass => MODE_PASS,
+        Mode::Naive => MODE_NAIVE,
+    };
+    settings.limit = limit;
+    settings.keepalive = keepalive;
+    settings.keepalive_interval = keepalive_interval;
+    settings.sk_rmem = at("sock", "sk_backlog.rmem_alloc", "sk_rmem_alloc of a socket")?;
+    settings.sk_owned = at("sock", "sk_lock.owned", "sk_lock.owned of a socket")?;
+    settings.sk_rcvlowat = at("sock", "sk_rcvlowat", "sk_rcvlowat of a socket")?;
+    settings.sk_flags = at("sock", "__sk_common.skc_flags", "sk_flags of a socket")?;
+    settings.zerocopy_bit =
+        enumerator(&btf, "sock_flags", "SOCK_ZEROCOPY").ok_or(ShortcutError::Unknown("SOCK_ZEROCOPY"))?;
+    settings.tp_copied_seq = at("tcp_sock", "copied_seq", "copied_seq of a TCP socket")?;
+    settings.tp_write_seq = at("tcp_sock", "write_seq", "write_seq of a TCP socket")?;
+    settings.icsk_ulp = at(
+        "inet_connection_sock",
+        "icsk_ulp_ops",
+        "icsk_ulp_ops of a TCP socket",
+    )?;
+    settings.task_tgid = at("task_struct", "tgid", "tgid of a task")?;
+    settings.task_cred = at("task_struct", "cred", "cred of a task")?;
+    settings.cred_fsuid = at("cred", "fsuid", "fsuid of a cred")?;
+    settings.cred_fsgid = at("cred", "fsgid", "fsgid of a cred")?;
+    settings.sk_socket = at("sock", "sk_socket", "sk_socket of a socket")?;
+    settings.socket_file = at("socket", "file", "file of a socket")?;
+    settings.file_flags = at("file", "f_flags", "f_flags of a file")?;
+    Ok(settings)
+}
+
+/// The number of an enumerator. Small enums of the kernel have 32-bit values.
+fn enumerator(btf: &TypeInformation, name: &str, which: &str) -> Option<u32> {
+    let TypeVariant::Enum(values) = btf.from_id(btf.id_of(name)?)? else {
+        return None;
+    };
+    let value = values.named_value_list().iter().find(|v| v.name == which)?;
+    match value.value {
+        Integer32Value::Unsigned(number) => Some(number),
+        Integer32Value::Signed(number) => number.try_into().ok(),
+    }
+}

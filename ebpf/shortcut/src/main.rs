@@ -1,0 +1,60 @@
+//! Entry points of the shortcut, which moves bytes from socket to socket inside the kernel. The programs themselves are
+//! in the modules; [`maps`] holds every map.
+#![no_std]
+#![no_main]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "the kernel's context fields are wider than what they hold"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "the hook macros call with values"
+)]
+#![expect(missing_docs, reason = "the hook macros make functions without them")]
+#![expect(
+    clippy::inline_always,
+    reason = "a hook must end up in one function: the verifier follows context pointers poorly through calls"
+)]
+
+mod ctx;
+mod hazards;
+mod maps;
+mod message;
+mod sockops;
+
+use aya_ebpf::{
+    macros::{cgroup_sockopt, sk_msg, sock_ops},
+    programs::{SkMsgContext, SockOpsContext, SockoptContext},
+};
+use hazards::Refused;
+
+#[sk_msg]
+pub fn on_message(ctx: SkMsgContext) -> u32 {
+    const PASS: u32 = 1;
+    message::run(&ctx);
+    PASS
+}
+
+#[sock_ops]
+pub fn on_connection(ctx: SockOpsContext) -> u32 {
+    sockops::run(&ctx);
+    0
+}
+
+#[cgroup_sockopt(setsockopt)]
+pub fn on_option(ctx: SockoptContext) -> i32 {
+    match hazards::on_option(&ctx) {
+        Ok(()) => 1,
+        Err(Refused) => 0,
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// The kernel lends helpers such as `bpf_probe_read_kernel` to programs under the GPL only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

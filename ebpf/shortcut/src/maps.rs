@@ -1,0 +1,122 @@
+//! Every map of the shortcut, and the constants the agent sets before it loads a program. The agent pins the maps by
+//! these names.
+
+use aya_ebpf::{
+    bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
+    btf_maps::{Array, HashMap, PerCpuArray, SockHash},
+    macros::btf_map,
+};
+use sidestep_ebpf_common::{
+    Addr,
+    shortcut::{COUNTS, EndKey, EndRecord, EndState, Member, PLACES, PodSwitch, ShortcutSettings},
+};
+
+const LAZY: usize = BPF_F_NO_PREALLOC as usize;
+
+/// Pods that take part, by network namespace cookie.
+#[btf_map]
+pub static MEMBERS: HashMap<u64, Member, 4096, LAZY> = HashMap::new();
+
+/// What each pod allows now, by its place.
+#[btf_map]
+pub static SWITCHES: Array<PodSwitch, { PLACES as usize }> = Array::new();
+
+/// The process of each pod's proxy, by its place.
+#[btf_map]
+pub static PROXY_PROCESSES: Array<u32, { PLACES as usize }> = Array::new();
+
+/// Which pod of the node has an address. An address that two pods claim is not in it.
+#[btf_map]
+pub static ADDRESSES: HashMap<Addr, u64, 65_536, LAZY> = HashMap::new();
+
+/// Ends of connections that may be shortcut, from establishment until their socket is closed.
+#[btf_map]
+pub static ENDS: HashMap<EndKey, EndRecord, 262_144, LAZY> = HashMap::new();
+
+/// The sockets into which bytes may be put, by socket cookie. No program is attached to it: who only receives keeps
+/// TCP's own way to send.
+#[btf_map]
+pub static RECEIVERS: SockHash<u64, 131_072> = SockHash::new();
+
+/// The sockets whose messages are looked at. The program on it decides each.
+#[btf_map]
+pub static SENDERS: SockHash<u64, 131_072> = SockHash::new();
+
+/// What happened, per CPU.
+#[btf_map]
+pub static TALLY: PerCpuArray<u64, COUNTS> = PerCpuArray::new();
+
+/// What is kept with a socket. A connection that a listening socket accepts starts with a copy of the listener's.
+#[btf_map]
+pub static STATES: Storage<EndState> = Storage::new();
+
+/// Socket storage that is copied from a listening socket to those it accepts, which the library's type does not offer.
+#[repr(C)]
+pub struct Storage<T> {
+    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+}
+
+// SAFETY: the pointers are types for the loader; nothing is ever read through them.
+unsafe impl<T> Sync for Storage<T> {}
+
+impl<T> Storage<T> {
+    const fn new() -> Self {
+        Self {
+            r#type: core::ptr::null(),
+            key: core::ptr::null(),
+            value: core::ptr::null(),
+            max_entries: core::ptr::null(),
+            map_flags: core::ptr::null(),
+        }
+    }
+}
+
+/// Set by the agent.
+#[unsafe(no_mangle)]
+static SETTINGS: ShortcutSettings = ShortcutSettings::NONE;
+
+/// Reads [`SETTINGS`].
+pub static CONFIG: Config = Config;
+
+/// See [`CONFIG`].
+pub struct Config;
+
+macro_rules! settings {
+    ($($field:ident,)+) => { $(
+        /// See [`ShortcutSettings`].
+        #[inline(always)]
+        pub fn $field(&self) -> u32 {
+            // SAFETY: the static is initialised and never written while the program runs. Volatile, because the
+            // compiler would otherwise take the zeroes above for the values.
+            unsafe { core::ptr::read_volatile(&raw const SETTINGS.$field) }
+        }
+    )+ };
+}
+
+impl Config {
+    settings!(
+        mode,
+        limit,
+        keepalive,
+        keepalive_interval,
+        sk_rmem,
+        sk_owned,
+        sk_rcvlowat,
+        sk_flags,
+        zerocopy_bit,
+        tp_copied_seq,
+        tp_write_seq,
+        icsk_ulp,
+        task_tgid,
+        task_cred,
+        cred_fsuid,
+        cred_fsgid,
+        sk_socket,
+        socket_file,
+        file_flags,
+    );
+}

@@ -1,0 +1,162 @@
+//! `sk_msg`: each message of a socket that sends, decided anew.
+//!
+//! It is redirected only if nothing sent by TCP is still unread (`peer.copied_seq == own.write_seq`), so that order is
+//! kept, and if the receiver keeps up. Else TCP carries it, and its own flow control bounds the sender. No history is
+//! needed, except for one thing: where TCP carried the message before, the receiver's lock must be free. Somebody who
+//! is still inside TCP's own reading would take the next bytes that TCP brings before the redirected ones.
+
+use aya_ebpf::{
+    bindings::bpf_sock,
+    helpers::generated::{bpf_msg_redirect_hash, bpf_skc_to_tcp_sock},
+    programs::SkMsgContext,
+};
+use sidestep_ebpf_common::shortcut::{
+    Count, EndState, HAS_REDIRECTED, INTO_APPLICATION, IS_PROXY, MARK_ALONE, MODE_NAIVE, MODE_PASS,
+    REACH_NODE, REACH_POD,
+};
+
+use crate::{
+    ctx::{self, add, count, load, peek},
+    maps::{CONFIG, ENDS, RECEIVERS, SWITCHES},
+};
+
+const INGRESS: u64 = 1;
+/// Messages after which the other end is not looked for any more: it is there within the first, or never.
+const PATIENCE: u32 = 64;
+
+/// Whatever is decided, the message goes on; a redirection is noted in it.
+#[inline(always)]
+pub fn run(ctx: &SkMsgContext) {
+    if CONFIG.mode() == MODE_PASS {
+        return;
+    }
+    let sk = load!(ctx.msg, __bindgen_anon_3.sk);
+    if sk.is_null() {
+        return;
+    }
+    let Some(state) = ctx::state(sk) else {
+        return;
+    };
+    match decide(sk, state) {
+        Ok(()) => redirect(ctx, state),
+        Err(why) => count(why),
+    }
+}
+
+#[inline(always)]
+fn decide(sk: *mut bpf_sock, state: &mut EndState) -> Result<(), Count> {
+    if state.marks != 0 {
+        return Err(Count::Marked);
+    }
+    if state.peer.sock == 0 {
+        find_peer(state)?;
+    }
+    if !allowed(state) {
+        return Err(Count::Off);
+    }
+    if CONFIG.mode() == MODE_NAIVE {
+        return Ok(());
+    }
+    let own_written = written(sk).ok_or(Count::Alone)?;
+    let peer = state.peer.sock;
+    let copied = peek(peer, CONFIG.tp_copied_seq()).ok_or(Count::Alone)?;
+    if copied != own_written {
+        return Err(Count::Unread);
+    }
+    let unread = peek(peer, CONFIG.sk_rmem()).ok_or(Count::Alone)?;
+    if unread > CONFIG.limit() {
+        return Err(Count::Full);
+    }
+    let stayed = state.flags & HAS_REDIRECTED != 0 && state.redirected_at == own_written;
+    if !stayed && peek(peer, CONFIG.sk_owned()) != Some(0) {
+        return Err(Count::Busy);
+    }
+    const MARKS: u32 = core::mem::offset_of!(EndState, marks) as u32;
+    if peek(state.peer.state, MARKS) != Some(0) {
+        return Err(Count::Marked);
+    }
+    state.redirected_at = own_written;
+    state.flags |= HAS_REDIRECTED;
+    Ok(())
+}
+
+/// What this socket has sent by TCP so far, as a sequence number. Its lock is held, so nothing is added meanwhile.
+#[inline(always)]
+fn written(sk: *mut bpf_sock) -> Option<u32> {
+    // SAFETY: a valid socket.
+    let tp = unsafe { bpf_skc_to_tcp_sock(sk.cast()) }.cast::<u8>();
+    if tp.is_null() {
+        return None;
+    }
+    let at = CONFIG.tp_write_seq() as usize;
+    // SAFETY: the verifier knows the type of the pointer and the value of the offset, which is the running kernel's.
+    Some(unsafe { core::ptr::read_volatile(tp.add(at).cast::<u32>()) })
+}
+
+/// Both pods, by what their switches say now.
+#[inline(always)]
+fn allowed(state: &EndState) -> bool {
+    let own = state.peer_key.peer_cookie;
+    let peer = state.peer_key.cookie;
+    let allows = |place, cookie| {
+        SWITCHES
+            .get(place)
+            .is_some_and(|switch| switch.allows(cookie, state.needs))
+    };
+    allows(state.place, own) && (own == peer || allows(state.peer_place, peer))
+}
+
+/// The other end is published when it is established, which may be a moment after the first message here.
+#[inline(always)]
+fn find_peer(state: &mut EndState) -> Result<(), Count> {
+    let Some(peer) = ENDS.get_ptr(state.peer_key) else {
+        state.misses += 1;
+        if state.misses > PATIENCE {
+            state.marks |= MARK_ALONE;
+        }
+        return Err(Count::Alone);
+    };
+    // SAFETY: the element's memory outlives the program's run.
+    let peer = unsafe { *peer };
+    let Some(needs) = needs(&state.peer_key, state.flags, peer.role) else {
+        state.marks |= MARK_ALONE;
+        return Err(Count::Alone);
+    };
+    state.needs = needs;
+    state.peer_place = peer.place;
+    state.peer = peer;
+    Ok(())
+}
+
+/// What must be allowed for messages from an end of this role to one of that; `None` where they never may be.
+#[inline(always)]
+pub fn needs(
+    key: &sidestep_ebpf_common::shortcut::EndKey,
+    from: u32,
+    to: u32,
+) -> Option<u32> {
+    let (from_proxy, to_proxy) = (from & IS_PROXY != 0, to & IS_PROXY != 0);
+    if key.cookie != key.peer_cookie {
+        return (from_proxy && to_proxy).then_some(REACH_NODE);
+    }
+    match (from_proxy, to_proxy) {
+        (_, true) => Some(REACH_POD),
+        (true, false) => Some(REACH_POD | INTO_APPLICATION),
+        (false, false) => None,
+    }
+}
+
+#[inline(always)]
+fn redirect(ctx: &SkMsgContext, state: &mut EndState) {
+    let map = (&raw const RECEIVERS).cast_mut().cast();
+    let key = (&raw mut state.peer.id).cast();
+    // SAFETY: a valid context, map and key.
+    let done = unsafe { bpf_msg_redirect_hash(ctx.msg, map, key, INGRESS) };
+    // Where the other socket is closed already there is none any more: TCP will say so.
+    if done == 1 {
+        count(Count::Redirected);
+        add(Count::Bytes, load!(ctx.msg, size).into());
+    } else {
+        count(Count::Alone);
+    }
+}

@@ -1,0 +1,237 @@
+//! A process of a pod: listens, forwards and connects as it is told, one line of JSON for each order.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    end::{Fault, WOKEN_EARLY, play},
+    plan::{Side, plans},
+};
+
+/// What a worker is told to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Order {
+    /// Plays the server's end of every connection here.
+    Serve(SocketAddr),
+    /// Connects every connection here to there, and carries bytes both ways.
+    Forward(SocketAddr, SocketAddr),
+    /// Plays the client's end of so many connections, from this number on, so many at a time.
+    Drive {
+        /// Where to.
+        to: SocketAddr,
+        /// The first connection's number.
+        from: u64,
+        /// How many.
+        count: u64,
+        /// How many at a time.
+        at_a_time: u64,
+    },
+    /// Tells what went wrong since the last report, once all connections have ended.
+    Report,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Ends played.
+    pub ends: u64,
+    /// Ends that got a wrong byte.
+    pub corrupted: u64,
+    /// Ends that did not get everything.
+    pub lost: u64,
+    /// Ends at which nothing moved any more.
+    pub stuck: u64,
+    /// Blocking reads that came back too early.
+    pub woken_early: u64,
+    /// What went wrong with each connection, the first few of them.
+    pub faults: BTreeMap<u64, String>,
+}
+
+impl Report {
+    /// Most faults that are kept.
+    const KEPT: usize = 8;
+
+    /// Adds another's.
+    pub fn add(&mut self, other: &Self) {
+        self.ends += other.ends;
+        self.corrupted += other.corrupted;
+        self.lost += other.lost;
+        self.stuck += other.stuck;
+        self.woken_early += other.woken_early;
+        for (connection, fault) in &other.faults {
+            if self.faults.len() < Self::KEPT {
+                self.faults.insert(*connection, fault.clone());
+            }
+        }
+    }
+
+    /// Whether everything arrived where it belongs.
+    pub fn is_clean(&self) -> bool {
+        self.corrupted + self.lost + self.stuck == 0
+    }
+
+    fn note(&mut self, connection: u64, side: Side, outcome: &Result<(), Fault>) {
+        self.ends += 1;
+        let Err(fault) = outcome else { return };
+        match fault {
+            Fault::Corrupted { .. } | Fault::TooMuch => self.corrupted += 1,
+            Fault::Lost { .. } => self.lost += 1,
+            Fault::Stuck { .. } => self.stuck += 1,
+        }
+        if self.faults.len() < Self::KEPT {
+            self.faults
+                .insert(connection, format!("{side:?}: {fault:?}"));
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    report: Mutex<Report>,
+    open: AtomicU64,
+}
+
+/// Obeys orders on standard input until it ends; answers each with a line.
+pub fn obey() -> io::Result<()> {
+    let shared = Arc::new(Shared::default());
+    for line in io::stdin().lock().lines() {
+        let order: Order = serde_json::from_str(&line?)?;
+        let mut answer = Report::default();
+        match order {
+            Order::Serve(at) => serve(TcpListener::bind(at)?, &shared),
+            Order::Forward(at, to) => forward(TcpListener::bind(at)?, to, &shared),
+            Order::Drive {
+                to,
+                from,
+                count,
+                at_a_time,
+            } => drive(to, from, count, at_a_time, &shared),
+            Order::Report => {
+                while shared.open.load(Ordering::SeqCst) > 0 {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                answer = std::mem::take(&mut *shared.report.lock().expect("no panic"));
+                answer.woken_early = WOKEN_EARLY.swap(0, Ordering::Relaxed);
+            }
+        }
+        let mut out = io::stdout().lock();
+        serde_json::to_writer(&mut out, &answer)?;
+        writeln!(out)?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn serve(listener: TcpListener, shared: &Arc<Shared>) {
+    let shared = Arc::clone(shared);
+    accept(listener, move |socket| {
+        shared.open.fetch_add(1, Ordering::SeqCst);
+        if let Some(connection) = number_of(&socket) {
+            let (client, server) = plans(connection);
+            let outcome = play(socket, connection, Side::Server, &server, &client);
+            let mut report = shared.report.lock().expect("no panic");
+            report.note(connection, Side::Server, &outcome);
+        }
+        shared.open.fetch_sub(1, Ordering::SeqCst);
+    });
+}
+
+/// A connection starts with its number. One that was reset before it got here has none.
+fn number_of(mut socket: &TcpStream) -> Option<u64> {
+    let mut number = [0; 8];
+    socket.read_exact(&mut number).ok()?;
+    Some(u64::from_ne_bytes(number))
+}
+
+fn forward(listener: TcpListener, to: SocketAddr, shared: &Arc<Shared>) {
+    let shared = Arc::clone(shared);
+    accept(listener, move |near| {
+        shared.open.fetch_add(1, Ordering::SeqCst);
+        if let Ok(far) = TcpStream::connect(to) {
+            thread::scope(|scope| {
+                scope.spawn(|| carry(&near, &far));
+                carry(&far, &near);
+            });
+        }
+        shared.open.fetch_sub(1, Ordering::SeqCst);
+    });
+}
+
+/// Carries bytes one way, and their end.
+fn carry(mut from: &TcpStream, mut to: &TcpStream) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => {
+                // Whoever is there no longer needs no end.
+                let _ = to.shutdown(Shutdown::Write);
+                return;
+            }
+            Ok(count) => {
+                if to.write_all(&buffer[..count]).is_err() {
+                    break;
+                }
+            }
+            Err(_) => break,
+        }
+    }
+    for socket in [from, to] {
+        let _ = socket.shutdown(Shutdown::Both);
+    }
+}
+
+fn accept(listener: TcpListener, work: impl Fn(TcpStream) + Send + Sync + 'static) {
+    let work = Arc::new(work);
+    thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            let work = Arc::clone(&work);
+            thread::spawn(move || work(socket));
+        }
+    });
+}
+
+fn drive(to: SocketAddr, from: u64, count: u64, at_a_time: u64, shared: &Arc<Shared>) {
+    let next = AtomicU64::new(from);
+    thread::scope(|scope| {
+        for _ in 0..at_a_time {
+            scope.spawn(|| {
+                loop {
+                    let connection = next.fetch_add(1, Ordering::SeqCst);
+                    if connection >= from + count {
+                        return;
+                    }
+                    let outcome = connect(to, connection);
+                    let mut report = shared.report.lock().expect("no panic");
+                    report.note(connection, Side::Client, &outcome);
+                }
+            });
+        }
+    });
+}
+
+fn connect(to: SocketAddr, connection: u64) -> Result<(), Fault> {
+    let (client, server) = plans(connection);
+    let open = || -> io::Result<TcpStream> {
+        let mut socket = TcpStream::connect(to)?;
+        socket.set_nodelay(true)?;
+        socket.write_all(&connection.to_ne_bytes())?;
+        Ok(socket)
+    };
+    let socket = open().map_err(|error| Fault::Lost {
+        at: 0,
+        of: server.total(),
+        why: format!("connect: {error}"),
+    })?;
+    play(socket, connection, Side::Client, &client, &server)
+}
