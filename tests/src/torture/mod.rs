@@ -2,6 +2,7 @@
 
 mod end;
 pub mod plan;
+pub mod run;
 pub mod worker;
 mod world;
 

@@ -183,6 +183,10 @@ fn carry(mut from: &TcpStream, mut to: &TcpStream) {
                     break;
                 }
             }
+            // As everywhere else where a blocking read comes back too early.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                WOKEN_EARLY.fetch_add(1, Ordering::Relaxed);
+            }
             Err(_) => break,
         }
     }

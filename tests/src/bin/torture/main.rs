@@ -1,61 +1,90 @@
 //! `sidestep-torture`: see `make torture`.
 
-use clap::Parser;
-use sidestep_agent::shortcut::{Allowed, Mode, Options, Reach};
-use sidestep_tests::torture::{Flow, World, worker};
+use std::{path::PathBuf, process::ExitCode};
 
+use clap::{Parser, ValueEnum};
+use sidestep_agent::shortcut::{Mode, Options};
+use sidestep_tests::torture::{
+    run::{Progress, Teller, run},
+    worker,
+};
+
+/// Random two-way streams between two pods whose sockets are short-cut, every byte checked by its position.
 #[derive(Debug, Parser)]
 enum Command {
-    /// A process of a pod; started by the other commands.
+    /// A process of a pod; started by `run`
     Worker,
-    /// Quick
-    Quick {
-        #[arg(long, default_value = "rule")]
-        mode: String,
-        #[arg(long, default_value_t = 1000)]
-        count: u64,
-        #[arg(long, default_value_t = 8)]
-        at_a_time: u64,
+    /// Play connections, as root, in network namespaces of its own
+    Run {
+        /// How many
+        #[arg(long, default_value_t = 20_000)]
+        connections: u64,
+        /// Where the run keeps how far it is, and goes on from
+        #[arg(long, value_name = "FILE")]
+        state: Option<PathBuf>,
+        /// What the programs do with messages
+        #[arg(long, value_enum, default_value = "rule")]
+        program: Choice,
     },
 }
 
-fn main() -> std::io::Result<()> {
-    match Command::parse() {
-        Command::Worker => worker::obey(),
-        Command::Quick {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    /// Redirect where order and memory allow it
+    Rule,
+    /// Look at each message, and leave it to TCP
+    Pass,
+    /// Redirect whatever has another end, as the usual recipe does: this must fail
+    Naive,
+    /// There are no programs
+    Tcp,
+}
+
+impl Choice {
+    fn options(self) -> Option<Options> {
+        let mode = match self {
+            Self::Rule => Mode::Rule,
+            Self::Pass => Mode::Pass,
+            Self::Naive => Mode::Naive,
+            Self::Tcp => return None,
+        };
+        Some(Options {
             mode,
-            count,
-            at_a_time,
-        } => {
-            let mode = match mode.as_str() {
-                "rule" => Some(Mode::Rule),
-                "pass" => Some(Mode::Pass),
-                "naive" => Some(Mode::Naive),
-                _ => None,
-            };
-            let options = mode.map(|mode| Options {
-                mode,
-                ..Options::default()
-            });
-            let allowed = Allowed {
-                reach: Reach::Node,
-                into_application: true,
-            };
-            let world = World::new(options, allowed);
-            let mut from = 0;
-            for steer in [false, true] {
-                world.steer_packets(steer);
-                for flow in Flow::ALL {
-                    for v6 in [false, true] {
-                        let start = std::time::Instant::now();
-                        let report = world.play(flow, v6, from, count, at_a_time);
-                        from += count;
-                        println!("{flow:?} v6={v6} rps={steer} {:?} {report:?}", start.elapsed());
-                        println!("{:?}", world.tally());
-                    }
-                }
-            }
-            Ok(())
-        }
+            ..Options::default()
+        })
     }
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let (connections, state, program) = match Command::parse() {
+        Command::Worker => {
+            worker::obey()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Run {
+            connections,
+            state,
+            program,
+        } => (connections, state, program),
+    };
+    let progress = state
+        .as_deref()
+        .map_or(Ok(Progress::default()), Progress::read)?;
+    let mut teller = Teller::new(progress.connections);
+    let done = run(
+        program.options(),
+        connections,
+        progress,
+        state.as_deref(),
+        |progress| teller.tell(progress, connections),
+    )?;
+    for (connection, fault) in &done.report.faults {
+        println!("connection {connection}: {fault}");
+    }
+    println!("{:?}", done.counts);
+    Ok(if done.report.is_clean() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -1,0 +1,3 @@
+//! The shortcut: bytes arrive, all of them and in order, whatever the two ends do; and what it must not do.
+
+mod torture;
