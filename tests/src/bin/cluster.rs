@@ -1,6 +1,6 @@
 //! `sidestep-cluster`: a real Kubernetes node with Istio, up and down.
 
-use std::{io::Write, path::PathBuf, process::ExitCode, time::Instant};
+use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -80,13 +80,11 @@ fn up(place: &Place) -> anyhow::Result<()> {
 }
 
 fn usage(place: &Place) {
-    let mut text = format!("The cluster {} is up. Its programs:\n", place.name());
+    println!("The cluster {} is up. Its programs:", place.name());
     for program in wrappers::PROGRAMS {
-        text += &format!("  {}\n", place.file(program).display());
+        println!("  {}", place.file(program).display());
     }
-    text += "It is gone with `make cluster-down`.\n";
-    // A closed pipe is the reader's choice.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    println!("It is gone with `make cluster-down`.");
 }
 
 fn run(place: &Place, words: &[String]) -> anyhow::Result<ExitCode> {

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// How long any one part may take to be ready; on a busy machine some take ten times their usual second or two.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 const ETCD: &str = "http://127.0.0.1:2379";
 

@@ -12,6 +12,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
+    thread,
 };
 
 use anyhow::{Context, bail, ensure};
@@ -112,11 +113,11 @@ impl Host {
             start_time: start_time(child.id()).context("the holder ended at once")?,
         };
         fs::write(place.file("holder.json"), serde_json::to_string(&holder)?)?;
-        let mut line = String::new();
-        let said = child.stdout.take().context("its output is piped")?;
-        BufReader::new(said).read_line(&mut line)?;
+        let mut said = String::new();
+        let output = child.stdout.take().context("its output is piped")?;
+        BufReader::new(output).read_line(&mut said)?;
         ensure!(
-            line == "ready\n",
+            said == "ready\n",
             "the node's mounts failed: {}",
             fs::read_to_string(place.log("holder")).unwrap_or_default()
         );
@@ -175,6 +176,18 @@ impl Host {
         command.env("HOME", self.place.folder());
         command.stdin(Stdio::null());
         Ok(command)
+    }
+
+    /// Runs `work` on a thread of its own in the node's network and returns what it returns.
+    pub fn in_network<T: Send>(&self, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+        let path = self.place.netns();
+        let network = File::open(&path).with_context(|| path.display().to_string())?;
+        let outcome = thread::scope(|scope| {
+            let thread = scope.spawn(|| enter(&network).map(|()| work()));
+            thread.join()
+        });
+        let outcome = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        outcome.context("the network cannot be entered")
     }
 
     /// The holder's process: `/proc/<pid>/root` is the node's view of files.

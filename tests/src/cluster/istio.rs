@@ -1,6 +1,6 @@
 //! Istio as users install it, with the stock Envoy as its sidecar.
 
-use std::{path::Path, time::Duration};
+use std::{process::Output, time::Duration};
 
 use anyhow::ensure;
 use serde_json::json;
@@ -68,7 +68,7 @@ pub fn install(kubectl: &Kubectl, place: &Place) -> anyhow::Result<()> {
     });
     let arguments = ["create", "--dry-run=server", "-o", "name", "-f", "-"];
     let mut last = String::new();
-    let injects = eventually(Duration::from_secs(60), || {
+    let injects = eventually(Duration::from_mins(1), || {
         let output = kubectl.run(&arguments, &probe.to_string());
         output.is_ok_and(|output| {
             last = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -80,12 +80,8 @@ pub fn install(kubectl: &Kubectl, place: &Place) -> anyhow::Result<()> {
 }
 
 /// Runs istioctl against the cluster.
-pub fn istioctl(place: &Place, arguments: &[&str]) -> anyhow::Result<std::process::Output> {
-    run(place, &place.program("istioctl")?, arguments)
-}
-
-fn run(place: &Place, program: &Path, arguments: &[&str]) -> anyhow::Result<std::process::Output> {
-    let mut command = kubectl::in_network(place, program)?;
+pub fn istioctl(place: &Place, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
+    let mut command = kubectl::in_network(place, &place.program("istioctl")?)?;
     command.args(arguments);
-    kubectl::run(command, "")
+    kubectl::run(command, input)
 }

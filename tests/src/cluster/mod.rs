@@ -15,6 +15,7 @@ pub mod kubectl;
 pub mod parts;
 pub mod pki;
 pub mod place;
+pub mod sidestep;
 pub mod wrappers;
 
 use std::{
@@ -196,10 +197,13 @@ fn sweep() {
     let folders = parts.folder().parent().map(fs::read_dir);
     for entry in folders.into_iter().flatten().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let place = Place::new(name.trim_end_matches(".lock"));
-        if let (true, Ok(place)) = (is_stale(&name), place) {
+        let lock = name.strip_suffix(".lock");
+        let Ok(place) = Place::new(lock.unwrap_or(&name)) else {
+            continue;
+        };
+        if is_stale(&name) {
             let _ = clean(&place);
-            if name.ends_with(".lock") {
+            if lock.is_some() {
                 let _ = fs::remove_file(entry.path());
             }
         }

@@ -1,0 +1,120 @@
+//! Sidestep on a cluster, installed as users do: images built here, the chart by Helm.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, ensure};
+
+use super::{Cluster, images, kubectl};
+
+/// The namespace that the chart goes into.
+pub const NAMESPACE: &str = "sidestep-system";
+
+/// The Helm release.
+const RELEASE: &str = "sidestep";
+
+/// Builds debug images of these programs (`webhook`, `agent`) and returns their archives.
+pub fn build_images(names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+    let root = root();
+    let folder = root.join("target/images");
+    let mut command = Command::new(root.join("manifests/images/build.sh"));
+    command
+        .args(["--profile", "dev", "--output"])
+        .arg(&folder)
+        .args(names);
+    // What cargo tells a test of the test's own package makes build scripts of others run again.
+    for (key, _) in std::env::vars_os() {
+        let name = key.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&key);
+        }
+    }
+    let output = command.output().context("manifests/images/build.sh")?;
+    ensure!(
+        output.status.success(),
+        "the images were not built: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let archives = names.iter().map(|name| folder.join(format!("{name}.tar")));
+    Ok(archives.collect())
+}
+
+/// Imports the images, makes the namespace and installs the chart with these values (`key=value`); returns when the webhook answers.
+pub fn install(cluster: &Cluster, archives: &[PathBuf], values: &[&str]) -> anyhow::Result<()> {
+    for archive in archives {
+        images::import(cluster.place(), cluster.host(), archive)?;
+    }
+    let namespace = std::fs::read_to_string(root().join("manifests/namespace.yaml"))?;
+    cluster.admin().apply(&namespace)?;
+    upgrade(cluster, values)
+}
+
+/// Installs the chart, or changes the release's values to these.
+pub fn upgrade(cluster: &Cluster, values: &[&str]) -> anyhow::Result<()> {
+    let chart = root().join("manifests/chart");
+    let chart = chart.to_str().context("a path of text")?;
+    let mut arguments = vec![
+        "upgrade",
+        "--install",
+        RELEASE,
+        chart,
+        "--set",
+        "image.pullPolicy=Never",
+    ];
+    for value in values {
+        arguments.extend(["--set", value]);
+    }
+    helm(cluster, &arguments)?;
+    wait(cluster)
+}
+
+/// Removes the release.
+pub fn uninstall(cluster: &Cluster) -> anyhow::Result<String> {
+    helm(cluster, &["uninstall", RELEASE, "--wait"])
+}
+
+/// Waits until every replica of the webhook serves.
+pub fn wait(cluster: &Cluster) -> anyhow::Result<()> {
+    let status = [
+        "rollout",
+        "status",
+        "deployment/sidestep-webhook",
+        "--timeout=120s",
+    ];
+    let rollout = cluster
+        .admin()
+        .output(&[&["-n", NAMESPACE], &status[..]].concat());
+    rollout.map(drop).or_else(|error| {
+        let about = [
+            "-n",
+            NAMESPACE,
+            "logs",
+            "deployment/sidestep-webhook",
+            "--tail=12",
+        ];
+        Err(error.context(cluster.admin().output(&about).unwrap_or_default()))
+    })
+}
+
+fn helm(cluster: &Cluster, arguments: &[&str]) -> anyhow::Result<String> {
+    let place = cluster.place();
+    let mut command = kubectl::in_network(place, &place.program("helm")?)?;
+    for kind in ["CACHE", "CONFIG", "DATA"] {
+        command.env(format!("HELM_{kind}_HOME"), place.file("helm-files"));
+    }
+    command.args(["--namespace", NAMESPACE]).args(arguments);
+    let output = kubectl::run(command, "")?;
+    ensure!(
+        output.status.success(),
+        "helm {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}

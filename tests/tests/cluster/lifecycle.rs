@@ -1,0 +1,147 @@
+//! The webhook comes, goes, and stands beside others.
+
+use serde_json::json;
+use sidestep_tests::cluster::{
+    Cluster,
+    kit::{objects, until},
+    sidestep,
+};
+
+use crate::world::{alone, is_gated, is_plain_istio, istio_init, left_alone, restored, shared};
+
+#[test]
+fn one_gate_is_there_after_istio_was_asked_again() {
+    let Some(cluster) = alone() else { return };
+    let room = cluster.mesh_room("again");
+    // Our change makes the API server ask Istio again, whose change makes it ask us again.
+    reinvoke_istio(&cluster, "IfNeeded");
+    let mut pod = json!(null);
+    until("the webhook is asked twice about a pod", || {
+        let before = reviews(&cluster);
+        pod = room.admit(&objects::client("client")).pod;
+        reviews(&cluster) == before + 2
+    });
+    reinvoke_istio(&cluster, "Never");
+    assert!(is_gated(&pod), "{pod:#}");
+    assert_eq!(istio_init(&pod).len(), 1);
+}
+
+fn reinvoke_istio(cluster: &Cluster, policy: &str) {
+    let name = "mutatingwebhookconfiguration istio-sidecar-injector";
+    let istio = cluster.get(name);
+    let count = istio["webhooks"].as_array().expect("webhooks").len();
+    let change = |n| json!({"op": "add", "path": format!("/webhooks/{n}/reinvocationPolicy"), "value": policy});
+    let patch = json!((0..count).map(change).collect::<Vec<_>>());
+    cluster.kubectl(&format!("patch {name} --type=json -p {patch}"));
+}
+
+/// How often the API server has asked the webhook.
+fn reviews(cluster: &Cluster) -> u64 {
+    let metrics = cluster.kubectl("get --raw /metrics");
+    let counts = metrics.lines().filter(|line| {
+        line.starts_with("apiserver_admission_webhook_request_total")
+            && line.contains("name=\"pods.sidestep.dev\"")
+    });
+    let counts = counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    counts.sum()
+}
+
+#[test]
+fn while_the_webhook_is_down_pods_have_iptables() {
+    let Some(cluster) = alone() else { return };
+    let scale = |replicas: u32| {
+        cluster.kubectl(&format!(
+            "-n {} scale deployment sidestep-webhook --replicas={replicas}",
+            sidestep::NAMESPACE
+        ));
+    };
+    scale(0);
+    let selector = "pods -l app.kubernetes.io/name=sidestep-webhook";
+    until("the webhook is gone", || {
+        let pods = cluster.get(&format!("-n {} {selector}", sidestep::NAMESPACE));
+        pods["items"].as_array().is_some_and(Vec::is_empty)
+    });
+    let room = cluster.mesh_room("down");
+    room.apply(&[objects::server("server")]);
+    room.ready(&["server"]);
+    let pod = room.get("pod server");
+    scale(2);
+    sidestep::wait(&cluster).unwrap_or_else(|error| panic!("{error:#}"));
+    assert!(is_plain_istio(&pod), "{pod:#}");
+    assert_eq!(left_alone(&pod), None);
+    until("the webhook decides again", || {
+        is_gated(&room.admit(&objects::client("client")).pod)
+    });
+}
+
+#[test]
+fn after_uninstalling_there_is_plain_istio_and_nothing_of_ours() {
+    let Some(cluster) = alone() else { return };
+    sidestep::uninstall(&cluster).unwrap_or_else(|error| panic!("{error:#}"));
+    let room = cluster.mesh_room("after");
+    room.apply(&[objects::server("server")]);
+    room.ready(&["server"]);
+    let pod = room.get("pod server");
+    let kinds = "mutatingwebhookconfiguration,validatingadmissionpolicy,validatingadmissionpolicybinding,clusterrole,clusterrolebinding";
+    let left = cluster.kubectl(&format!("get {kinds} -o name"));
+    restored(&cluster);
+    assert!(is_plain_istio(&pod), "{pod:#}");
+    assert!(!pod.to_string().contains("sidestep.dev"), "{pod:#}");
+    let ours: Vec<_> = left
+        .lines()
+        .filter(|name| name.contains("sidestep"))
+        .collect();
+    assert!(ours.is_empty(), "{ours:?}");
+}
+
+#[test]
+fn istioctl_finds_nothing_to_object_to() {
+    let Some(cluster) = shared() else { return };
+    let room = cluster.mesh_room("analyze");
+    room.apply(&[objects::server("server"), objects::service("server")]);
+    for place in [
+        format!("--namespace {}", room.name()),
+        format!("--namespace {}", sidestep::NAMESPACE),
+    ] {
+        let output = cluster.istioctl(&format!("analyze {place} --failure-threshold Info"), "");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(
+            output.status.success() && said.contains("No validation issues found"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_static_pods_mirror_is_left_as_the_kubelet_wrote_it() {
+    let Some(cluster) = shared() else { return };
+    let room = cluster.room("static", &[]);
+    let mut pod = objects::client("static");
+    pod["metadata"]["namespace"] = json!(room.name());
+    pod["spec"]["initContainers"] = json!([{
+        "name": "istio-init",
+        "image": "sidestep.test/istio/proxyv2:1.31.1",
+        "imagePullPolicy": "Never",
+        "args": ["istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*", "-d", "15090,15021,15020"],
+        "securityContext": {"runAsUser": 0, "runAsGroup": 0, "capabilities": {"add": ["NET_ADMIN", "NET_RAW"]}},
+    }]);
+    let file = cluster
+        .place()
+        .file("static-pods")
+        .join(format!("{}.json", room.name()));
+    // The kubelet would read a half-written one.
+    let part = cluster.place().file("static-pod.part");
+    std::fs::write(&part, pod.to_string()).expect("a folder of ours");
+    std::fs::rename(&part, &file).expect("a folder of ours");
+    let mut mirror = json!(null);
+    until("the mirror pod runs", || {
+        mirror = room.get("pods");
+        mirror["items"][0]["status"]["phase"] == "Running"
+    });
+    std::fs::remove_file(&file).expect("it is there");
+    let mirror = &mirror["items"][0];
+    assert!(!mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null());
+    assert!(is_plain_istio(mirror), "{mirror:#}");
+    assert!(!mirror.to_string().contains("sidestep.dev"), "{mirror:#}");
+}
