@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 use sidestep_certs::Lifetimes;
 use sidestep_certs::kube_store::Names;
 
-use crate::leader::Seat;
+use crate::leader::{Duties, Patience, Seat};
 use crate::run::{self, Cluster, Options, Tls};
 use crate::server::Limits;
 use crate::settings::{Enrolment, Reach, Settings};
@@ -96,6 +96,18 @@ pub struct Args {
     #[arg(long)]
     avoid_unsupported_nodes: bool,
 
+    /// Label nodes that cannot run Sidestep (sidestep.dev/unsupported=REASON), and take the label away when they can
+    #[arg(long)]
+    label_unsupported_nodes: bool,
+
+    /// Report, as an Event, pods whose gate has waited so many seconds on a node without a ready agent; 0: never
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    waiting_report: u64,
+
+    /// Delete such pods after so many seconds, if they have a controller that makes others; 0: never
+    #[arg(long, value_name = "SECONDS", default_value = "0")]
+    waiting_delete: u64,
+
     /// Namespace of the agents' pods
     #[arg(
         long,
@@ -152,6 +164,9 @@ impl Args {
             shortcut,
             probe_timeout,
             avoid_unsupported_nodes,
+            label_unsupported_nodes,
+            waiting_report,
+            waiting_delete,
             agent_namespace,
             agent_selector,
             no_cluster,
@@ -179,6 +194,13 @@ impl Args {
                 selector: agent_selector,
             },
             seat: Seat::new(namespace, lease, &name),
+            duties: Duties {
+                label_nodes: label_unsupported_nodes,
+                patience: Patience {
+                    report: unless_never(waiting_report),
+                    delete: unless_never(waiting_delete),
+                },
+            },
         };
         run::run(Options {
             listen,
@@ -197,4 +219,8 @@ impl Args {
         })
         .await
     }
+}
+
+fn unless_never(seconds: u64) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(seconds))
 }

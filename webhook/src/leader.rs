@@ -1,6 +1,7 @@
 //! What one replica does for all: the one that holds the lease.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use futures_util::StreamExt as _;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
@@ -13,12 +14,101 @@ use sidestep_certs::kube_store::KubeStore;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::metrics::Metrics;
 use crate::tls::{self, Certificate, Managed};
+use crate::world::{Agents, World};
 
 mod election;
 mod lease;
+pub mod nodes;
+pub mod waiting;
 
 pub use election::{Seat, campaign};
+pub use waiting::Patience;
+
+use waiting::{Attendant, attend};
+
+/// What the leader does beside keeping certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Duties {
+    /// Label nodes that cannot run Sidestep.
+    pub label_nodes: bool,
+    /// What is done about pods that wait where nobody opens their gates.
+    pub patience: Patience,
+}
+
+/// What is known of the cluster.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Where agents are ready.
+    pub world: Arc<World>,
+    /// 0 once that is so.
+    pub missing: Arc<AtomicUsize>,
+    /// How they are found.
+    pub agents: Agents,
+}
+
+/// Does its duties whenever this replica leads.
+pub fn serve(
+    client: &Client,
+    duties: Duties,
+    known: Known,
+    (leads, identity): (&watch::Receiver<bool>, String),
+    metrics: &Arc<Metrics>,
+    tasks: &mut JoinSet<()>,
+) {
+    let Duties {
+        label_nodes,
+        patience,
+    } = duties;
+    let Known {
+        world,
+        missing,
+        agents,
+    } = known;
+    if label_nodes {
+        let client = client.clone();
+        tasks.spawn(while_leading(leads.clone(), move || {
+            nodes::label(client.clone())
+        }));
+    }
+    if patience.report.or(patience.delete).is_some() {
+        let attendant = Attendant {
+            client: client.clone(),
+            world,
+            missing,
+            agents,
+            patience,
+            metrics: Arc::clone(metrics),
+            identity,
+        };
+        tasks.spawn(while_leading(leads.clone(), move || {
+            attend(attendant.clone())
+        }));
+    }
+    let (metrics, mut leads) = (Arc::clone(metrics), leads.clone());
+    tasks.spawn(async move {
+        loop {
+            metrics.leads(*leads.borrow_and_update());
+            if leads.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Begins `work` whenever this replica becomes the leader, and drops it when it no longer is.
+async fn while_leading<F: Future<Output = ()>>(
+    mut leads: watch::Receiver<bool>,
+    work: impl Fn() -> F,
+) {
+    while leads.wait_for(|leads| *leads).await.is_ok() {
+        tokio::select! {
+            () = work() => {}
+            _ = leads.wait_for(|leads| !leads) => {}
+        }
+    }
+}
 
 /// What is wrong with the certificates, if anything.
 pub type Trouble = watch::Receiver<Option<String>>;

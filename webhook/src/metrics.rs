@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -18,6 +18,10 @@ pub struct Metrics {
     reviews: Family<Review, Counter<u64, AtomicU64>>,
     seconds: Histogram,
     connections: Gauge,
+    certificate: Gauge<f64, AtomicU64>,
+    leads: Gauge,
+    waiting: Gauge,
+    deleted: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,11 +47,35 @@ impl Default for Metrics {
         );
         let connections = Gauge::default();
         registry.register("connections", "Open connections", connections.clone());
+        let certificate = Gauge::default();
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate that is served expires, since 1970; 0 while there is none",
+            certificate.clone(),
+        );
+        let leads = Gauge::default();
+        registry.register("leader", "1 on the replica that leads", leads.clone());
+        let waiting = Gauge::default();
+        registry.register(
+            "waiting_pods",
+            "Pods that wait at their gates for long, on nodes without a ready agent; said by the leader",
+            waiting.clone(),
+        );
+        let deleted = Counter::default();
+        registry.register(
+            "waiting_pods_deleted",
+            "Pods deleted because they waited too long",
+            deleted.clone(),
+        );
         Self {
             registry,
             reviews,
             seconds,
             connections,
+            certificate,
+            leads,
+            waiting,
+            deleted,
         }
     }
 }
@@ -63,6 +91,30 @@ impl Metrics {
     pub fn connection(&self) -> Open {
         self.connections.inc();
         Open(self.connections.clone())
+    }
+
+    /// Another certificate is served, until then.
+    pub fn certificate_until(&self, not_after: SystemTime) {
+        let since = not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.certificate.set(since.as_secs_f64());
+    }
+
+    /// Whether this replica leads. One that does not knows of nobody who waits.
+    pub fn leads(&self, leads: bool) {
+        self.leads.set(i64::from(leads));
+        if !leads {
+            self.waiting.set(0);
+        }
+    }
+
+    /// So many pods wait for long.
+    pub fn waiting(&self, pods: usize) {
+        self.waiting.set(i64::try_from(pods).unwrap_or(i64::MAX));
+    }
+
+    /// One that waited was deleted.
+    pub fn deleted(&self) {
+        self.deleted.inc();
     }
 
     /// All of them, in the OpenMetrics text format.

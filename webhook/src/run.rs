@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::leader::Seat;
+use crate::leader::{Duties, Seat};
 use crate::metrics::Metrics;
 use crate::server::admin::{self, NotReady};
 use crate::server::listen::{Phase, Server, bind};
@@ -59,6 +59,8 @@ pub struct Cluster {
     pub agents: Agents,
     /// Who leads.
     pub seat: Seat,
+    /// What the leader does.
+    pub duties: Duties,
 }
 
 /// Serves until SIGTERM or SIGINT, and until what is on its way is answered.
@@ -73,7 +75,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         mut tasks,
         election,
         obstacle,
-    } = background::start(options.tls, options.cluster, phases.clone()).await?;
+    } = background::start(options.tls, options.cluster, phases.clone(), &metrics).await?;
 
     let server = Server {
         router: Arc::new(App::new(

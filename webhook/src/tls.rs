@@ -7,6 +7,9 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use sidestep_certs::cert::Cert;
+
+use crate::metrics::Metrics;
 
 mod files;
 mod managed;
@@ -18,6 +21,7 @@ pub use managed::{Managed, follow, take};
 #[derive(Debug, Default)]
 pub struct Certificate {
     current: ArcSwapOption<CertifiedKey>,
+    metrics: Arc<Metrics>,
 }
 
 /// Makes the process use one implementation of cryptography; twice is once.
@@ -27,6 +31,14 @@ pub fn install_provider() {
 }
 
 impl Certificate {
+    /// None yet; its expiry is shown in these metrics.
+    pub fn shown_in(metrics: Arc<Metrics>) -> Self {
+        Self {
+            current: ArcSwapOption::empty(),
+            metrics,
+        }
+    }
+
     /// What a TLS server needs: TLS 1.2 and later, HTTP/2 and HTTP/1.1.
     pub fn server_config(self: &Arc<Self>) -> anyhow::Result<ServerConfig> {
         let resolver = Arc::clone(self) as Arc<dyn ResolvesServerCert>;
@@ -48,6 +60,10 @@ impl Certificate {
         let current = self.current.load();
         let changed = current.as_ref().is_none_or(|now| now.cert != with.cert);
         if changed {
+            let leaf = with.cert.first().map(|leaf| Cert::from_der(leaf));
+            if let Some(Ok(leaf)) = leaf {
+                self.metrics.certificate_until(leaf.not_after);
+            }
             self.current.store(Some(Arc::new(with)));
         }
         changed

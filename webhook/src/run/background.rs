@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Cluster, Tls};
-use crate::leader::{self, Trouble};
+use crate::leader::{self, Known, Trouble};
+use crate::metrics::Metrics;
 use crate::server::listen::Phase;
 use crate::tls::{Certificate, Files};
 use crate::world::{World, follow};
@@ -39,8 +40,9 @@ pub(super) async fn start(
     tls: Tls,
     cluster: Option<Cluster>,
     phases: watch::Receiver<Phase>,
+    metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Background> {
-    let certificate = Arc::new(Certificate::default());
+    let certificate = Arc::new(Certificate::shown_in(Arc::clone(metrics)));
     let mut tasks = JoinSet::new();
     let managed = match tls {
         Tls::Managed(managed) => Some(managed),
@@ -49,7 +51,12 @@ pub(super) async fn start(
             None
         }
     };
-    let Some(Cluster { agents, seat }) = cluster else {
+    let Some(Cluster {
+        agents,
+        seat,
+        duties,
+    }) = cluster
+    else {
         if managed.is_some() {
             bail!(
                 "--certificates managed needs an API server: without one, use --certificates files"
@@ -74,6 +81,18 @@ pub(super) async fn start(
         let certificate = Arc::clone(&certificate);
         leader::keep_certificates(&client, managed, certificate, leading.clone(), &mut tasks)
     });
+    leader::serve(
+        &client,
+        duties,
+        Known {
+            world: Arc::clone(&world),
+            missing: Arc::clone(&missing),
+            agents,
+        },
+        (&leading, seat.identity.clone()),
+        metrics,
+        &mut tasks,
+    );
     let election = tokio::spawn(leader::campaign(client, seat, leads, stopping(phases)));
     let served = Arc::clone(&certificate);
     let obstacle = move || {

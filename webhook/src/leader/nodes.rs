@@ -1,0 +1,234 @@
+//! Nodes that cannot run Sidestep get a label that says why, so that pods can be kept off them.
+//!
+//! Only what a node says of itself counts, and what no agent could change. A node that says nothing yet, or something that
+//! cannot be read, is no such node: its pods wait at their gates, which is safe.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{Config, Event, watcher};
+use kube::{Client, ResourceExt as _};
+use serde_json::{Value, json};
+use sidestep_contract::keys;
+use tokio::time::sleep;
+
+/// The oldest kernel that has what the programs need.
+const KERNEL: (u32, u32) = (6, 1);
+
+/// Labels by which nodes without a kernel of their own are known: virtual-kubelet's, and Fargate's.
+const VIRTUAL: [(&str, &str); 2] = [
+    ("type", "virtual-kubelet"),
+    ("eks.amazonaws.com/compute-type", "fargate"),
+];
+
+/// After a change that failed.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Why a node cannot run Sidestep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It is no machine: its pods run elsewhere.
+    Virtual,
+    /// Its kernel is another one.
+    NotLinux,
+    /// Its processor is another one.
+    NotAmd64,
+    /// Its kernel is too old.
+    KernelTooOld,
+}
+
+impl Unfit {
+    const ALL: [Self; 4] = [
+        Self::Virtual,
+        Self::NotLinux,
+        Self::NotAmd64,
+        Self::KernelTooOld,
+    ];
+
+    /// The label's value. Stable.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Virtual => "virtual",
+            Self::NotLinux => "not-linux",
+            Self::NotAmd64 => "not-amd64",
+            Self::KernelTooOld => "kernel-too-old",
+        }
+    }
+}
+
+/// Why this node cannot run Sidestep, if so.
+pub fn unfit(node: &Node) -> Option<Unfit> {
+    let labels = node.labels();
+    if VIRTUAL
+        .iter()
+        .any(|(key, value)| labels.get(*key).is_some_and(|found| found == value))
+    {
+        return Some(Unfit::Virtual);
+    }
+    let info = node.status.as_ref()?.node_info.as_ref()?;
+    let differs = |said: &str, wanted| !said.is_empty() && said != wanted;
+    if differs(&info.operating_system, "linux") {
+        Some(Unfit::NotLinux)
+    } else if differs(&info.architecture, "amd64") {
+        Some(Unfit::NotAmd64)
+    } else if version(&info.kernel_version).is_some_and(|version| version < KERNEL) {
+        Some(Unfit::KernelTooOld)
+    } else {
+        None
+    }
+}
+
+/// What the label should be changed to, `None` being its removal; or no change. A value that is none of ours is
+/// somebody's own word, and stays.
+pub fn change(node: &Node) -> Option<Option<&'static str>> {
+    let wanted = unfit(node).map(Unfit::word);
+    let found = node.labels().get(keys::UNSUPPORTED).map(String::as_str);
+    let is_ours = |value| Unfit::ALL.iter().any(|unfit| unfit.word() == value);
+    (found != wanted && found.is_none_or(is_ours)).then_some(wanted)
+}
+
+/// `6.1.0-13-amd64` → (6, 1).
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// Labels nodes, for as long as it is polled.
+pub(super) async fn label(client: Client) {
+    let api: Api<Node> = Api::all(client);
+    // A node's status is large, and one at a time is all that is needed.
+    let few = Config::default().page_size(50);
+    let mut events = pin!(watcher(api.clone(), few).default_backoff());
+    let mut said = None;
+    while let Some(event) = events.next().await {
+        let failed = match event {
+            Ok(Event::InitApply(node) | Event::Apply(node)) => relabel(&api, &node).await.err(),
+            Ok(Event::Init | Event::InitDone | Event::Delete(_)) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        let Some(error) = failed else { continue };
+        if said.as_ref() != Some(&error) {
+            tracing::warn!(%error, "nodes that cannot run Sidestep are not labelled; tried again");
+        }
+        said = Some(error);
+        sleep(RETRY).await;
+    }
+}
+
+async fn relabel(api: &Api<Node>, node: &Node) -> Result<(), String> {
+    let Some(value) = change(node) else {
+        return Ok(());
+    };
+    let name = node.name_any();
+    let patch = patch(node, value);
+    match api
+        .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+        .await
+    {
+        Ok(_) => {
+            tracing::info!(node = name, unsupported = value, "labelled");
+            Ok(())
+        }
+        // It was changed meanwhile, or is gone: another event comes, or none is needed.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        Err(error) => Err(format!("node {name}: {error}")),
+    }
+}
+
+/// Only if the node is still as it was seen: somebody may have said a word of their own.
+fn patch(node: &Node, value: Option<&str>) -> Value {
+    json!({"metadata": {
+        "labels": {keys::UNSUPPORTED: value},
+        "resourceVersion": node.metadata.resource_version,
+    }})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(os: &str, arch: &str, kernel: &str, labels: Value) -> Node {
+        let node = json!({
+            "metadata": {"name": "n", "resourceVersion": "7", "labels": labels},
+            "status": {"nodeInfo": {
+                "operatingSystem": os, "architecture": arch, "kernelVersion": kernel,
+                "bootID": "", "containerRuntimeVersion": "", "kubeProxyVersion": "",
+                "kubeletVersion": "", "machineID": "", "osImage": "", "systemUUID": "",
+            }},
+        });
+        serde_json::from_value(node).expect("a node")
+    }
+
+    fn linux(kernel: &str) -> Option<Unfit> {
+        unfit(&node("linux", "amd64", kernel, json!({})))
+    }
+
+    #[test]
+    fn a_node_says_itself_that_it_cannot() {
+        for good in [
+            "6.1.0-13-cloud-amd64",
+            "6.1",
+            "6.12.48",
+            "10.0.1",
+            "6.6.87.2-microsoft-standard-WSL2",
+        ] {
+            assert_eq!(linux(good), None, "{good}");
+        }
+        for old in [
+            "5.15.0-1051-aws",
+            "4.19",
+            "6.0.19",
+            "5.10.199-190.747.amzn2.x86_64",
+        ] {
+            assert_eq!(linux(old), Some(Unfit::KernelTooOld), "{old}");
+        }
+        let windows = node("windows", "amd64", "10.0.20348.2113", json!({}));
+        assert_eq!(unfit(&windows), Some(Unfit::NotLinux));
+        let arm = node("linux", "arm64", "6.12.1", json!({}));
+        assert_eq!(unfit(&arm), Some(Unfit::NotAmd64));
+        for (key, value) in VIRTUAL {
+            let labelled = node("linux", "amd64", "6.12.1", json!({key: value}));
+            assert_eq!(unfit(&labelled), Some(Unfit::Virtual));
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_held_against_it() {
+        assert_eq!(unfit(&Node::default()), None, "it registers just now");
+        for kernel in ["", "unknown", "six.one", "v5.4", "6", "99999999999.1"] {
+            assert_eq!(linux(kernel), None, "{kernel:?}");
+        }
+        assert_eq!(unfit(&node("", "", "", json!({}))), None);
+    }
+
+    #[test]
+    fn the_label_comes_changes_and_goes_with_the_reason_and_others_words_stay() {
+        let cases = [
+            ("6.1.0", None, None),
+            ("5.10.0", None, Some(Some("kernel-too-old"))),
+            ("5.10.0", Some("kernel-too-old"), None),
+            ("5.10.0", Some("not-amd64"), Some(Some("kernel-too-old"))),
+            ("6.1.0", Some("kernel-too-old"), Some(None)),
+            ("6.1.0", Some("true"), None),
+            ("6.1.0", Some(""), None),
+            ("5.10.0", Some("maintenance"), None),
+        ];
+        for (kernel, label, wanted) in cases {
+            let labels = label.map_or(json!({}), |label| json!({keys::UNSUPPORTED: label}));
+            let node = node("linux", "amd64", kernel, labels);
+            assert_eq!(change(&node), wanted, "{kernel} {label:?}");
+        }
+    }
+
+    #[test]
+    fn a_patch_touches_one_label_of_the_node_that_was_seen() {
+        let patch = patch(&node("linux", "amd64", "6.1", json!({})), None);
+        let wanted = json!({"metadata": {
+            "labels": {"sidestep.dev/unsupported": null}, "resourceVersion": "7"}});
+        assert_eq!(patch, wanted);
+    }
+}

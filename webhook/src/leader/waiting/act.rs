@@ -1,0 +1,225 @@
+//! Watches the pods at their gates, and does what is due.
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::api::events::v1::Event as Report;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{Config, Event, watcher};
+use sidestep_contract::keys;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{Book, Due, Patience, Waiting};
+use crate::metrics::Metrics;
+use crate::world::{Agents, World};
+
+/// Between looks at who waits.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// What attending takes.
+#[derive(Clone)]
+pub(in crate::leader) struct Attendant {
+    pub(in crate::leader) client: Client,
+    pub(in crate::leader) world: Arc<World>,
+    /// 0 once it is known where agents are.
+    pub(in crate::leader) missing: Arc<AtomicUsize>,
+    pub(in crate::leader) patience: Patience,
+    pub(in crate::leader) metrics: Arc<Metrics>,
+    /// How people find an agent's pod.
+    pub(in crate::leader) agents: Agents,
+    /// Who reports.
+    pub(in crate::leader) identity: String,
+}
+
+/// Attends to the pods that wait, for as long as it is polled.
+pub(in crate::leader) async fn attend(attendant: Attendant) {
+    let pods: Api<Pod> = Api::all(attendant.client.clone());
+    // A pod that has passed its gate is soon no longer pending, and leaves the watch.
+    let at_gates = Config::default()
+        .labels(&format!("{}=true", keys::ACCELERATED))
+        .fields("status.phase=Pending")
+        .page_size(100);
+    let mut events = pin!(watcher(pods, at_gates).default_backoff());
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut book = Book::default();
+    let mut listed = BTreeSet::new();
+    let mut said = None;
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                None => return,
+                Some(Ok(Event::Init)) => listed.clear(),
+                Some(Ok(Event::InitApply(pod))) => {
+                    listed.extend(pod.metadata.uid.clone());
+                    book.see(&pod);
+                }
+                Some(Ok(Event::InitDone)) => {
+                    let all = std::mem::take(&mut listed);
+                    book.keep_only(|uid| all.contains(uid));
+                }
+                Some(Ok(Event::Apply(pod))) => book.see(&pod),
+                Some(Ok(Event::Delete(pod))) => book.forget(&pod),
+                Some(Err(error)) => tracing::warn!(%error, "pods at their gates cannot be watched; tried again"),
+            },
+            _ = ticks.tick() => {
+                if attendant.missing.load(Ordering::Acquire) > 0 {
+                    continue;
+                }
+                let cluster = attendant.world.cluster();
+                let due = book.due(&cluster.agents, attendant.patience, Instant::now());
+                let error = attendant.act(due, &mut book).await.err();
+                if let Some(error) = error.as_ref().filter(|_| error != said) {
+                    tracing::warn!("{error}; tried again");
+                }
+                said = error;
+            }
+        }
+    }
+}
+
+impl Attendant {
+    async fn act(&self, due: Due, book: &mut Book) -> Result<(), String> {
+        let Due {
+            report,
+            delete,
+            overdue,
+        } = due;
+        self.metrics.waiting(overdue);
+        for pod in report {
+            self.report(
+                &pod,
+                "WaitingForSidestep",
+                "Wait",
+                waits(&pod, &self.agents),
+            )
+            .await?;
+            tracing::warn!(
+                pod = pod.name,
+                namespace = pod.namespace,
+                node = pod.node,
+                "waits at its gate: no agent is ready on its node"
+            );
+            book.reported(&pod.uid);
+        }
+        for pod in delete {
+            self.report(&pod, "DeletedBySidestep", "Delete", goes(&pod))
+                .await?;
+            self.delete(&pod).await?;
+            tracing::warn!(
+                pod = pod.name,
+                namespace = pod.namespace,
+                node = pod.node,
+                "deleted: it waited too long at its gate"
+            );
+            self.metrics.deleted();
+            book.deleted(&pod.uid);
+        }
+        Ok(())
+    }
+
+    /// Once for each pod and reason, whoever leads: the name is taken then.
+    async fn report(
+        &self,
+        pod: &Waiting,
+        reason: &str,
+        action: &str,
+        note: String,
+    ) -> Result<(), String> {
+        let api: Api<Report> = Api::namespaced(self.client.clone(), &pod.namespace);
+        let event = self.event(pod, reason, action, note);
+        match api.create(&PostParams::default(), &event).await {
+            Ok(_) => Ok(()),
+            // 404: the namespace is on its way out, and its pods with it.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => Err(format!(
+                "an Event for a pod that waits cannot be written: {error}"
+            )),
+        }
+    }
+
+    fn event(&self, pod: &Waiting, reason: &str, action: &str, note: String) -> Report {
+        let Waiting {
+            namespace,
+            name,
+            uid,
+            node: _,
+            has_controller: _,
+        } = pod;
+        Report {
+            metadata: ObjectMeta {
+                name: Some(format!("{}.{uid}", reason.to_lowercase())),
+                namespace: Some(namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            event_time: Some(MicroTime(Timestamp::now())),
+            reporting_controller: Some("sidestep.dev/webhook".to_owned()),
+            reporting_instance: Some(self.identity.chars().take(128).collect()),
+            action: Some(action.to_owned()),
+            reason: Some(reason.to_owned()),
+            type_: Some("Warning".to_owned()),
+            note: Some(note),
+            regarding: Some(ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Pod".to_owned()),
+                namespace: Some(namespace.clone()),
+                name: Some(name.clone()),
+                uid: Some(uid.clone()),
+                ..ObjectReference::default()
+            }),
+            ..Report::default()
+        }
+    }
+
+    /// That very pod, not one that has taken its name.
+    async fn delete(&self, pod: &Waiting) -> Result<(), String> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
+        let this = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(pod.uid.clone()),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        match api.delete(&pod.name, &this).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(error) => Err(format!(
+                "pod {}/{} waits and cannot be deleted: {error}",
+                pod.namespace, pod.name
+            )),
+        }
+    }
+}
+
+fn waits(pod: &Waiting, agents: &Agents) -> String {
+    let Agents {
+        namespace,
+        selector,
+    } = agents;
+    format!(
+        "The pod waits at its gate (init container istio-init) for Sidestep's node agent, and none is ready on node {node}. \
+         It starts when one is. Look at the agent there: kubectl get pods -n {namespace} -l {selector} -o wide \
+         --field-selector spec.nodeName={node}. To do without Sidestep, label the pod (in its template) or its namespace \
+         {enabled}=false and delete the pod.",
+        node = pod.node,
+        enabled = keys::ENABLED,
+    )
+}
+
+fn goes(pod: &Waiting) -> String {
+    format!(
+        "The pod waited too long at its gate on node {}, where no agent of Sidestep is ready. It is deleted so that its \
+         controller makes another one.",
+        pod.node
+    )
+}
