@@ -6,7 +6,7 @@
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 
 setup: ## install what is missing: compilers, the BPF linker, Envoy, network tools, QEMU and a 6.1 kernel
 	@tests/setup.sh
