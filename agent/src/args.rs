@@ -66,6 +66,10 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS", default_value = "[::]:8081")]
     admin_listen: SocketAddr,
 
+    /// How long a pod may be without a sandbox before an Event says so, with --node
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
+    sandbox_patience: Duration,
+
     /// Let programs of the pod open raw TCP sockets, which go around the proxy (iptables would catch them)
     #[arg(long)]
     allow_raw_sockets: bool,
@@ -96,6 +100,7 @@ impl Args {
             pin,
             socket,
             admin_listen,
+            sandbox_patience,
             allow_raw_sockets,
             check_interval,
         } = self;
@@ -118,6 +123,7 @@ impl Args {
                     pin,
                     socket,
                     admin_listen,
+                    sandbox_patience,
                     strict,
                 })
                 .await;
@@ -132,6 +138,13 @@ impl Args {
             })
             .await
         })
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("want a number of seconds, at least 1".to_owned()),
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
     }
 }
 

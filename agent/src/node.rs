@@ -15,6 +15,7 @@ use std::{
         Arc,
         mpsc::{Sender, channel},
     },
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// Probes and metrics.
     pub admin_listen: SocketAddr,
+    /// How long a pod may be without a sandbox before somebody should know.
+    pub sandbox_patience: Duration,
     /// Refuse raw TCP sockets.
     pub strict: bool,
 }

@@ -59,13 +59,13 @@ impl Manner {
     }
 
     /// On a Kubernetes node.
-    pub const fn node(strict: bool) -> Self {
+    pub const fn node(strict: bool, patience: Duration) -> Self {
         Self {
             strict,
             release: Release::Gone,
             look: Duration::from_secs(30),
             study: Duration::from_mins(10),
-            patience: Duration::from_mins(1),
+            patience,
         }
     }
 }

@@ -141,7 +141,7 @@ impl Worker {
                 let _the_agent_ended = told.send((name.clone(), reason, note));
             }
         };
-        let manner = Manner::node(self.settings.strict);
+        let manner = Manner::node(self.settings.strict, self.settings.sandbox_patience);
         let sandboxes = InCgroups::new(cgroup.clone());
         let mut node = Node {
             reconciler: Reconciler::new(dataplane, sandboxes, manner, Box::new(tell)),

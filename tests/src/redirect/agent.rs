@@ -141,6 +141,8 @@ pub struct Status {
 pub struct PodStatus {
     /// The Pod's name.
     pub name: String,
+    /// Its network namespace's cookie, once it is armed.
+    pub cookie: Option<u64>,
     /// How far it is.
     pub state: PodState,
     /// Why it is not further.
@@ -187,25 +189,30 @@ pub struct Agent {
 impl Agent {
     /// Starts it in a cgroup of the machine, beside the pods'; it may not be ready yet.
     pub(super) fn start_in(cgroup: &Cgroup, folders: &AgentFolders) -> Self {
-        let log = folders.log();
+        let mut command = folders.command();
+        cgroup.command_joins(&mut command);
+        Self::start(command, folders.socket(), folders.log())
+    }
+
+    /// Starts it by a command that tells it to answer on this socket.
+    pub fn start(mut command: Command, socket: PathBuf, log: PathBuf) -> Self {
         let file = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(&log)
             .expect("a folder of ours");
-        let mut command = folders.command();
-        cgroup.command_joins(&mut command);
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("a file of ours"))
             .stderr(file)
             .spawn()
             .expect("the agent starts");
-        Self {
-            child,
-            socket: folders.socket(),
-            log,
-        }
+        Self { child, socket, log }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it says of itself, if it answers.

@@ -1,0 +1,452 @@
+//! A node: an API server that all tests share, and what kubelet and a runtime would make.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::PathBuf,
+    process::Command,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use sidestep_tests::{
+    actor::{Actor, Identity, Kind, Socket},
+    apiserver::{self, ApiServer},
+    binary, can_run,
+    cgroup::Cgroup,
+    net::{Namespace, unique_name},
+    parts,
+    process::eventually,
+    redirect::{Agent, Node, PodState, PodStatus},
+};
+use tempfile::TempDir;
+
+/// An address that nobody has: who calls it and is answered was redirected.
+pub(crate) const SERVICE: &str = "10.96.0.7:80";
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether these tests can run here.
+pub(crate) fn can_run_here() -> bool {
+    can_run(&[]) && parts::are_there(&apiserver::PROGRAMS)
+}
+
+static SHARED: Mutex<Option<Arc<ApiServer>>> = Mutex::new(None);
+
+extern "C" fn end_shared() {
+    let server = SHARED.lock().map(|mut shared| shared.take());
+    // A panic must not leave this function, and there is nobody to tell.
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(server)));
+}
+
+fn shared() -> Arc<ApiServer> {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let server = shared.get_or_insert_with(|| {
+        // SAFETY: the function may run at exit: it unwinds into nobody.
+        unsafe { libc::atexit(end_shared) };
+        Arc::new(ApiServer::start())
+    });
+    Arc::clone(server)
+}
+
+/// How kubelet names cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Driver {
+    Cgroupfs,
+    Systemd,
+}
+
+/// A node of the cluster, with a machine of its own.
+pub(crate) struct KubeNode {
+    pub(crate) name: String,
+    agent: OnceCell<Agent>,
+    machine: Node,
+    kubepods: Cgroup,
+    class: Cgroup,
+    driver: Driver,
+    folder: TempDir,
+    server: Arc<ApiServer>,
+    made: RefCell<Vec<String>>,
+    options: Vec<String>,
+}
+
+impl KubeNode {
+    /// With an agent that is ready.
+    pub(crate) fn new() -> Self {
+        let node = Self::without_agent(Driver::Cgroupfs);
+        node.start_agent();
+        node
+    }
+
+    /// On which no agent runs yet.
+    pub(crate) fn without_agent(driver: Driver) -> Self {
+        Self::on(shared(), driver)
+    }
+
+    /// The same, with an API server of its own.
+    pub(crate) fn on(server: Arc<ApiServer>, driver: Driver) -> Self {
+        let machine = Node::without_agent();
+        let (kubepods, class) = match driver {
+            Driver::Cgroupfs => ("kubepods", "burstable"),
+            Driver::Systemd => ("kubepods.slice", "kubepods-burstable.slice"),
+        };
+        let kubepods = machine.machine().child(kubepods);
+        let node = Self {
+            name: unique_name("node"),
+            agent: OnceCell::new(),
+            class: kubepods.child(class),
+            kubepods,
+            machine,
+            driver,
+            folder: tempfile::tempdir().expect("a folder"),
+            server,
+            made: RefCell::default(),
+            options: vec!["--sandbox-patience=2".to_owned()],
+        };
+        node.server.must(&format!("create namespace {}", node.name));
+        node
+    }
+
+    /// The command that starts an agent here.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(binary("sidestep-agent"));
+        self.server.namespace().command_enters(&mut command);
+        command
+            .env("KUBECONFIG", self.server.kubeconfig())
+            .args(["--node", &self.name, "--admin-listen=127.0.0.1:0"])
+            .args(&self.options)
+            .arg("--cgroup")
+            .arg(self.kubepods.path())
+            .arg("--pin")
+            .arg(self.machine.folders().pins())
+            .arg("--socket")
+            .arg(self.socket());
+        command
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("agent.sock")
+    }
+
+    /// Starts the agent.
+    pub(crate) fn launch_agent(&self) -> &Agent {
+        let log = self.folder.path().join("agent.log");
+        let agent = Agent::start(self.command(), self.socket(), log);
+        assert!(self.agent.set(agent).is_ok(), "a node has one agent");
+        self.agent()
+    }
+
+    /// Starts the agent and waits until it is ready.
+    pub(crate) fn start_agent(&self) {
+        self.launch_agent().wait_until_ready();
+    }
+
+    pub(crate) fn agent(&self) -> &Agent {
+        self.agent.get().expect("the node has an agent")
+    }
+
+    /// Takes the agent away, to stop or to kill it.
+    pub(crate) fn take_agent(&mut self) -> Agent {
+        self.agent.take().expect("the node has an agent")
+    }
+
+    pub(crate) fn machine(&self) -> &Node {
+        &self.machine
+    }
+
+    pub(crate) fn kubepods(&self) -> &Cgroup {
+        &self.kubepods
+    }
+
+    pub(crate) fn server(&self) -> &ApiServer {
+        &self.server
+    }
+
+    /// What an HTTP GET on the admin port answers: status and body.
+    pub(crate) fn admin(&self, path: &str) -> (u16, String) {
+        let log = self.agent().log();
+        let words = log.split_whitespace();
+        let plain = words.map(|word| strip_colours(word));
+        let address = plain
+            .filter_map(|word| word.strip_prefix("address=").map(ToOwned::to_owned))
+            .last()
+            .expect("the agent tells where it listens");
+        let answer = self.server.namespace().enter(|| {
+            let mut stream = TcpStream::connect(&address).expect("the agent listens");
+            write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("a connection");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).expect("an answer");
+            answer
+        });
+        let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
+        (status.expect("a status"), body.to_owned())
+    }
+
+    /// The value of a metric, with its labels as they are written.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.admin("/metrics");
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).unwrap_or(0.0)
+    }
+
+    /// Creates a pod in the API, already bound to this node.
+    pub(crate) fn create(&self, name: &str, args: &str) -> KubePod<'_> {
+        self.create_as(name, &pod(name, &self.name, args))
+    }
+
+    /// The same from a manifest.
+    pub(crate) fn create_as(&self, name: &str, manifest: &Value) -> KubePod<'_> {
+        self.server
+            .feed(&format!("create -n {}", self.name), manifest)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        self.known(name)
+    }
+
+    /// A pod that is in the API already.
+    pub(crate) fn known(&self, name: &str) -> KubePod<'_> {
+        let pod = self.server.get(&format!("pod -n {} {name}", self.name));
+        let uid = pod["metadata"]["uid"].as_str().expect("a uid").to_owned();
+        self.made.borrow_mut().push(name.to_owned());
+        KubePod {
+            node: self,
+            name: name.to_owned(),
+            uid,
+        }
+    }
+
+    /// Waits until a pod is in this state.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, pod: &str, wanted: PodState) -> PodStatus {
+        self.agent().wait_for(pod, |state| state == wanted);
+        self.agent().pod(pod).expect("a pod that is known")
+    }
+
+    /// Waits for an Event on a pod, and returns its note.
+    #[track_caller]
+    pub(crate) fn wait_for_event(&self, pod: &KubePod<'_>, reason: &str) -> String {
+        let mut note = None;
+        let found = eventually(PATIENCE, || {
+            let events = self
+                .server
+                .get(&format!("events.events.k8s.io -n {}", self.name));
+            let items = events["items"].as_array().expect("a list").clone();
+            note = items.into_iter().find_map(|event| {
+                let about = event["regarding"]["uid"] == pod.uid.as_str();
+                let note = event["note"].as_str()?.to_owned();
+                (about && event["reason"] == reason).then_some(note)
+            });
+            note.is_some()
+        });
+        assert!(found, "no Event {reason} on {}; {}", pod.name, self.agent());
+        note.expect("just seen")
+    }
+
+    /// What is pinned for pods: one inbound link each.
+    pub(crate) fn inbound_links(&self) -> usize {
+        let pins = self.machine.folders().pins();
+        let versions = fs::read_dir(pins).into_iter().flatten().flatten();
+        let links = versions.map(|version| fs::read_dir(version.path().join("pods")));
+        links.flatten().map(|folder| folder.flatten().count()).sum()
+    }
+
+    fn pod_cgroup(&self, uid: &str) -> Cgroup {
+        match self.driver {
+            Driver::Cgroupfs => self.class.child(&format!("pod{uid}")),
+            Driver::Systemd => {
+                let uid = uid.replace('-', "_");
+                self.class
+                    .child(&format!("kubepods-burstable-pod{uid}.slice"))
+            }
+        }
+    }
+}
+
+impl Drop for KubeNode {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(agent) = self.agent.get()
+        {
+            eprintln!("{agent}");
+        }
+        // Nobody collects them, and the next watch would see them.
+        let _ = self.server.kubectl([
+            "delete",
+            "pods",
+            "--all",
+            "--force",
+            "--grace-period=0",
+            "--wait=false",
+            "-n",
+            &self.name,
+        ]);
+    }
+}
+
+/// A pod in the API.
+pub(crate) struct KubePod<'a> {
+    node: &'a KubeNode,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+}
+
+impl KubePod<'_> {
+    /// Makes its cgroup and its sandbox: a namespace with this address, and a process that holds it.
+    pub(crate) fn sandbox(&self, address: &str) -> Sandbox {
+        let cgroup = self.node.pod_cgroup(&self.uid);
+        let namespace = self.node.machine.network().host("pod", &[address]);
+        Sandbox::start(cgroup, namespace)
+    }
+
+    /// Removes the object at once.
+    pub(crate) fn delete(&self) {
+        self.node.server.must(&format!(
+            "delete pod {} -n {} --force --grace-period=0 --wait=false",
+            self.name, self.node.name
+        ));
+    }
+}
+
+/// What a runtime made for a pod.
+pub(crate) struct Sandbox {
+    // Processes end before their namespace goes.
+    pause: Actor,
+    cgroup: Cgroup,
+    namespace: Namespace,
+}
+
+impl Sandbox {
+    pub(crate) fn start(cgroup: Cgroup, namespace: Namespace) -> Self {
+        let pause = process(&cgroup, &namespace, &Identity::new(65535, 65535));
+        Self {
+            pause,
+            cgroup,
+            namespace,
+        }
+    }
+
+    pub(crate) fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    pub(crate) fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// A process of a container of this pod.
+    pub(crate) fn container(&self, identity: &Identity) -> Actor {
+        process(&self.cgroup, &self.namespace, identity)
+    }
+
+    /// A process of the application.
+    pub(crate) fn app(&self) -> Actor {
+        self.container(&Identity::app())
+    }
+
+    /// The proxy, listening.
+    pub(crate) fn proxy(&self) -> Proxy {
+        let actor = self.container(&Identity::proxy());
+        Proxy {
+            _outbound: actor.serve("outbound", Kind::Tcp, "0.0.0.0:15001"),
+            _inbound: actor.serve("inbound", Kind::Tcp, "0.0.0.0:15006"),
+            actor,
+        }
+    }
+
+    /// Ends its processes, then removes it.
+    pub(crate) fn end(self) {
+        self.pause.kill();
+    }
+}
+
+pub(crate) struct Proxy {
+    pub(crate) actor: Actor,
+    _outbound: Socket,
+    _inbound: Socket,
+}
+
+/// A process in a cgroup of its own below a pod's.
+pub(crate) fn process(pod: &Cgroup, namespace: &Namespace, identity: &Identity) -> Actor {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let cgroup = pod.child(&format!("container-{number}"));
+    let actor = Actor::spawn(namespace, &cgroup, identity);
+    // The kit removes a cgroup with the processes in it; this one goes with the pod's.
+    std::mem::forget(cgroup);
+    actor
+}
+
+/// A gated pod of this node, whose gate has these further arguments.
+pub(crate) fn pod(name: &str, node: &str, args: &str) -> Value {
+    let mut all =
+        "istio-iptables -p 15001 -z 15006 -u 1337 -m REDIRECT -i * -x  -b * -d 15090,15021,15020"
+            .split(' ')
+            .collect::<Vec<_>>();
+    all.extend(args.split_whitespace());
+    all.extend([
+        "--run-validation",
+        "--skip-rule-apply",
+        "--probe-timeout=300s",
+    ]);
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"sidestep.dev/accelerated": "true"}},
+        "spec": {
+            "nodeName": node,
+            "initContainers": [{
+                "name": "istio-init",
+                "image": "istio/proxyv2",
+                "args": all,
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "capabilities": {"drop": ["ALL"]},
+                    "privileged": false,
+                    "readOnlyRootFilesystem": true,
+                    "runAsGroup": 1337,
+                    "runAsNonRoot": true,
+                    "runAsUser": 1337,
+                },
+            }],
+            "containers": [{"name": "app", "image": "app"}],
+        },
+    })
+}
+
+/// The call reached this listener of the proxy, which knows the original destination.
+#[track_caller]
+pub(crate) fn assert_captured(caller: &Actor, listener: &str, destination: &str) {
+    let seen = caller
+        .call(destination)
+        .unwrap_or_else(|errno| panic!("{destination} is not reached: {errno}"));
+    assert_eq!(seen.by, listener, "who answered: {seen:?}");
+    assert_eq!(seen.original, Ok(destination.parse().expect("an address")));
+}
+
+fn strip_colours(word: &str) -> String {
+    let mut plain = String::new();
+    let mut chars = word.chars();
+    while let Some(char) = chars.next() {
+        if char == '\u{1b}' {
+            for code in chars.by_ref() {
+                if code == 'm' {
+                    break;
+                }
+            }
+        } else {
+            plain.push(char);
+        }
+    }
+    plain
+}

@@ -1,0 +1,156 @@
+//! The agent ends, is killed and is replaced; the API server goes away; pods end in every order.
+
+use std::sync::Arc;
+
+use sidestep_tests::{
+    actor::Kind, apiserver::ApiServer, net::OUTSIDE_V4, process::eventually, redirect::PodState,
+};
+
+use crate::kit::{Driver, KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here};
+
+/// The end of the agent is a pod's end in Kubernetes, and must not be that of others.
+#[test]
+fn running_pods_stay_captured_when_the_agent_is_told_to_stop() {
+    if !can_run_here() {
+        return;
+    }
+    let mut node = KubeNode::new();
+    let outside = node.machine().outside();
+    let _service = outside.serve("service", Kind::Tcp, "0.0.0.0:80");
+    let target = format!("{OUTSIDE_V4}:80");
+    let pod = node.create("web", "");
+    let sandbox = pod.sandbox("10.77.0.10");
+    let _proxy = sandbox.proxy();
+    node.wait_for("web", PodState::Active);
+    let app = sandbox.app();
+    app.start_load(&target, 2, 2);
+
+    assert!(node.take_agent().stop().success());
+    assert_captured(&app, "outbound", &target);
+    assert_captured(&outside, "inbound", "10.77.0.10:8080");
+    node.start_agent();
+    node.wait_for("web", PodState::Active);
+    node.take_agent().kill();
+    assert_captured(&app, "outbound", &target);
+    node.start_agent();
+    node.wait_for("web", PodState::Active);
+
+    let load = app.stop_load();
+    assert!(load.failed.is_empty(), "{load:?}");
+    assert_eq!(load.answered.keys().collect::<Vec<_>>(), ["outbound"]);
+}
+
+#[test]
+fn a_pod_is_let_go_when_its_namespace_is_gone_and_not_before() {
+    if !can_run_here() {
+        return;
+    }
+    let node = KubeNode::new();
+    let pod = node.create("web", "");
+    let sandbox = pod.sandbox("10.77.0.10");
+    let _proxy = sandbox.proxy();
+    node.wait_for("web", PodState::Active);
+    let app = sandbox.app();
+    // As `kubectl delete --force` does: the object first, the processes later.
+    pod.delete();
+    node.agent().wait("the pod to be forgotten", || {
+        node.agent().pod("web").is_none()
+    });
+    assert_captured(&app, "outbound", SERVICE);
+    assert!((node.metric("sidestep_agent_lingering_namespaces") - 1.0).abs() < 0.1);
+    drop((sandbox, app));
+    assert!(
+        eventually(PATIENCE, || node.inbound_links() == 0),
+        "the link stays"
+    );
+    assert!(node.metric("sidestep_agent_lingering_namespaces") < 0.1);
+}
+
+#[test]
+fn a_finished_pod_is_captured_to_its_end_and_then_has_ended() {
+    if !can_run_here() {
+        return;
+    }
+    let node = KubeNode::new();
+    let pod = node.create("job", "");
+    let sandbox = pod.sandbox("10.77.0.10");
+    let _proxy = sandbox.proxy();
+    node.wait_for("job", PodState::Active);
+    let patch = [
+        "patch",
+        "pod",
+        "job",
+        "-n",
+        &node.name,
+        "--subresource=status",
+    ];
+    let status = [
+        "--type=merge",
+        "-p",
+        "{\"status\":{\"phase\":\"Succeeded\"}}",
+    ];
+    let patched = node.server().kubectl(patch.into_iter().chain(status));
+    patched.expect("a status may be patched");
+    assert_captured(&sandbox.app(), "outbound", SERVICE);
+    drop(sandbox);
+    node.wait_for("job", PodState::Ended);
+    assert_eq!(node.inbound_links(), 0);
+}
+
+/// A StatefulSet's pod: the same name, another uid.
+#[test]
+fn a_pod_of_the_same_name_is_another_pod() {
+    if !can_run_here() {
+        return;
+    }
+    let node = KubeNode::new();
+    let old = node.create("web-0", "");
+    let first = old.sandbox("10.77.0.10");
+    let cookie = node.wait_for("web-0", PodState::Armed).cookie;
+    old.delete();
+    let gone = || {
+        node.server()
+            .kubectl(["get", "pod", "web-0", "-n", &node.name])
+            .is_err()
+    };
+    assert!(eventually(PATIENCE, gone));
+    let new = node.create("web-0", "-o 9999");
+    assert_ne!(old.uid, new.uid);
+    node.wait_for("web-0", PodState::Pending);
+    let second = new.sandbox("10.77.0.11");
+    assert_ne!(node.wait_for("web-0", PodState::Armed).cookie, cookie);
+    drop(first);
+    assert!(eventually(PATIENCE, || node.inbound_links() == 1));
+    let _proxy = second.proxy();
+    node.wait_for("web-0", PodState::Active);
+    assert_captured(&second.app(), "outbound", SERVICE);
+}
+
+#[test]
+fn an_api_server_that_goes_away_for_a_while_changes_nothing() {
+    if !can_run_here() {
+        return;
+    }
+    let server = Arc::new(ApiServer::start());
+    let node = KubeNode::on(Arc::clone(&server), Driver::Cgroupfs);
+    node.start_agent();
+    let pod = node.create("web", "");
+    let later = node.create("later", "");
+    let sandbox = pod.sandbox("10.77.0.10");
+    let _proxy = sandbox.proxy();
+    node.wait_for("web", PodState::Active);
+
+    server.namespace().ip("link set lo down");
+    let app = sandbox.app();
+    assert_captured(&app, "outbound", SERVICE);
+    // A pod that was told of before still finds its way in.
+    let late = later.sandbox("10.77.0.11");
+    node.wait_for("later", PodState::Armed);
+    assert!(node.agent().status().is_some_and(|status| status.ready));
+
+    server.namespace().ip("link set lo up");
+    let newest = node.create("newest", "");
+    let newest = newest.sandbox("10.77.0.12");
+    node.wait_for("newest", PodState::Armed);
+    drop((late, newest));
+}

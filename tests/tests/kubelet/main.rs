@@ -1,0 +1,8 @@
+//! The agent on a Kubernetes node: a real API server, real cgroups and namespaces, and the test in the place of kubelet and
+//! the container runtime.
+
+mod bad_input;
+mod kit;
+mod life;
+mod sandboxes;
+mod start;

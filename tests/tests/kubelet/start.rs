@@ -1,0 +1,62 @@
+//! When the agent is ready, and what it says while it is not.
+
+use std::{fs, process::Command};
+
+use sidestep_tests::{net::run, redirect::PodState};
+
+use crate::kit::{Driver, KubeNode, SERVICE, assert_captured, can_run_here};
+
+#[test]
+fn the_agent_is_ready_when_its_programs_were_seen_to_act() {
+    if !can_run_here() {
+        return;
+    }
+    let node = KubeNode::new();
+    assert_eq!(node.admin("/readyz"), (200, "ready\n".to_owned()));
+    assert_eq!(node.admin("/livez").0, 200);
+    assert!((node.metric("sidestep_agent_watch_connected") - 1.0).abs() < 0.1);
+    // Nothing of the probe stays.
+    let entries = fs::read_dir(node.kubepods().path()).expect("a cgroup");
+    let probes = entries.flatten().filter(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().contains("probe")
+    });
+    assert_eq!(probes.count(), 0);
+    assert_eq!(node.inbound_links(), 0);
+}
+
+#[test]
+fn pins_that_would_not_outlive_the_container_are_refused_until_they_would() {
+    if !can_run_here() {
+        return;
+    }
+    let node = KubeNode::without_agent(Driver::Cgroupfs);
+    let pod = node.create("web", "");
+    let sandbox = pod.sandbox("10.77.0.10");
+    let bpffs = node.machine().folders().pins();
+    let bpffs = bpffs.parent().expect("a mount point");
+    run(Command::new("umount").arg(bpffs));
+    let agent = node.launch_agent();
+    let complains = || {
+        let errors = agent
+            .status()
+            .map(|status| status.errors)
+            .unwrap_or_default();
+        errors
+            .iter()
+            .any(|error| error.contains("is not on a bpffs"))
+    };
+    agent.wait("a complaint", complains);
+    let (status, why) = node.admin("/readyz");
+    assert_eq!(status, 503);
+    assert!(
+        why.contains("programs: ") && why.contains("mount a bpffs"),
+        "{why}"
+    );
+
+    run(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(bpffs));
+    agent.wait_until_ready();
+    let _proxy = sandbox.proxy();
+    node.wait_for("web", PodState::Active);
+    assert_captured(&sandbox.app(), "outbound", SERVICE);
+}
