@@ -30,7 +30,7 @@ use aya::maps::IterableMap as _;
 use crate::{dataplane::Cookie, sys};
 use maps::{Maps, error};
 
-pub use settings::{Mode, Options};
+pub use settings::{Mode, Options, Readers};
 
 /// Why the shortcut cannot be had.
 #[derive(Debug, Error)]
@@ -144,8 +144,17 @@ pub struct Shortcut {
     maps: Maps,
     pods: HashMap<Cookie, (u32, Participant)>,
     // Kept: without pins they hold programs and links.
-    _programs: aya::Ebpf,
+    object: aya::Ebpf,
     _links: Vec<OwnedFd>,
+    readers: Watch,
+}
+
+/// Whether it is seen how applications read.
+#[derive(Debug)]
+enum Watch {
+    NotYet,
+    Done,
+    Impossible(String),
 }
 
 impl Shortcut {
@@ -178,8 +187,12 @@ impl Shortcut {
         Ok(Self {
             maps,
             pods: HashMap::new(),
-            _programs: object,
+            object,
             _links: links,
+            readers: match options.readers {
+                Readers::Watched => Watch::NotYet,
+                Readers::Trusted => Watch::Done,
+            },
         })
     }
 
@@ -192,7 +205,11 @@ impl Shortcut {
         };
         self.publish(pod)?;
         // The switch before the member: nothing reads a place that no member has.
-        let switch = PodSwitch::new(pod.cookie, pod.allowed.flags());
+        let allowed = Allowed {
+            into_application: pod.allowed.into_application && self.watch_readers(),
+            ..pod.allowed
+        };
+        let switch = PodSwitch::new(pod.cookie, allowed.flags());
         let write = self.maps.switches.set(place, switch, 0);
         write.map_err(|e| error("SWITCHES", &e))?;
         let member = Member {
@@ -248,6 +265,29 @@ impl Shortcut {
             }
         }
         Ok(())
+    }
+
+    /// Makes sure that it is seen how applications read, before anything is put into their sockets. The programs for it
+    /// cost something at each read, so they come with the first pod that wants it.
+    pub fn watch_readers(&mut self) -> bool {
+        if matches!(self.readers, Watch::NotYet) {
+            self.readers = match object::watch_readers(&mut self.object) {
+                Ok(()) => Watch::Done,
+                Err(error) => {
+                    tracing::warn!(%error, "nothing is put into applications' sockets");
+                    Watch::Impossible(error.to_string())
+                }
+            };
+        }
+        matches!(self.readers, Watch::Done)
+    }
+
+    /// Why nothing can be put into applications' sockets, where that was tried.
+    pub fn cannot_watch(&self) -> Option<&str> {
+        match &self.readers {
+            Watch::Impossible(why) => Some(why),
+            Watch::NotYet | Watch::Done => None,
+        }
     }
 
     /// Everything that was counted.

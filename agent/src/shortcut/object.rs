@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader,
     programs::{Program, ProgramError},
 };
 use sidestep_ebpf_common::shortcut::ShortcutSettings;
@@ -20,6 +20,12 @@ pub(super) const ON_MESSAGE: &str = "on_message";
 pub(super) const ON_CONNECTION: &str = "on_connection";
 /// The `cgroup/setsockopt` program.
 pub(super) const ON_OPTION: &str = "on_option";
+
+/// The `fentry` programs: each with the function of the kernel's that it is put on.
+pub(super) const READERS: [(&str, &str); 2] = [
+    ("on_read", "tcp_bpf_recvmsg"),
+    ("on_splice", "tcp_splice_read"),
+];
 
 const PROGRAMS: [&str; 3] = [ON_MESSAGE, ON_CONNECTION, ON_OPTION];
 /// Lines of the verifier's log that tell what it disliked; it prints thousands.
@@ -45,6 +51,24 @@ pub(super) fn load(settings: ShortcutSettings) -> Result<Ebpf, ShortcutError> {
         })?;
     }
     Ok(object)
+}
+
+/// Loads and attaches what watches how sockets are read. They are attached until the object goes.
+pub(super) fn watch_readers(object: &mut Ebpf) -> Result<(), ShortcutError> {
+    let btf = Btf::from_sys_fs().map_err(|e| ShortcutError::NoBtf(e.to_string()))?;
+    for (name, function) in READERS {
+        let Some(Program::FEntry(program)) = object.program_mut(name) else {
+            return Err(missing(name));
+        };
+        let attached = program
+            .load(function, &btf)
+            .and_then(|()| program.attach().map(drop));
+        attached.map_err(|e| ShortcutError::Program {
+            program: name,
+            reason: refusal(e),
+        })?;
+    }
+    Ok(())
 }
 
 /// A loaded program's descriptor.

@@ -22,6 +22,17 @@ pub enum Mode {
     Naive,
 }
 
+/// Who sees how an application reads its sockets. Redirected bytes are for readers who use `recv` and take what there is:
+/// splice(2) never sees them, and `MSG_WAITALL` may get later ones first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Readers {
+    /// Programs on the kernel's own functions. Where it does not take those, nothing is put into applications.
+    #[default]
+    Watched,
+    /// Nobody, for they are known. Only for tests.
+    Trusted,
+}
+
 /// What can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -29,6 +40,8 @@ pub struct Options {
     pub mode: Mode,
     /// Most unread bytes of a receiver beside what TCP itself allows.
     pub limit: u32,
+    /// Who sees how an application reads its sockets.
+    pub readers: Readers,
     /// Seconds of silence on the way between two pods before the kernel asks whether the other is still there.
     pub keepalive: u32,
     /// Seconds between two such questions.
@@ -40,6 +53,7 @@ impl Default for Options {
         Self {
             mode: Mode::Rule,
             limit: 1 << 20,
+            readers: Readers::Watched,
             keepalive: 240,
             keepalive_interval: 15,
         }
@@ -51,6 +65,7 @@ pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> 
     let Options {
         mode,
         limit,
+        readers,
         keepalive,
         keepalive_interval,
     } = options;
@@ -65,6 +80,7 @@ pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> 
         Mode::Naive => MODE_NAIVE,
     };
     settings.limit = limit;
+    settings.watched = u32::from(readers == Readers::Watched);
     settings.keepalive = keepalive;
     settings.keepalive_interval = keepalive_interval;
     settings.sk_rmem = at("sock", "sk_backlog.rmem_alloc", "sk_rmem_alloc of a socket")?;
@@ -87,6 +103,7 @@ pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> 
     settings.sk_socket = at("sock", "sk_socket", "sk_socket of a socket")?;
     settings.socket_file = at("socket", "file", "file of a socket")?;
     settings.file_flags = at("file", "f_flags", "f_flags of a file")?;
+    settings.socket_sk = at("socket", "sk", "sk of a socket")?;
     Ok(settings)
 }
 

@@ -153,29 +153,18 @@ pub const HAS_REDIRECTED: u32 = 1 << 4;
 /// accepted ones, when its listener starts to listen.
 pub const NONBLOCKING: u32 = 1 << 5;
 
-/// [`EndState::marks`]: `SO_ZEROCOPY` was asked for.
-pub const MARK_ZEROCOPY: u32 = 1 << 0;
-/// [`EndState::marks`]: `SO_RCVLOWAT` above 1.
-pub const MARK_LOWAT: u32 = 1 << 1;
-/// [`EndState::marks`]: an upper layer protocol, such as kernel TLS.
-pub const MARK_ULP: u32 = 1 << 2;
-/// [`EndState::marks`]: `TCP_REPAIR`.
-pub const MARK_REPAIR: u32 = 1 << 3;
-/// [`EndState::marks`]: read by splice(2).
-pub const MARK_SPLICE: u32 = 1 << 4;
-/// [`EndState::marks`]: read with `MSG_WAITALL`.
-pub const MARK_WAITALL: u32 = 1 << 5;
-/// [`EndState::marks`]: the other end never appeared.
-pub const MARK_ALONE: u32 = 1 << 6;
-
 /// What is kept with a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct EndState {
-    /// [`IS_PROXY`], [`CANDIDATE`], [`SENDS`], [`RECEIVES`], [`HAS_REDIRECTED`].
+    /// Not 0 once a hazard was seen on this end: a zero-copy sender, a reader who would get bytes in the wrong order, an
+    /// upper layer protocol. It stays: the sender at either end looks before each message. Whoever sees one writes the
+    /// same, so that two at once take nothing from each other.
+    pub hazard: u32,
+    /// [`READ_PLAINLY`], once somebody has.
+    pub reader: u32,
+    /// [`IS_PROXY`], [`CANDIDATE`], [`SENDS`], [`RECEIVES`], [`HAS_REDIRECTED`], [`NONBLOCKING`].
     pub flags: u32,
-    /// Hazards seen on this end. They stay: the sender at either end reads them before each message.
-    pub marks: u32,
     /// The pod's place.
     pub place: u32,
     /// The other end's pod's.
@@ -184,26 +173,30 @@ pub struct EndState {
     pub needs: u32,
     /// `write_seq` when a message was last redirected: nothing was sent by TCP since, if it is still the same.
     pub redirected_at: u32,
+    /// How often the other end was not found.
+    pub misses: u32,
     /// The other end, once it is known; its `sock` is 0 before.
     pub peer: EndRecord,
     /// Under which the other end is found.
     pub peer_key: EndKey,
-    /// How often it was not found.
-    pub misses: u32,
-    reserved: u32,
 }
+
+/// [`EndState::reader`]: somebody read from it as `recv` does, not by splice(2), nor waiting for all that was asked for.
+pub const READ_PLAINLY: u32 = 1;
 
 impl EndState {
     /// Of a socket that is no end yet.
     #[inline(always)]
     pub const fn new(flags: u32) -> Self {
         Self {
+            hazard: 0,
+            reader: 0,
             flags,
-            marks: 0,
             place: 0,
             peer_place: 0,
             needs: 0,
             redirected_at: 0,
+            misses: 0,
             peer: EndRecord {
                 sock: 0,
                 id: 0,
@@ -212,8 +205,6 @@ impl EndState {
                 place: 0,
             },
             peer_key: EndKey::new((0, Addr::UNSPECIFIED, 0), (0, Addr::UNSPECIFIED, 0)),
-            misses: 0,
-            reserved: 0,
         }
     }
 }
@@ -234,6 +225,8 @@ pub enum Count {
     Busy,
     /// Passed: a hazard was seen at one of the ends.
     Marked,
+    /// Passed: nobody has read the receiver yet as the shortcut needs it.
+    Unseen,
     /// Passed: a pod does not allow it.
     Off,
     /// Passed: the other end is not known.
@@ -248,13 +241,14 @@ pub enum Count {
 
 impl Count {
     /// All of them, by number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Redirected,
         Self::Bytes,
         Self::Unread,
         Self::Full,
         Self::Busy,
         Self::Marked,
+        Self::Unseen,
         Self::Off,
         Self::Alone,
         Self::Ends,
@@ -271,6 +265,7 @@ impl Count {
             Self::Full => "full",
             Self::Busy => "busy",
             Self::Marked => "marked",
+            Self::Unseen => "unseen",
             Self::Off => "off",
             Self::Alone => "alone",
             Self::Ends => "ends",
@@ -298,6 +293,8 @@ pub struct ShortcutSettings {
     pub mode: u32,
     /// Most unread bytes in a receiver, beyond which a message goes by TCP.
     pub limit: u32,
+    /// Not 0 where it is seen how applications read: then nothing is put into a socket before it was read plainly.
+    pub watched: u32,
     /// Seconds of silence after which the kernel probes connections between two pods.
     pub keepalive: u32,
     /// Seconds between two such probes.
@@ -332,6 +329,8 @@ pub struct ShortcutSettings {
     pub socket_file: u32,
     /// `struct file` to `f_flags`.
     pub file_flags: u32,
+    /// `struct socket` to `sk`.
+    pub socket_sk: u32,
     reserved: u32,
 }
 
@@ -340,6 +339,7 @@ impl ShortcutSettings {
     pub const NONE: Self = Self {
         mode: 0,
         limit: 0,
+        watched: 0,
         keepalive: 0,
         keepalive_interval: 0,
         sk_rmem: 0,
@@ -357,6 +357,7 @@ impl ShortcutSettings {
         sk_socket: 0,
         socket_file: 0,
         file_flags: 0,
+        socket_sk: 0,
         reserved: 0,
     };
 }
@@ -365,5 +366,5 @@ const _: () = assert!(size_of::<Member>() == 8 + 64);
 const _: () = assert!(size_of::<PodSwitch>() == 16);
 const _: () = assert!(size_of::<EndKey>() == 56);
 const _: () = assert!(size_of::<EndRecord>() == 32);
-const _: () = assert!(size_of::<EndState>() == 24 + 32 + 56 + 8);
-const _: () = assert!(size_of::<ShortcutSettings>() == 80);
+const _: () = assert!(size_of::<EndState>() == 32 + 32 + 56);
+const _: () = assert!(size_of::<ShortcutSettings>() == 88);

@@ -125,6 +125,13 @@ pub fn peek_long(base: u64, offset: u32) -> Option<u64> {
     unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const u64) }.ok()
 }
 
+/// Notes a hazard on an end, for good.
+#[inline(always)]
+pub fn mark(state: &mut EndState) {
+    state.hazard = 1;
+    count(Count::Hazards);
+}
+
 /// Counts something once.
 #[inline(always)]
 pub fn count(what: Count) {

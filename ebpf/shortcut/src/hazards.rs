@@ -8,51 +8,45 @@ use aya_ebpf::{
     helpers::generated::bpf_set_retval,
     programs::SockoptContext,
 };
-use sidestep_ebpf_common::shortcut::{
-    Count, MARK_LOWAT, MARK_REPAIR, MARK_ULP, MARK_ZEROCOPY, RECEIVES, SENDS,
-};
+use sidestep_ebpf_common::shortcut::{RECEIVES, SENDS};
 
 use crate::{
-    ctx::{self, count, load, peek, peek_long},
+    ctx::{self, load, peek, peek_long},
     maps::CONFIG,
 };
 
-/// Hazards of a socket, as marks.
+/// Hazards of a socket.
 #[derive(Clone, Copy)]
-pub struct Hazards(u32);
+pub struct Hazards {
+    zero_copy: bool,
+    low_water: bool,
+    upper_layer: bool,
+}
 
 impl Hazards {
     /// Completions of zero-copy sends would never come; an upper layer protocol has its own way to send.
     #[inline(always)]
     pub const fn forbid_sending(self) -> bool {
-        self.0 & (MARK_ZEROCOPY | MARK_ULP | MARK_REPAIR) != 0
+        self.zero_copy || self.upper_layer
     }
 
     /// Who waits for more than a byte, or reads through an upper layer protocol, does not see redirected bytes in order.
     #[inline(always)]
     pub const fn forbid_receiving(self) -> bool {
-        self.0 & (MARK_LOWAT | MARK_ULP | MARK_REPAIR) != 0
+        self.low_water || self.upper_layer
     }
 }
 
 /// What was set on a socket before it is established. What cannot be read is a hazard.
 #[inline(always)]
 pub fn present(sk: *mut bpf_sock) -> Hazards {
-    let Some(sock) = ctx::address_of(sk) else {
-        return Hazards(u32::MAX);
-    };
-    let mut found = 0;
-    if peek(sock, CONFIG.sk_rcvlowat()) != Some(1) {
-        found |= MARK_LOWAT;
-    }
+    let sock = ctx::address_of(sk).unwrap_or(0);
     let flags = peek_long(sock, CONFIG.sk_flags()).unwrap_or(u64::MAX);
-    if flags >> (CONFIG.zerocopy_bit() & 63) & 1 != 0 {
-        found |= MARK_ZEROCOPY;
+    Hazards {
+        zero_copy: flags >> (CONFIG.zerocopy_bit() & 63) & 1 != 0,
+        low_water: peek(sock, CONFIG.sk_rcvlowat()) != Some(1),
+        upper_layer: peek_long(sock, CONFIG.icsk_ulp()) != Some(0),
     }
-    if peek_long(sock, CONFIG.icsk_ulp()) != Some(0) {
-        found |= MARK_ULP;
-    }
-    Hazards(found)
 }
 
 const SOL_SOCKET: i32 = 1;
@@ -70,11 +64,11 @@ pub struct Refused;
 #[inline(always)]
 pub fn on_option(ctx: &SockoptContext) -> Result<(), Refused> {
     let opt = ctx.sockopt;
-    let mark = mark_of(opt);
+    let option = Hazardous::of(opt);
     // The kernel takes the caller's own bytes, of whatever length. Otherwise it would refuse more than a page.
     // SAFETY: the kernel hands a valid context.
     unsafe { core::ptr::write_volatile(&raw mut (*opt).optlen, 0) };
-    let Some(mark) = mark else {
+    let Some(option) = option else {
         return Ok(());
     };
     let sk = load!(opt, __bindgen_anon_1.sk);
@@ -87,17 +81,16 @@ pub fn on_option(ctx: &SockoptContext) -> Result<(), Refused> {
     if state.flags & (SENDS | RECEIVES) == 0 {
         return Ok(());
     }
-    if mark == MARK_ZEROCOPY && state.flags & SENDS == 0 {
+    if matches!(option, Hazardous::ZeroCopy) && state.flags & SENDS == 0 {
         return Ok(()); // it sends as TCP does
     }
-    state.marks |= mark;
-    count(Count::Hazards);
-    let refused = match mark {
+    ctx::mark(state);
+    let refused = match option {
         // An end sends by copying, whatever is asked for: nobody would ever tell the sender that it is done.
-        MARK_ZEROCOPY => true,
+        Hazardous::ZeroCopy => true,
         // What was redirected and is not read yet would be taken for bytes that the protocol has checked.
-        MARK_ULP => ctx::address_of(sk).and_then(|sock| peek(sock, CONFIG.sk_rmem())) != Some(0),
-        _ => false,
+        Hazardous::UpperLayer => ctx::address_of(sk).and_then(|sock| peek(sock, CONFIG.sk_rmem())) != Some(0),
+        Hazardous::LowWater | Hazardous::Repair => false,
     };
     if refused {
         // SAFETY: takes a number.
@@ -107,13 +100,24 @@ pub fn on_option(ctx: &SockoptContext) -> Result<(), Refused> {
     Ok(())
 }
 
-#[inline(always)]
-fn mark_of(opt: *mut bpf_sockopt) -> Option<u32> {
-    match (load!(opt, level), load!(opt, optname)) {
-        (SOL_SOCKET, SO_ZEROCOPY) => Some(MARK_ZEROCOPY),
-        (SOL_SOCKET, SO_RCVLOWAT) => Some(MARK_LOWAT),
-        (SOL_TCP, TCP_ULP) => Some(MARK_ULP),
-        (SOL_TCP, TCP_REPAIR) => Some(MARK_REPAIR),
-        _ => None,
+/// The options that are of interest.
+#[derive(Clone, Copy)]
+enum Hazardous {
+    ZeroCopy,
+    LowWater,
+    UpperLayer,
+    Repair,
+}
+
+impl Hazardous {
+    #[inline(always)]
+    fn of(opt: *mut bpf_sockopt) -> Option<Self> {
+        match (load!(opt, level), load!(opt, optname)) {
+            (SOL_SOCKET, SO_ZEROCOPY) => Some(Self::ZeroCopy),
+            (SOL_SOCKET, SO_RCVLOWAT) => Some(Self::LowWater),
+            (SOL_TCP, TCP_ULP) => Some(Self::UpperLayer),
+            (SOL_TCP, TCP_REPAIR) => Some(Self::Repair),
+            _ => None,
+        }
     }
 }

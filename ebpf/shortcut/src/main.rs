@@ -20,11 +20,12 @@ mod ctx;
 mod hazards;
 mod maps;
 mod message;
+mod readers;
 mod sockops;
 
 use aya_ebpf::{
-    macros::{cgroup_sockopt, sk_msg, sock_ops},
-    programs::{SkMsgContext, SockOpsContext, SockoptContext},
+    macros::{cgroup_sockopt, fentry, sk_msg, sock_ops},
+    programs::{FEntryContext, SkMsgContext, SockOpsContext, SockoptContext},
 };
 use hazards::Refused;
 
@@ -47,6 +48,18 @@ pub fn on_option(ctx: SockoptContext) -> i32 {
         Ok(()) => 1,
         Err(Refused) => 0,
     }
+}
+
+#[fentry(function = "tcp_bpf_recvmsg")]
+pub fn on_read(ctx: FEntryContext) -> i32 {
+    readers::on_read(&ctx);
+    0
+}
+
+#[fentry(function = "tcp_splice_read")]
+pub fn on_splice(ctx: FEntryContext) -> i32 {
+    readers::on_splice(&ctx);
+    0
 }
 
 #[panic_handler]

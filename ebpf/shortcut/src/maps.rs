@@ -101,6 +101,7 @@ impl Config {
     settings!(
         mode,
         limit,
+        watched,
         keepalive,
         keepalive_interval,
         sk_rmem,
@@ -118,5 +119,6 @@ impl Config {
         sk_socket,
         socket_file,
         file_flags,
+        socket_sk,
     );
 }

@@ -11,8 +11,8 @@ use aya_ebpf::{
     programs::SkMsgContext,
 };
 use sidestep_ebpf_common::shortcut::{
-    Count, EndState, HAS_REDIRECTED, INTO_APPLICATION, IS_PROXY, MARK_ALONE, MODE_NAIVE, MODE_PASS,
-    REACH_NODE, REACH_POD,
+    Count, EndKey, EndState, HAS_REDIRECTED, INTO_APPLICATION, IS_PROXY, MODE_NAIVE, MODE_PASS,
+    READ_PLAINLY, REACH_NODE, REACH_POD,
 };
 
 use crate::{
@@ -45,7 +45,7 @@ pub fn run(ctx: &SkMsgContext) {
 
 #[inline(always)]
 fn decide(sk: *mut bpf_sock, state: &mut EndState) -> Result<(), Count> {
-    if state.marks != 0 {
+    if state.hazard != 0 {
         return Err(Count::Marked);
     }
     if state.peer.sock == 0 {
@@ -71,9 +71,15 @@ fn decide(sk: *mut bpf_sock, state: &mut EndState) -> Result<(), Count> {
     if !stayed && peek(peer, CONFIG.sk_owned()) != Some(0) {
         return Err(Count::Busy);
     }
-    const MARKS: u32 = core::mem::offset_of!(EndState, marks) as u32;
-    if peek(state.peer.state, MARKS) != Some(0) {
+    const HAZARD: u32 = core::mem::offset_of!(EndState, hazard) as u32;
+    const READER: u32 = core::mem::offset_of!(EndState, reader) as u32;
+    let peer_state = state.peer.state;
+    if peek(peer_state, HAZARD) != Some(0) {
         return Err(Count::Marked);
+    }
+    let into_application = state.needs & INTO_APPLICATION != 0 && CONFIG.watched() != 0;
+    if into_application && peek(peer_state, READER) != Some(READ_PLAINLY) {
+        return Err(Count::Unseen);
     }
     state.redirected_at = own_written;
     state.flags |= HAS_REDIRECTED;
@@ -112,14 +118,14 @@ fn find_peer(state: &mut EndState) -> Result<(), Count> {
     let Some(peer) = ENDS.get_ptr(state.peer_key) else {
         state.misses += 1;
         if state.misses > PATIENCE {
-            state.marks |= MARK_ALONE;
+            ctx::mark(state);
         }
         return Err(Count::Alone);
     };
     // SAFETY: the element's memory outlives the program's run.
     let peer = unsafe { *peer };
     let Some(needs) = needs(&state.peer_key, state.flags, peer.role) else {
-        state.marks |= MARK_ALONE;
+        ctx::mark(state);
         return Err(Count::Alone);
     };
     state.needs = needs;
@@ -131,7 +137,7 @@ fn find_peer(state: &mut EndState) -> Result<(), Count> {
 /// What must be allowed for messages from an end of this role to one of that; `None` where they never may be.
 #[inline(always)]
 pub fn needs(
-    key: &sidestep_ebpf_common::shortcut::EndKey,
+    key: &EndKey,
     from: u32,
     to: u32,
 ) -> Option<u32> {

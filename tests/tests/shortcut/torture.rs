@@ -1,14 +1,16 @@
 //! Random two-way streams. `make torture` runs a million of them.
 
-use sidestep_agent::shortcut::{Mode, Options};
+use sidestep_agent::shortcut::{Mode, Options, Readers};
 use sidestep_tests::{
     can_run,
     torture::run::{Progress, run},
 };
 
-fn play(mode: Mode, connections: u64) -> Progress {
+fn play(mode: Mode, limit: u32, connections: u64) -> Progress {
     let options = Options {
         mode,
+        limit,
+        readers: Readers::Trusted, // they are ours
         ..Options::default()
     };
     run(
@@ -22,14 +24,14 @@ fn play(mode: Mode, connections: u64) -> Progress {
 }
 
 #[test]
-fn twenty_thousand_random_connections_arrive_byte_for_byte() {
+fn sixteen_thousand_random_connections_arrive_byte_for_byte() {
     if !can_run(&[]) {
         return;
     }
-    let done = play(Mode::Rule, 20_000);
+    let done = play(Mode::Rule, 1 << 20, 16_000);
     assert!(done.report.is_clean(), "{:#?}", done.report);
     assert!(
-        done.counts["redirected"] > 20_000,
+        done.counts["redirected"] > 16_000,
         "hardly anything went past TCP: {:#?}",
         done.counts
     );
@@ -45,10 +47,24 @@ fn the_usual_recipe_fails_the_same_connections() {
     if !can_run(&[]) {
         return;
     }
-    let done = play(Mode::Naive, 2_000);
+    let done = play(Mode::Naive, 1 << 20, 2_000);
     assert!(
         done.report.corrupted > 0,
         "a recipe known to be wrong passes, so this proves nothing: {:#?}",
         done.report
+    );
+}
+
+#[test]
+fn eight_thousand_that_change_between_tcp_and_the_shortcut_all_the_time() {
+    if !can_run(&[]) {
+        return;
+    }
+    let done = play(Mode::Rule, 4 << 10, 8_000);
+    assert!(done.report.is_clean(), "{:#?}", done.report);
+    assert!(
+        done.counts["full"] > 1_000,
+        "hardly any receiver was full: {:#?}",
+        done.counts
     );
 }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
-use sidestep_agent::shortcut::{Mode, Options};
+use sidestep_agent::shortcut::{Mode, Options, Readers};
 use sidestep_tests::torture::{
     run::{Progress, Teller, run},
     worker,
@@ -22,6 +22,9 @@ enum Command {
         /// Where the run keeps how far it is, and goes on from
         #[arg(long, value_name = "FILE")]
         state: Option<PathBuf>,
+        /// Most unread bytes in a receiver; a small limit makes connections change between TCP and the shortcut all the time
+        #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+        limit: u32,
         /// What the programs do with messages
         #[arg(long, value_enum, default_value = "rule")]
         program: Choice,
@@ -41,7 +44,7 @@ enum Choice {
 }
 
 impl Choice {
-    fn options(self) -> Option<Options> {
+    fn options(self, limit: u32) -> Option<Options> {
         let mode = match self {
             Self::Rule => Mode::Rule,
             Self::Pass => Mode::Pass,
@@ -50,13 +53,15 @@ impl Choice {
         };
         Some(Options {
             mode,
+            limit,
+            readers: Readers::Trusted,
             ..Options::default()
         })
     }
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let (connections, state, program) = match Command::parse() {
+    let (connections, state, options) = match Command::parse() {
         Command::Worker => {
             worker::obey()?;
             return Ok(ExitCode::SUCCESS);
@@ -64,15 +69,16 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Run {
             connections,
             state,
+            limit,
             program,
-        } => (connections, state, program),
+        } => (connections, state, program.options(limit)),
     };
     let progress = state
         .as_deref()
         .map_or(Ok(Progress::default()), Progress::read)?;
     let mut teller = Teller::new(progress.connections);
     let done = run(
-        program.options(),
+        options,
         connections,
         progress,
         state.as_deref(),

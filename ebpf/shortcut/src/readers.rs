@@ -1,0 +1,57 @@
+//! `fentry` on the kernel's own reading: how the sockets of applications are read.
+//!
+//! Only these two see it, and only where the kernel has trampolines. Who reads by splice(2), or waits for all that was
+//! asked for, gets redirected bytes in the wrong order or never. So nothing is put into an application's socket before
+//! it was read in the plain way, and nothing after it was read in another.
+
+use aya_ebpf::{helpers::generated::bpf_sk_storage_get, programs::FEntryContext};
+use core::ffi::c_void;
+use sidestep_ebpf_common::shortcut::{EndState, READ_PLAINLY};
+
+use crate::{
+    ctx,
+    maps::{CONFIG, STATES},
+};
+
+const MSG_WAITALL: i32 = 0x100;
+
+/// `tcp_bpf_recvmsg(sk, msg, len, flags, …)`, which is called for sockets in a sockhash only.
+#[inline(always)]
+pub fn on_read(ctx: &FEntryContext) {
+    let sk: *mut c_void = ctx.arg(0);
+    let flags: i32 = ctx.arg(3);
+    let Some(state) = state(sk) else {
+        return;
+    };
+    if flags & MSG_WAITALL != 0 {
+        ctx::mark(state);
+    } else if state.reader != READ_PLAINLY {
+        state.reader = READ_PLAINLY;
+    }
+}
+
+/// `tcp_splice_read(socket, …)`.
+#[inline(always)]
+pub fn on_splice(ctx: &FEntryContext) {
+    let socket: *const u8 = ctx.arg(0);
+    let at = CONFIG.socket_sk() as usize;
+    // SAFETY: the verifier knows the type of the pointer and the value of the offset, which is the running kernel's.
+    let sk = unsafe { core::ptr::read_volatile(socket.add(at).cast::<*mut c_void>()) };
+    if sk.is_null() {
+        return;
+    }
+    if let Some(state) = state(sk) {
+        ctx::mark(state);
+    }
+}
+
+#[inline(always)]
+fn state<'a>(sk: *mut c_void) -> Option<&'a mut EndState> {
+    let map = (&raw const STATES).cast_mut().cast::<c_void>();
+    // SAFETY: as for `ctx::state`.
+    unsafe {
+        bpf_sk_storage_get(map, sk, core::ptr::null_mut(), 0)
+            .cast::<EndState>()
+            .as_mut()
+    }
+}
