@@ -146,6 +146,15 @@ pub fn parse_resolv_conf(text: &str) -> Vec<IpAddr> {
         .collect()
 }
 
+/// Brings `lo` up in the calling thread's namespace.
+pub(crate) fn raise_loopback() -> io::Result<()> {
+    with_netlink(async |handle| {
+        let up = LinkUnspec::new_with_index(LO).up().build();
+        let request = handle.link().set(up);
+        request.execute().await.map_err(io::Error::other)
+    })
+}
+
 async fn addresses(handle: Handle) -> io::Result<Vec<IpAddr>> {
     let messages: Vec<AddressMessage> = handle
         .address()

@@ -242,6 +242,25 @@ pub(crate) fn netns_cookie() -> io::Result<u64> {
     }
 }
 
+/// `TCP_ULP`: hands a connection to a protocol above TCP, such as `tls`.
+pub(crate) fn set_upper_layer(socket: impl AsFd, protocol: &[u8]) -> io::Result<()> {
+    // SAFETY: a live descriptor, and as many bytes as given.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_ULP,
+            protocol.as_ptr().cast(),
+            libc::socklen_t::try_from(protocol.len()).map_err(io::Error::other)?,
+        )
+    };
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 fn raw(fd: &impl AsFd) -> u32 {
     fd.as_fd().as_raw_fd().cast_unsigned()
 }

@@ -3,8 +3,10 @@
 //! It is a BPF object and a set of maps of its own. Where it cannot load, or is not proven on the running kernel, it is
 //! off, with the reason; interception never depends on it.
 
+pub mod kernel;
 mod maps;
 mod object;
+pub mod selftest;
 mod settings;
 
 use std::{

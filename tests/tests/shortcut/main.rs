@@ -1,3 +1,4 @@
 //! The shortcut: bytes arrive, all of them and in order, whatever the two ends do; and what it must not do.
 
+mod selftest;
 mod torture;

@@ -1,0 +1,260 @@
+//! Proves the shortcut on the running kernel before any pod's connection takes it: in a network namespace and a cgroup of
+//! its own, by a process that is both ends of everything.
+
+mod checks;
+mod pair;
+pub mod worker;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use sidestep_ebpf_common::{Ids, shortcut::Count};
+
+use super::{Allowed, Mode, Options, Participant, Reach, Shortcut, ShortcutError, kernel};
+use crate::preflight;
+
+/// How long all of it may take.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Small, so that connections change between TCP and the shortcut all the time.
+const RECEIVER_LIMIT: u32 = 64 << 10;
+
+/// The word by which the agent's program knows that it is to be the worker.
+pub const WORKER: &str = "shortcut-selftest-worker";
+
+/// What is proven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The shortcut, or why not.
+    pub shortcut: Result<(), String>,
+    /// Putting bytes into applications' sockets, or why not.
+    pub into_application: Result<(), String>,
+    /// Every check that was made, and what failed.
+    pub checks: Vec<Check>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its name.
+    pub name: String,
+    /// What was wrong.
+    pub failure: Option<String>,
+}
+
+/// What the worker says, a line each. Everything but a check wants an answer: a number.
+#[derive(Debug, Serialize, Deserialize)]
+enum Said {
+    /// It is in a network namespace with this cookie.
+    Cookie(u64),
+    /// Turn the shortcut of that namespace on, or off.
+    Switch(bool),
+    /// How often was this counted?
+    Counted(u32),
+    /// A check is done.
+    Checked(Check),
+    /// All of them are.
+    Done,
+}
+
+/// Proves it, or says why it must stay off. `worker` is the agent's own program; the cgroup is made beside `pods`.
+pub fn prove(worker: &Path, pods: &Path) -> Verdict {
+    let start = Instant::now();
+    let off = |why: String| Verdict {
+        shortcut: Err(why.clone()),
+        into_application: Err(why),
+        checks: Vec::new(),
+        took: start.elapsed(),
+    };
+    if preflight::kernel_memory_is_locked() {
+        return off("kernel lockdown: programs may not read the kernel's memory".to_owned());
+    }
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    if let Err(unfit) = kernel::judge(&release, &uname.version().to_string_lossy()) {
+        return off(format!("Linux {release}: {unfit}"));
+    }
+    let options = Options {
+        limit: RECEIVER_LIMIT,
+        ..Options::default()
+    };
+    match examine(worker, pods, options) {
+        Err(error) => off(error),
+        Ok((checks, readers)) => {
+            let failed: Vec<String> = checks
+                .iter()
+                .filter_map(|check| Some(format!("{}: {}", check.name, check.failure.as_ref()?)))
+                .collect();
+            let shortcut = if failed.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("the self-test failed: {}", failed.join("; ")))
+            };
+            Verdict {
+                into_application: shortcut.clone().and(readers),
+                shortcut,
+                checks,
+                took: start.elapsed(),
+            }
+        }
+    }
+}
+
+/// The same with programs that do something else, which must fail; for tests of the self-test itself.
+pub fn examine_mode(worker: &Path, pods: &Path, mode: Mode) -> Result<Vec<Check>, String> {
+    let options = Options {
+        mode,
+        limit: RECEIVER_LIMIT,
+        ..Options::default()
+    };
+    examine(worker, pods, options).map(|(checks, _)| checks)
+}
+
+/// The checks, and whether it can be seen how applications read.
+type Examined = (Vec<Check>, Result<(), String>);
+
+fn examine(worker: &Path, pods: &Path, options: Options) -> Result<Examined, String> {
+    let cgroup = OwnCgroup::beside(pods)?;
+    let mut shortcut = Shortcut::load(&cgroup.0, options).map_err(|e| e.to_string())?;
+    let readers = if shortcut.watch_readers() {
+        Ok(())
+    } else {
+        let why = shortcut.cannot_watch().unwrap_or_default();
+        Err(format!("it cannot be seen how applications read: {why}"))
+    };
+    let mut worker = Worker::start(worker, &cgroup.0)?;
+    let deadline = Instant::now() + LIMIT;
+    let mut cookie = 0;
+    let mut checks: Vec<Check> = Vec::new();
+    loop {
+        let wait = deadline.saturating_duration_since(Instant::now());
+        let line = worker.lines.recv_timeout(wait).map_err(|_| {
+            let last = checks.last().map_or("none", |check| &check.name);
+            format!("the self-test did not end; its last check was: {last}")
+        })?;
+        let said: Said = serde_json::from_str(&line).map_err(|e| format!("{line}: {e}"))?;
+        let answer = match said {
+            Said::Cookie(of) => {
+                cookie = of;
+                admit(&mut shortcut, cookie, true).map(|()| 0)
+            }
+            Said::Switch(on) => admit(&mut shortcut, cookie, on).map(|()| 0),
+            Said::Counted(number) => Ok(counted(&shortcut, number)),
+            Said::Checked(check) => {
+                checks.push(check);
+                continue;
+            }
+            Said::Done => return Ok((checks, readers)),
+        };
+        let answer = answer.map_err(|e| e.to_string())?;
+        worker.answer(answer)?;
+    }
+}
+
+fn admit(shortcut: &mut Shortcut, cookie: u64, on: bool) -> Result<(), ShortcutError> {
+    let root = Ids::new(&[0]).expect("one id");
+    shortcut.admit(&Participant {
+        cookie,
+        outbound_port: worker::OUTBOUND,
+        inbound_port: worker::INBOUND,
+        uids: root,
+        gids: root,
+        addresses: Vec::new(),
+        allowed: Allowed {
+            reach: if on { Reach::Pod } else { Reach::Off },
+            into_application: false,
+        },
+    })
+}
+
+fn counted(shortcut: &Shortcut, number: u32) -> u64 {
+    let tally = shortcut.tally();
+    let found = tally.iter().find(|(count, _): &&(Count, u64)| *count as u32 == number);
+    found.map_or(0, |(_, value)| *value)
+}
+
+/// A process and its pipes.
+struct Worker {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Worker {
+    fn start(program: &Path, cgroup: &Path) -> Result<Self, String> {
+        let failed = |e: std::io::Error| format!("the self-test cannot start: {e}");
+        let mut child = Command::new(program)
+            .arg(WORKER)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        let (tell, lines) = channel();
+        if let Some(output) = child.stdout.take() {
+            thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    if tell.send(line).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        let mut worker = Self { child, lines };
+        // Its sockets belong to the cgroup it is in when it makes them, and it waits for a word before.
+        fs::write(cgroup.join("cgroup.procs"), worker.child.id().to_string()).map_err(failed)?;
+        worker.answer(0)?;
+        Ok(worker)
+    }
+
+    fn answer(&mut self, number: u64) -> Result<(), String> {
+        let input = self.child.stdin.as_mut().ok_or("the self-test has no input")?;
+        writeln!(input, "{number}").map_err(|e| format!("the self-test ended early: {e}"))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Both fail only where it has ended.
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+/// A cgroup that is removed when it is done with.
+struct OwnCgroup(PathBuf);
+
+impl OwnCgroup {
+    fn beside(pods: &Path) -> Result<Self, String> {
+        let is_cgroup = |path: &&Path| path.join("cgroup.procs").exists();
+        let parent = pods.parent().filter(is_cgroup).unwrap_or(pods);
+        let path = parent.join(format!("sidestep-selftest-{}", std::process::id()));
+        let made = fs::create_dir(&path).or_else(|e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => Ok(()), // left by an earlier process of the same id
+            _ => Err(e),
+        });
+        made.map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for OwnCgroup {
+    fn drop(&mut self) {
+        // The worker has ended, but the kernel may still be busy with it.
+        for _ in 0..200 {
+            match fs::remove_dir(&self.0) {
+                Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                _ => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The process that the self-test puts into a cgroup of its own: it makes the network namespace, and is both ends of every
+//! connection. Its capture listeners make it the proxy; its other listener is an application's.
+
+use std::{
+    io::{self, BufRead, Write},
+    net::TcpListener,
+};
+
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+use sidestep_ebpf_common::shortcut::Count;
+
+use super::{Check, Said, checks};
+use crate::{facts, sys};
+
+/// The proxy's outbound port.
+pub(super) const OUTBOUND: u16 = 15001;
+/// The proxy's inbound port.
+pub(super) const INBOUND: u16 = 15006;
+
+/// What the checks use.
+pub(super) struct Bench {
+    /// Accepts as the proxy.
+    pub(super) proxy: TcpListener,
+    /// Accepts as an application.
+    pub(super) application: TcpListener,
+}
+
+/// Does every check, and ends.
+pub fn run() -> io::Result<()> {
+    hear()?;
+    // SAFETY: the process has one thread, and nothing of it depends on the network namespace it leaves.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
+    facts::raise_loopback()?;
+    say(&Said::Cookie(sys::netns_cookie()?))?;
+    hear()?;
+    let bench = Bench {
+        proxy: TcpListener::bind(("127.0.0.1", INBOUND))?,
+        application: application()?,
+    };
+    for (name, check) in checks::ALL {
+        let failure = check(&bench).err();
+        let check = Check {
+            name: name.to_owned(),
+            failure,
+        };
+        say(&Said::Checked(check))?;
+    }
+    say(&Said::Done)
+}
+
+/// A listener that does not block, as far as the programs can see when it starts to listen.
+fn application() -> io::Result<TcpListener> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    bind(&socket, &std::net::SocketAddr::from(([127, 0, 0, 1], 8080)))?;
+    listen(&socket, 64)?;
+    let listener = TcpListener::from(socket);
+    listener.set_nonblocking(false)?;
+    Ok(listener)
+}
+
+/// Turns the shortcut on or off.
+pub(super) fn switch(on: bool) -> Result<(), String> {
+    ask(&Said::Switch(on)).map(drop)
+}
+
+/// How often something was counted so far.
+pub(super) fn counted(count: Count) -> Result<u64, String> {
+    ask(&Said::Counted(count as u32))
+}
+
+fn ask(question: &Said) -> Result<u64, String> {
+    say(question)
+        .and_then(|()| hear())
+        .map_err(|e| format!("the agent does not answer: {e}"))
+}
+
+fn say(what: &Said) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, what)?;
+    writeln!(out)?;
+    out.flush()
+}
+
+fn hear() -> io::Result<u64> {
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    line.trim().parse().map_err(io::Error::other)
+}
