@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand};
 use tokio::runtime::Builder;
 
-use crate::{node, probe, run};
+use crate::{node, probe, run, shortcut::selftest};
 
 /// Where the agent answers `sidestep status`, unless told otherwise.
 pub const SOCKET: &str = "/run/sidestep/agent.sock";
@@ -87,6 +87,9 @@ enum Command {
         /// Where to be
         cgroup: PathBuf,
     },
+    /// What an agent starts to prove the shortcut
+    #[command(name = selftest::WORKER, hide = true)]
+    SelfTest,
 }
 
 impl Args {
@@ -104,8 +107,11 @@ impl Args {
             allow_raw_sockets,
             check_interval,
         } = self;
-        if let Some(Command::Probe { cgroup }) = command {
-            return probe::child(&cgroup);
+        match command {
+            Some(Command::Probe { cgroup }) => return probe::child(&cgroup),
+            // Before there is a second thread: it leaves its network namespace.
+            Some(Command::SelfTest) => return Ok(selftest::worker::run()?),
+            None => {}
         }
         sidestep_runtime::logging::init();
         let runtime = Builder::new_multi_thread()

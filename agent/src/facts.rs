@@ -147,7 +147,7 @@ pub fn parse_resolv_conf(text: &str) -> Vec<IpAddr> {
 }
 
 /// Brings `lo` up in the calling thread's namespace.
-pub(crate) fn raise_loopback() -> io::Result<()> {
+pub(crate) fn bring_lo_up() -> io::Result<()> {
     with_netlink(async |handle| {
         let up = LinkUnspec::new_with_index(LO).up().build();
         let request = handle.link().set(up);

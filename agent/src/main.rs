@@ -3,22 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use sidestep_agent::{args::Args, shortcut::selftest};
+use sidestep_agent::args::Args;
 
 fn main() -> ExitCode {
-    // The self-test's process has one thread, and no arguments.
-    let word = std::env::args_os().nth(1);
-    if word.is_some_and(|word| word == selftest::WORKER) {
-        return exit("self-test", selftest::worker::run().map_err(Into::into));
-    }
-    exit("sidestep-agent", Args::parse().run())
-}
-
-fn exit(who: &str, outcome: anyhow::Result<()>) -> ExitCode {
-    match outcome {
+    match Args::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{who}: {error:#}");
+            eprintln!("sidestep-agent: {error:#}");
             ExitCode::FAILURE
         }
     }

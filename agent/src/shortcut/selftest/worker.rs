@@ -30,7 +30,7 @@ pub fn run() -> io::Result<()> {
     hear()?;
     // SAFETY: the process has one thread, and nothing of it depends on the network namespace it leaves.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
-    facts::raise_loopback()?;
+    facts::bring_lo_up()?;
     say(&Said::Cookie(sys::netns_cookie()?))?;
     hear()?;
     let bench = Bench {
