@@ -21,7 +21,7 @@ demo: setup ## as root: the same traffic between two pods with Envoy sidecars, o
 
 test: ## everything below: unit tests, the smoke test on Linux 6.1, tests in network namespaces
 # Each is run, whatever the one before it said.
-	@failed=; for part in test-unit test-manifests smoke test-netns; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
+	@failed=; for part in test-unit test-manifests smoke test-netns test-cluster; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
 	[ -z "$$failed" ] || { echo "make test: failed:$$failed" >&2; exit 1; }
 
 test-unit: setup ## unit and property tests: no privilege needed
@@ -35,6 +35,10 @@ test-manifests: ## as root: the Helm chart, also on a real API server: its polic
 test-netns: setup ## as root: real BPF programs, sockets and Envoy, in network namespaces of their own
 	cargo build $(PROGRAMS)
 	cargo test --no-fail-fast -p sidestep-tests --lib --bins --test conformance --test lifecycle --test mesh
+
+test-cluster: ## as root: end to end, on a real Kubernetes with Istio
+	@tests/setup.sh cluster
+	cargo test --no-fail-fast -p sidestep-tests --test cluster
 
 cluster: ## as root: a real one-node Kubernetes with Istio, in namespaces of its own; says how to use it
 	@tests/setup.sh cluster

@@ -140,7 +140,7 @@ impl Room<'_> {
 
     /// Waits until the pods are Ready; panics with what is known of them if they do not become so.
     pub fn ready(&self, pods: &[&str]) {
-        let names: String = pods.iter().map(|pod| format!(" pod/{pod}")).collect();
+        let names = format!(" pod/{}", pods.join(" pod/"));
         let patience = PATIENCE.as_secs();
         let output = self.try_kubectl(&format!(
             "wait --for=condition=Ready --timeout={patience}s{names}"

@@ -20,6 +20,7 @@ pub mod wrappers;
 
 use std::{
     fs::{self, File},
+    path::PathBuf,
     process::{Child, Command},
 };
 
@@ -123,6 +124,8 @@ impl Cluster {
                     self.place.name()
                 );
             }
+            // Nobody else uses a name that was made for this process.
+            let _ = fs::remove_file(lock_file(&self.place));
         }
     }
 }
@@ -174,12 +177,9 @@ fn clean(place: &Place) -> anyhow::Result<()> {
 
 /// One at a time brings a cluster of this name up or down.
 fn lock(place: &Place) -> anyhow::Result<File> {
-    let folder = place
-        .folder()
-        .parent()
-        .context("a cluster's folder is in another")?;
-    fs::create_dir_all(folder)?;
-    let file = File::create(folder.join(format!("{}.lock", place.name())))?;
+    let path = lock_file(place);
+    fs::create_dir_all(path.parent().context("a file is in a folder")?)?;
+    let file = File::create(path)?;
     file.try_lock().map_err(|error| {
         anyhow::anyhow!(
             "another process is at work on the cluster {}: {error}",
@@ -187,6 +187,10 @@ fn lock(place: &Place) -> anyhow::Result<File> {
         )
     })?;
     Ok(file)
+}
+
+fn lock_file(place: &Place) -> PathBuf {
+    place.folder().with_extension("lock")
 }
 
 /// Clears away the clusters of test processes that are no more.

@@ -86,7 +86,7 @@ pub fn wait(cluster: &Cluster) -> anyhow::Result<()> {
     let rollout = cluster
         .admin()
         .output(&[&["-n", NAMESPACE], &status[..]].concat());
-    rollout.map(drop).or_else(|error| {
+    rollout.map(drop).map_err(|error| {
         let about = [
             "-n",
             NAMESPACE,
@@ -94,7 +94,7 @@ pub fn wait(cluster: &Cluster) -> anyhow::Result<()> {
             "deployment/sidestep-webhook",
             "--tail=12",
         ];
-        Err(error.context(cluster.admin().output(&about).unwrap_or_default()))
+        error.context(cluster.admin().output(&about).unwrap_or_default())
     })
 }
 

@@ -214,7 +214,11 @@ impl End<'_> {
                 }
                 if sent == message_end {
                     message += 1;
-                    message_end += self.plan.messages.get(message).map_or(0, |size| *size as u64);
+                    message_end += self
+                        .plan
+                        .messages
+                        .get(message)
+                        .map_or(0, |size| *size as u64);
                     rest_until = Instant::now() + self.rest_before(message);
                 }
             }

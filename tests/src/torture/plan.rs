@@ -214,9 +214,7 @@ mod tests {
 
     #[test]
     fn sizes_reach_from_one_byte_to_a_mebibyte() {
-        let sizes: Vec<usize> = (0..5000)
-            .flat_map(|n| plans(n).0.messages)
-            .collect();
+        let sizes: Vec<usize> = (0..5000).flat_map(|n| plans(n).0.messages).collect();
         assert!(sizes.contains(&1));
         assert!(sizes.iter().any(|size| *size > 900_000));
         assert!(sizes.iter().all(|size| (1..=1 << 20).contains(size)));

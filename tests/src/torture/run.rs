@@ -128,13 +128,16 @@ impl Teller {
 
     /// Prints, if it is time.
     pub fn tell(&mut self, progress: &Progress, of: u64) {
-        let due = self.last.is_none_or(|last| last.elapsed() > Duration::from_secs(1));
+        let due = self
+            .last
+            .is_none_or(|last| last.elapsed() > Duration::from_secs(1));
         if !due && progress.connections < of {
             return;
         }
         self.last = Some(Instant::now());
         let made = progress.connections - self.from;
-        let rate = made * 1000 / u64::try_from(self.start.elapsed().as_millis().max(1)).unwrap_or(u64::MAX);
+        let rate = made * 1000
+            / u64::try_from(self.start.elapsed().as_millis().max(1)).unwrap_or(u64::MAX);
         let report = &progress.report;
         println!(
             "{:>9} of {of} connections, {rate}/s; corrupted {}, lost {}, stuck {}; redirected {} messages, {} by TCP for order, {} for memory",

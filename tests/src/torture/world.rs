@@ -147,7 +147,9 @@ impl World {
             inbound_port: INBOUND,
             uids: Ids::new(&[PROXY.0]).expect("one id"),
             gids: Ids::new(&[PROXY.1]).expect("one id"),
-            addresses: ADDRESSES[pod].map(|a| a.parse().expect("an address")).to_vec(),
+            addresses: ADDRESSES[pod]
+                .map(|a| a.parse().expect("an address"))
+                .to_vec(),
             allowed,
         };
         if let Some(shortcut) = &mut self.shortcut {
@@ -175,7 +177,10 @@ impl World {
 
     /// What the programs counted.
     pub fn tally(&self) -> Tally {
-        self.shortcut.as_ref().map(Shortcut::tally).unwrap_or_default()
+        self.shortcut
+            .as_ref()
+            .map(Shortcut::tally)
+            .unwrap_or_default()
     }
 
     /// Spreads the packets of every interface over both processors, or leaves them where they arrive.

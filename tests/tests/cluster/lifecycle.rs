@@ -1,13 +1,21 @@
 //! The webhook comes, goes, and stands beside others.
 
-use serde_json::json;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use serde_json::{Value, json};
 use sidestep_tests::cluster::{
     Cluster,
     kit::{objects, until},
     sidestep,
 };
 
-use crate::world::{alone, is_gated, is_plain_istio, istio_init, left_alone, restored, shared};
+use crate::world::{
+    alone, is_gated, is_plain_istio, istio_init, left_alone, restored, shared, with_values,
+};
 
 #[test]
 fn one_gate_is_there_after_istio_was_asked_again() {
@@ -44,6 +52,65 @@ fn reviews(cluster: &Cluster) -> u64 {
     });
     let counts = counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
     counts.sum()
+}
+
+#[test]
+fn while_certificates_and_replicas_change_every_pod_is_decided() {
+    let Some(cluster) = alone() else { return };
+    let room = cluster.mesh_room("rotation");
+    let pods: Vec<_> = (0..20)
+        .map(|n| objects::client(&format!("client-{n}")))
+        .collect();
+    let pods = json!({"apiVersion": "v1", "kind": "List", "items": pods}).to_string();
+    let before = certificates(&cluster);
+    let (done, mut decided) = (AtomicBool::new(false), 0);
+    thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let mut admitted = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                let output = room.try_kubectl_with("create --dry-run=server -o json -f -", &pods);
+                assert!(
+                    output.status.success(),
+                    "{}",
+                    String::from_utf8_lossy(&output.stderr)
+                );
+                let list: Value =
+                    serde_json::from_slice(&output.stdout).expect("kubectl prints JSON");
+                admitted.extend(list["items"].as_array().expect("a list").clone());
+            }
+            admitted
+        });
+        // Both certificates are due at once under the shorter life, so another CA takes over while the replicas are replaced.
+        let changed = || {
+            with_values(&cluster, &["certificates.managed.lifetimeSeconds=60"]);
+            until("another CA signs", || {
+                let now = certificates(&cluster);
+                now["tls.crt"] != before["tls.crt"] && now["ca.crt"] != before["ca.crt"]
+            });
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(changed));
+        done.store(true, Ordering::Relaxed);
+        let admitted = load.join().expect("every pod is admitted");
+        outcome.unwrap_or_else(|panic| resume_unwind(panic));
+        for pod in &admitted {
+            assert!(is_gated(pod), "after {decided} others: {pod:#}");
+            decided += 1;
+        }
+    });
+    with_values(&cluster, &[]);
+    assert!(
+        decided >= 100,
+        "only {decided} pods were admitted meanwhile"
+    );
+}
+
+/// What the webhook keeps in its Secret.
+fn certificates(cluster: &Cluster) -> Value {
+    let secret = cluster.get(&format!(
+        "-n {} secret sidestep-webhook-tls",
+        sidestep::NAMESPACE
+    ));
+    secret["data"].clone()
 }
 
 #[test]

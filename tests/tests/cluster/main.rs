@@ -2,6 +2,7 @@
 
 mod admission;
 mod forged;
+mod kept_clean;
 mod lifecycle;
 mod plain;
 mod ways;

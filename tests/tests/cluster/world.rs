@@ -72,8 +72,14 @@ extern "C" fn end() {
 
 /// Puts webhook and agent back where a test has taken them away.
 pub fn restored(cluster: &Cluster) {
-    sidestep::upgrade(cluster, &VALUES).unwrap_or_else(|error| panic!("{error:#}"));
+    with_values(cluster, &[]);
     start_agent(cluster);
+}
+
+/// Gives the release these values beside those that all tests have.
+pub fn with_values(cluster: &Cluster, values: &[&str]) {
+    let upgraded = sidestep::upgrade(cluster, &[&VALUES, values].concat());
+    upgraded.unwrap_or_else(|error| panic!("{error:#}"));
 }
 
 /// Lets the webhook believe that an agent runs, and waits until it does.

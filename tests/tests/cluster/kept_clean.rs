@@ -1,0 +1,40 @@
+//! A cluster leaves nothing on the machine, even if whoever brings it up is killed half way.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use sidestep_tests::{
+    can_run,
+    cluster::{Place, hierarchy, kit::until},
+    net::unique_name,
+};
+
+#[test]
+fn what_a_killed_start_left_is_removed_by_down() {
+    if !can_run(&["unshare", "mount"]) {
+        return;
+    }
+    let place = Place::new(&unique_name("killed")).expect("a good name");
+    let mut up = command(&place, "up").spawn().expect("our own program");
+    until("some parts run", || place.log("kube-apiserver").exists());
+    up.kill().expect("it is our child");
+    up.wait().expect("it is our child");
+    assert!(hierarchy::population(place.name()) > 2);
+
+    let down = command(&place, "down").status().expect("our own program");
+    assert!(down.success());
+    assert!(!hierarchy::exists(place.name()));
+    assert!(!place.folder().exists());
+    assert!(!place.netns().exists());
+    let mounts = std::fs::read_to_string("/proc/mounts").expect("/proc is mounted");
+    assert!(!mounts.contains(place.name()), "{mounts}");
+}
+
+fn command(place: &Place, action: &str) -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_sidestep-cluster")));
+    command.args(["--name", place.name(), action]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
