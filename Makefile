@@ -27,10 +27,10 @@ test: ## everything below: unit tests, the smoke test on Linux 6.1, tests in net
 test-unit: setup ## unit and property tests: no privilege needed
 	cargo test --no-fail-fast --exclude sidestep-tests --exclude sidestep-ebpf --workspace
 
-test-manifests: ## as root: the Helm chart, also on a real API server: its policies, rights, install, upgrade and uninstall
+test-manifests: ## as root: the Helm chart and the webhook on a real API server: policies, rights, install, upgrade, certificates, rotation
 	@tests/setup.sh cluster
-	cargo build -p sidestep --bin sidestep
-	cargo test --no-fail-fast -p sidestep-tests --test manifests --test apiserver
+	cargo build -p sidestep --bin sidestep -p sidestep-webhook --bin sidestep-webhook
+	cargo test --no-fail-fast -p sidestep-tests --test manifests --test apiserver --test webhook_api
 
 test-netns: setup ## as root: real BPF programs, sockets and Envoy, in network namespaces of their own
 	cargo build $(PROGRAMS)

@@ -54,7 +54,11 @@ impl Default for Metrics {
             certificate.clone(),
         );
         let leads = Gauge::default();
-        registry.register("leader", "1 on the replica that leads", leads.clone());
+        registry.register(
+            "leader",
+            "Whether this replica leads: 1 on one of them, 0 on the others",
+            leads.clone(),
+        );
         let waiting = Gauge::default();
         registry.register(
             "waiting_pods",

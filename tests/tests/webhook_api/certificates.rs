@@ -1,0 +1,171 @@
+//! Certificates: made, trusted, rotated under load, defended.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use sidestep_tests::{apiserver::ApiServer, chart::NAMESPACE};
+
+use crate::{
+    cluster::{ADDRESSES, installed, is_gated, mutated, route, secret},
+    replica::Replica,
+    until,
+};
+
+fn bundle(server: &ApiServer) -> Value {
+    let configuration = server.get("mutatingwebhookconfiguration sidestep-webhook");
+    configuration["webhooks"][0]["clientConfig"]["caBundle"].clone()
+}
+
+fn is_trusted(server: &ApiServer) -> bool {
+    mutated(server, "probe").is_ok_and(|pod| is_gated(&pod))
+}
+
+#[test]
+fn on_a_new_cluster_pods_are_gated_once_the_webhook_is_ready() {
+    let Some(server) = installed(&[]) else { return };
+    let replica = Replica::start(&server, "one", ADDRESSES[0], &[]);
+    replica.ready();
+    route(&server, &ADDRESSES[..1]);
+    until("a pod is gated", || is_trusted(&server));
+    let labels = server.get(&format!("secret sidestep-webhook-tls -n {NAMESPACE}"));
+    assert_eq!(
+        labels["metadata"]["labels"]["sidestep.dev/certificates"],
+        "managed"
+    );
+    let metrics = replica.ask("/metrics");
+    assert!(replica.leads(), "{metrics}");
+    let expiry = "\nsidestep_webhook_certificate_expiry_timestamp_seconds 0";
+    assert!(!metrics.contains(expiry), "{metrics}");
+    replica.stop();
+}
+
+#[test]
+fn a_bundle_that_somebody_takes_away_is_put_back() {
+    let Some(server) = installed(&[]) else { return };
+    let replica = Replica::start(&server, "one", ADDRESSES[0], &[]);
+    replica.ready();
+    let right = bundle(&server);
+    for bad in [json!(null), json!("Z2FyYmFnZQ==")] {
+        let patch =
+            json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bad}]);
+        let patch = patch.to_string();
+        let words = ["patch", "mutatingwebhookconfiguration", "sidestep-webhook"];
+        // The API server itself refuses some bundles.
+        let _taken = server.kubectl(words.into_iter().chain(["--type=json", "-p", &patch]));
+        until("it is as it was", || bundle(&server) == right);
+    }
+}
+
+#[test]
+fn somebody_elses_secret_is_left_alone_and_readiness_says_what_to_do() {
+    let Some(server) = installed(&[]) else { return };
+    let own = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {"name": "sidestep-webhook-tls", "namespace": NAMESPACE},
+        "stringData": {"tls.crt": "mine", "tls.key": "mine"},
+    });
+    server.feed("create", &own).expect("a Secret");
+    let replica = Replica::start(&server, "one", ADDRESSES[0], &[]);
+    until("it says why", || {
+        let said = replica.ask("/readyz");
+        said.contains("503") && said.contains("has no label sidestep.dev/certificates=managed")
+    });
+    assert_eq!(secret(&server, "tls.crt").as_deref(), Some("bWluZQ=="));
+    server.must(&format!(
+        "label secret sidestep-webhook-tls -n {NAMESPACE} sidestep.dev/certificates=managed"
+    ));
+    replica.ready();
+    let log = replica.log();
+    assert!(
+        log.contains("key tls.crt: it holds no PEM certificate"),
+        "{log}"
+    );
+}
+
+#[test]
+fn an_empty_secret_of_the_charts_is_filled() {
+    let Some(server) = installed(&[]) else { return };
+    let empty = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {"name": "sidestep-webhook-tls", "namespace": NAMESPACE,
+            "labels": {"sidestep.dev/certificates": "managed"}},
+    });
+    server.feed("create", &empty).expect("a Secret");
+    Replica::start(&server, "one", ADDRESSES[0], &[]).ready();
+}
+
+/// Creates pods until told to stop; counts them, and keeps what went wrong.
+fn load(server: &ApiServer, enough: &AtomicBool, asked: &AtomicUsize) -> Vec<String> {
+    let mut lost = Vec::new();
+    while !enough.load(Ordering::Relaxed) {
+        match mutated(server, "load") {
+            Ok(pod) if is_gated(&pod) => {}
+            Ok(_) => lost.push("a pod was not gated".to_owned()),
+            Err(error) => lost.push(error),
+        }
+        asked.fetch_add(1, Ordering::Relaxed);
+    }
+    lost
+}
+
+#[test]
+fn a_rotation_under_load_loses_no_pod() {
+    let Some(server) = installed(&[]) else { return };
+    let hour = ["--certificate-lifetime=3600"];
+    // Everything is due then: another CA after 20 seconds of trust, and a leaf every 40 seconds.
+    let minute = ["--certificate-lifetime=60"];
+    let [one, two] = ADDRESSES;
+    let first = Replica::start(&server, "one", one, &hour);
+    first.ready();
+    let second = Replica::start(&server, "two", two, &hour);
+    second.ready();
+    route(&server, &ADDRESSES);
+    until("a pod is gated", || is_trusted(&server));
+    let ca = secret(&server, "ca.crt").expect("a CA");
+
+    let (enough, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let loads = [(); 2].map(|()| scope.spawn(|| load(&server, &enough, &asked)));
+        // As a rolling update does it: out of the Service, then ended, then the new one into it.
+        route(&server, &[two]);
+        thread::sleep(Duration::from_secs(2));
+        first.stop();
+        let first = Replica::start(&server, "three", one, &minute);
+        first.ready();
+        route(&server, &ADDRESSES);
+        thread::sleep(Duration::from_secs(2));
+        route(&server, &[one]);
+        thread::sleep(Duration::from_secs(2));
+        second.stop();
+        let second = Replica::start(&server, "four", two, &minute);
+        second.ready();
+        route(&server, &ADDRESSES);
+        let rotated = || secret(&server, "ca.crt").is_some_and(|now| now != ca);
+        let within = sidestep_tests::process::eventually(Duration::from_mins(2), rotated);
+        assert!(within, "no new CA\n{}\n{}", first.log(), second.log());
+        // Lost altogether: everything is made anew, while replicas serve what they have in memory.
+        let leaf = secret(&server, "tls.crt");
+        server.must(&format!(
+            "delete secret sidestep-webhook-tls -n {NAMESPACE}"
+        ));
+        until("it is made anew", || {
+            let now = secret(&server, "tls.crt");
+            now.is_some() && now != leaf
+        });
+        let so_far = asked.load(Ordering::Relaxed);
+        until("more pods came", || {
+            asked.load(Ordering::Relaxed) > so_far + 10
+        });
+        enough.store(true, Ordering::Relaxed);
+        for load in loads {
+            let lost = load.join().expect("it does not panic");
+            assert_eq!(lost, [""; 0], "{}\n{}", first.log(), second.log());
+        }
+    });
+    let asked = asked.load(Ordering::Relaxed);
+    assert!(asked > 50, "there was load: {asked}");
+}

@@ -1,0 +1,26 @@
+//! One leads; another one follows.
+
+use crate::{
+    cluster::{ADDRESSES, holder, installed},
+    replica::Replica,
+    until,
+};
+
+#[test]
+fn another_leads_when_the_leader_is_gone_at_once_where_it_could_say_so() {
+    let Some(server) = installed(&[]) else { return };
+    let one = Replica::start(&server, "one", ADDRESSES[0], &[]);
+    one.ready();
+    assert_eq!(holder(&server).as_deref(), Some("one"));
+    let two = Replica::start(&server, "two", ADDRESSES[1], &[]);
+    two.ready();
+    assert!(!two.leads());
+    one.stop();
+    until("the other one leads", || two.leads());
+    assert_eq!(holder(&server).as_deref(), Some("two"));
+    let three = Replica::start(&server, "three", ADDRESSES[0], &[]);
+    three.ready();
+    two.crash();
+    until("the lease runs out", || three.leads());
+    assert_eq!(holder(&server).as_deref(), Some("three"));
+}
