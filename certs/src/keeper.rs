@@ -20,6 +20,9 @@ const INTERVAL: Duration = Duration::from_secs(30);
 /// Between two passes at least: somebody else who also writes the bundle, and writes it back, gets no faster answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// For a pass. What is dropped half-way is found as it is the next time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -52,6 +55,9 @@ pub enum Trouble {
     /// The cryptography.
     #[error(transparent)]
     Make(#[from] CannotMake),
+    /// No answer.
+    #[error("the API server does not answer within {} seconds", PATIENCE.as_secs())]
+    Slow,
 }
 
 /// What a pass did.
@@ -99,7 +105,15 @@ impl<S: Store> Keeper<S> {
             if leads.wait_for(|leads| *leads).await.is_err() {
                 return;
             }
-            let result = self.pass(SystemTime::now()).await;
+            let pass = timeout(PATIENCE, self.pass(SystemTime::now()));
+            let result = tokio::select! {
+                ended = pass => ended.unwrap_or(Err(Trouble::Slow)),
+                _lost = leads.wait_for(|leads| !leads) => {
+                    self.seen = None;
+                    trouble.send_replace(None);
+                    continue;
+                }
+            };
             let rest = match &result {
                 Ok(Pass::Took(step)) => {
                     tracing::info!(?step, secret = self.store.secret_name(), "certificates");

@@ -18,6 +18,8 @@ pub(crate) struct State {
     version: u64,
     /// The next write finds that somebody else was first.
     pub(crate) race: bool,
+    /// Nothing is answered any more.
+    pub(crate) hangs: bool,
 }
 
 impl State {
@@ -64,6 +66,9 @@ impl Store for Fake {
     }
 
     async fn secret(&self) -> Result<Option<Stored>, StoreError> {
+        if self.state().hangs {
+            std::future::pending::<()>().await;
+        }
         Ok(self.state().secret.clone())
     }
 

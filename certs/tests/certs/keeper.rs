@@ -259,3 +259,28 @@ async fn it_works_only_while_it_leads_and_says_what_is_wrong() {
     assert!(holding(&fake.data()).leaf.is_some());
     running.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_does_not_answer_is_told_of_and_asked_again() {
+    let fake = Fake::new();
+    fake.state().hangs = true;
+    let (leads, leading) = watch::channel(true);
+    let (trouble, mut troubled) = watch::channel(None);
+    let running = tokio::spawn(keeper(&fake).run(leading, Arc::new(Notify::new()), trouble));
+    let said = troubled
+        .wait_for(Option::is_some)
+        .await
+        .expect("it runs")
+        .clone();
+    let said = said.unwrap_or_default();
+    assert!(said.contains("does not answer within 30 seconds"), "{said}");
+    // Who leads no more waits for nothing.
+    leads.send_replace(false);
+    let well = troubled.wait_for(Option::is_none).await.expect("it runs");
+    drop(well);
+    fake.state().hangs = false;
+    leads.send_replace(true);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(holding(&fake.data()).leaf.is_some());
+    running.abort();
+}
