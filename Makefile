@@ -29,7 +29,7 @@ test-unit: setup ## unit and property tests: no privilege needed
 
 test-manifests: ## as root: the Helm chart and the webhook on a real API server: policies, rights, install, upgrade, certificates, rotation
 	@tests/setup.sh cluster
-	cargo build -p sidestep --bin sidestep -p sidestep-webhook --bin sidestep-webhook
+	cargo build -p sidestep -p sidestep-webhook -p sidestep-agent --bins
 	cargo test --no-fail-fast -p sidestep-tests --test manifests --test apiserver --test webhook_api
 
 test-netns: setup ## as root: real BPF programs, sockets and Envoy, in network namespaces of their own

@@ -49,6 +49,7 @@ fn the_accounts_may_do_their_work_and_no_more() {
     }
     let denied = [
         (WEBHOOK, "patch nodes"),
+        (WEBHOOK, "patch events.events.k8s.io -n default"),
         (WEBHOOK, "delete pods -n default"),
         (WEBHOOK, "update pods -n default"),
         (WEBHOOK, "get secrets/other -n sidestep-system"),

@@ -1,6 +1,7 @@
 //! The chart and what is made of it: no cluster and no privilege needed.
 
 mod files;
+mod flags;
 mod objects;
 mod refusals;
 mod rights;

@@ -75,8 +75,8 @@ fn a_number_out_of_range() {
             &["'/probeTimeoutSeconds'", "want 86,400"],
         ),
         (
-            "waiting.reportSeconds=0",
-            &["'/waiting/reportSeconds'", "want 1"],
+            "waiting.reportSeconds=-1",
+            &["'/waiting/reportSeconds'", "want 0"],
         ),
         (
             "waiting.deleteSeconds=-1",

@@ -1,0 +1,36 @@
+//! The programs understand what the chart tells them.
+
+use std::process::Command;
+
+use sidestep_tests::{
+    binary,
+    chart::{object, objects},
+};
+
+use crate::{SETTINGS, ready};
+
+#[test]
+fn every_argument_is_one_that_the_program_knows() {
+    if !ready() {
+        return;
+    }
+    for settings in SETTINGS {
+        let objects = objects(settings);
+        for (kind, name) in [
+            ("Deployment", "sidestep-webhook"),
+            ("DaemonSet", "sidestep-agent"),
+        ] {
+            let workload = object(&objects, kind, name);
+            let container = &workload["spec"]["template"]["spec"]["containers"][0];
+            let arguments = container["args"].as_array().expect("arguments");
+            // `--help` comes last: what is before it is read first, and an argument that is unknown or wrong ends it.
+            let output = Command::new(binary(name))
+                .args(arguments.iter().filter_map(|argument| argument.as_str()))
+                .arg("--help")
+                .output()
+                .expect("it runs");
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{name} {settings:?}: {error}");
+        }
+    }
+}
