@@ -275,8 +275,7 @@ fn the_agent_has_the_capabilities_it_was_shown_to_need_and_no_more() {
     assert_eq!(security["privileged"], false);
     assert_eq!(security["allowPrivilegeEscalation"], false);
     assert_eq!(security["readOnlyRootFilesystem"], true);
-    let needed =
-        json!({"drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "PERFMON", "SYS_ADMIN", "SYS_PTRACE"]});
+    let needed = json!({"drop": ["ALL"], "add": ["DAC_READ_SEARCH", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"]});
     assert_eq!(security["capabilities"], needed);
     let paths = spec["volumes"].as_array().expect("volumes").iter();
     let paths: Vec<&Value> = paths.map(|volume| &volume["hostPath"]["path"]).collect();
