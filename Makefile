@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit test-manifests test-netns test-cluster smoke cluster cluster-down images manifests bench-webhook lint clean distclean
+.PHONY: help setup build demo test test-unit test-manifests test-kubelet test-netns test-cluster smoke cluster cluster-down images manifests bench-webhook lint clean distclean
 
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
 
@@ -21,7 +21,7 @@ demo: setup ## as root: the same traffic between two pods with Envoy sidecars, o
 
 test: ## everything below: unit tests, the smoke test on Linux 6.1, tests in network namespaces
 # Each is run, whatever the one before it said.
-	@failed=; for part in test-unit test-manifests smoke test-netns test-cluster; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
+	@failed=; for part in test-unit test-manifests test-kubelet smoke test-netns test-cluster; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
 	[ -z "$$failed" ] || { echo "make test: failed:$$failed" >&2; exit 1; }
 
 test-unit: setup ## unit and property tests: no privilege needed
@@ -31,6 +31,11 @@ test-manifests: ## as root: the Helm chart and the webhook on a real API server:
 	@tests/setup.sh cluster
 	cargo build -p sidestep -p sidestep-webhook -p sidestep-agent --bins
 	cargo test --no-fail-fast -p sidestep-tests --test manifests --test apiserver --test webhook_api
+
+test-kubelet: setup ## as root: the agent on a node: a real API server, real cgroups and namespaces, and no kubelet
+	@tests/setup.sh cluster
+	cargo build $(PROGRAMS)
+	cargo test --no-fail-fast -p sidestep-tests --test kubelet
 
 test-netns: setup ## as root: real BPF programs, sockets and Envoy, in network namespaces of their own
 	cargo build $(PROGRAMS)

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand};
 use tokio::runtime::Builder;
 
-use crate::{node, probe, run, shortcut::selftest};
+use crate::{node, probe, run, shortcut::selftest, uninstall};
 
 /// Where the agent answers `sidestep status`, unless told otherwise.
 pub const SOCKET: &str = "/run/sidestep/agent.sock";
@@ -90,6 +90,17 @@ enum Command {
     /// What an agent starts to prove the shortcut
     #[command(name = selftest::WORKER, hide = true)]
     SelfTest,
+
+    /// Takes everything out of the kernel that an agent left, and refuses while a pod depends on it
+    Uninstall {
+        /// Folder of the agent's pins
+        #[arg(long, value_name = "DIR", default_value = PIN)]
+        pin: PathBuf,
+
+        /// Unix socket of the agent, to see whether there is one
+        #[arg(long, value_name = "PATH", default_value = SOCKET)]
+        socket: PathBuf,
+    },
 }
 
 impl Args {
@@ -111,6 +122,7 @@ impl Args {
             Some(Command::Probe { cgroup }) => return probe::child(&cgroup),
             // Before there is a second thread: it leaves its network namespace.
             Some(Command::SelfTest) => return Ok(selftest::worker::run()?),
+            Some(Command::Uninstall { pin, socket }) => return Ok(uninstall::run(&pin, &socket)?),
             None => {}
         }
         sidestep_runtime::logging::init();

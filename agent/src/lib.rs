@@ -25,4 +25,5 @@ pub mod shortcut;
 pub mod source;
 pub mod status;
 mod sys;
+pub mod uninstall;
 pub mod watch;

@@ -70,7 +70,7 @@ enum Message {
     Stop,
 }
 
-/// Runs the agent until SIGTERM or SIGINT. Then everything in the kernel stays as it is.
+/// Runs the agent until SIGTERM or SIGINT. Then everything in the kernel that a pod depends on stays as it is.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let readiness = Readiness::default();
@@ -118,7 +118,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let worker = Worker::new(settings, readiness, metrics, reports, messages.clone());
     let thread = spawn_blocking(move || worker.work(&inbox));
     signals.stop().await;
-    tracing::info!("stopping: programs, maps and links stay in the kernel");
+    tracing::info!("stopping");
     let _already_ended = messages.send(Message::Stop);
     tokio::select! {
         done = thread => done?,

@@ -158,3 +158,165 @@ impl Pods {
         self.known.get(name).map(|told| &told.uid)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const UID: &str = "0f3a6a0e-1c2b-4d5e-8f90-abcdef012345";
+    const OTHER: &str = "1f3a6a0e-1c2b-4d5e-8f90-abcdef012345";
+
+    fn manifest(name: &str, uid: &str, args: &[&str]) -> Value {
+        let all = ["istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337"];
+        let gate = [
+            "--run-validation",
+            "--skip-rule-apply",
+            "--probe-timeout=300s",
+        ];
+        let args: Vec<&str> = all.iter().chain(args).chain(&gate).copied().collect();
+        json!({
+            "metadata": {"namespace": "demo", "name": name, "uid": uid},
+            "spec": {"containers": [], "initContainers": [{
+                "name": "istio-init",
+                "args": args,
+                "securityContext": {
+                    "allowPrivilegeEscalation": false,
+                    "capabilities": {"drop": ["ALL"]},
+                    "runAsNonRoot": true,
+                    "runAsUser": 1337,
+                },
+            }]},
+        })
+    }
+
+    fn told(manifest: Value) -> Told {
+        let pod: Pod = serde_json::from_value(manifest).expect("a pod");
+        Told::read(&pod).expect("a pod with a uid")
+    }
+
+    fn gated(name: &str, uid: &str) -> Told {
+        told(manifest(name, uid, &[]))
+    }
+
+    fn names(pods: &Pods) -> Vec<&str> {
+        pods.entries().map(|(name, _)| name.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_gated_pod_is_wanted_by_its_own_arguments() {
+        let told = told(manifest("web", UID, &["-o", "9999"]));
+        let wanted = told.entry.expect("a pod that is taken");
+        assert_eq!(
+            wanted.place,
+            Place::Cgroup(PodUid::new(UID).expect("a uid"))
+        );
+        assert!(
+            wanted.policy.to_string().contains("9999"),
+            "{}",
+            wanted.policy
+        );
+        assert!(!wanted.ended);
+    }
+
+    #[test]
+    fn a_pod_without_a_gate_is_left_whatever_its_label_says() {
+        let mut manifest = manifest("web", UID, &[]);
+        manifest["metadata"]["labels"] = json!({"sidestep.dev/accelerated": "true"});
+        let init = &mut manifest["spec"]["initContainers"][0];
+        init["securityContext"]["runAsUser"] = json!(0);
+        let almost = told(manifest.clone()).entry;
+        assert_eq!(
+            almost.map_err(|left| left.reason()).err(),
+            Some("foreign-validation")
+        );
+        manifest["spec"]["initContainers"][0]["args"] = json!(["istio-iptables", "-u", "1337"]);
+        assert_eq!(told(manifest).entry, Err(Left::NoGate));
+    }
+
+    #[test]
+    fn an_annotation_with_a_namespace_means_nothing_here() {
+        let mut manifest = manifest("web", UID, &[]);
+        manifest["metadata"]["annotations"] = json!({"sidestep.dev/netns": "/proc/1/ns/net"});
+        assert_eq!(told(manifest), gated("web", UID));
+    }
+
+    #[test]
+    fn the_policy_of_a_uid_never_changes() {
+        let mut pods = Pods::default();
+        let first = told(manifest("web", UID, &["-o", "9999"]));
+        pods.take(Change::One(first.clone()));
+        // As only somebody could who goes around the API server's own checks.
+        assert_eq!(pods.take(Change::One(gated("web", UID))), Step::Nothing);
+        assert_eq!(pods.entry(&first.name), Some(&first.entry));
+        pods.take(Change::All(vec![gated("web", UID)]));
+        assert_eq!(pods.entry(&first.name), Some(&first.entry));
+
+        let another = gated("web", OTHER);
+        assert_eq!(
+            pods.take(Change::One(another.clone())),
+            Step::Apply(another.name.clone())
+        );
+        assert_eq!(pods.entry(&another.name), Some(&another.entry));
+    }
+
+    #[test]
+    fn addresses_and_the_end_are_followed_and_an_end_is_final() {
+        let mut pods = Pods::default();
+        let name = gated("web", UID).name;
+        pods.take(Change::One(gated("web", UID)));
+        let mut later = manifest("web", UID, &[]);
+        later["status"] = json!({"phase": "Succeeded", "podIPs": [{"ip": "10.0.0.7"}]});
+        assert_eq!(
+            pods.take(Change::One(told(later))),
+            Step::Apply(name.clone())
+        );
+        let wanted = pods.entry(&name).and_then(|entry| entry.as_ref().ok());
+        let wanted = wanted.expect("a pod that is taken");
+        assert!(wanted.ended);
+        assert_eq!(
+            wanted.addresses,
+            ["10.0.0.7".parse::<IpAddr>().expect("an address")]
+        );
+
+        pods.take(Change::One(gated("web", UID)));
+        let wanted = pods.entry(&name).and_then(|entry| entry.as_ref().ok());
+        assert!(wanted.is_some_and(|wanted| wanted.ended));
+    }
+
+    #[test]
+    fn what_is_told_again_is_no_change() {
+        let mut pods = Pods::default();
+        pods.take(Change::One(gated("web", UID)));
+        assert_eq!(pods.take(Change::One(gated("web", UID))), Step::Nothing);
+    }
+
+    #[test]
+    fn a_list_replaces_everything() {
+        let mut pods = Pods::default();
+        assert!(!pods.are_listed());
+        pods.take(Change::All(vec![gated("a", UID), gated("b", OTHER)]));
+        assert!(pods.are_listed());
+        assert_eq!(names(&pods), ["a", "b"]);
+        assert_eq!(
+            pods.take(Change::All(vec![gated("b", OTHER)])),
+            Step::Everything
+        );
+        assert_eq!(names(&pods), ["b"]);
+        pods.take(Change::All(Vec::new()));
+        assert!(names(&pods).is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_pod_is_not_that_of_the_next_with_its_name() {
+        let mut pods = Pods::default();
+        let (old, new) = (gated("web", UID), gated("web", OTHER));
+        pods.take(Change::One(old.clone()));
+        pods.take(Change::One(new.clone()));
+        assert_eq!(pods.take(Change::Gone(old.name, old.uid)), Step::Nothing);
+        assert_eq!(names(&pods), ["web"]);
+        let step = pods.take(Change::Gone(new.name.clone(), new.uid));
+        assert_eq!(step, Step::Forget(new.name));
+    }
+}

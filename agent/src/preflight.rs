@@ -1,5 +1,7 @@
 //! What this machine must offer, checked before anything is changed, each failure with what to do about it.
 
+pub mod capabilities;
+
 use std::{
     fs,
     fs::File,
@@ -21,6 +23,7 @@ use rustix::{
 use sidestep_ebpf_common::KernelOffsets;
 use thiserror::Error;
 
+use self::capabilities::Capability;
 use crate::{
     dataplane::{DataplaneError, Hook},
     sys,
@@ -67,6 +70,9 @@ pub enum PreflightError {
         "this kernel does not offer BPF programs of type {0:?}: Sidestep needs Linux 6.1 or later"
     )]
     NoProgramType(ProgramType),
+    /// It may not do what it must.
+    #[error("{} is missing, {}: add it to the agent's container", .0.name, .0.why)]
+    Capability(Capability),
     /// Pins would not stay.
     #[error(
         "{path} {reason}: mount a bpffs at /sys/fs/bpf on the node (systemd does), mount that folder into the agent's \

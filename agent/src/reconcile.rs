@@ -243,6 +243,16 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
         self.dataplane.remove()
     }
 
+    /// Takes everything out of the kernel if no namespace is armed that still exists; whether that was so.
+    pub fn remove_if_idle(&mut self) -> Result<bool, DataplaneError> {
+        // What lost its link is armed again, what is gone is disarmed; then the records tell.
+        self.pass()?;
+        if !self.dataplane.armed()?.is_empty() {
+            return Ok(false);
+        }
+        self.dataplane.remove().map(|()| true)
+    }
+
     fn names(&self, which: impl Fn(&Pod) -> bool) -> Vec<PodName> {
         let pods = self.pods.iter().filter(|(_, pod)| which(pod));
         pods.map(|(name, _)| name.clone()).collect()

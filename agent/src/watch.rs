@@ -71,3 +71,84 @@ async fn read(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use futures_util::stream;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Answers {
+        good: AtomicUsize,
+        bad: AtomicUsize,
+    }
+
+    impl Health for &Answers {
+        fn answers(&self, does: bool) {
+            let count = if does { &self.good } else { &self.bad };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn pod(name: &str) -> Pod {
+        let uid = format!("0f3a6a0e-1c2b-4d5e-8f90-{name:0>12}");
+        let pod = json!({"metadata": {"namespace": "n", "name": name, "uid": uid}});
+        serde_json::from_value(pod).expect("a pod")
+    }
+
+    /// What is told, in short.
+    async fn changes(events: Vec<Result<Event<Pod>, watcher::Error>>) -> (Vec<String>, Answers) {
+        let told = Mutex::new(Vec::new());
+        let answers = Answers::default();
+        read(stream::iter(events), &answers, |change| {
+            let short = match change {
+                Change::All(all) => {
+                    let names: Vec<_> = all.iter().map(|told| told.name.name.clone()).collect();
+                    format!("all {}", names.join(" "))
+                }
+                Change::One(told) => format!("one {}", told.name.name),
+                Change::Gone(name, _) => format!("gone {}", name.name),
+            };
+            told.lock().expect("one thread").push(short);
+        })
+        .await;
+        (told.into_inner().expect("one thread"), answers)
+    }
+
+    #[tokio::test]
+    async fn a_list_is_told_when_it_is_complete() {
+        let (told, _) = changes(vec![
+            Ok(Event::Init),
+            Ok(Event::InitApply(pod("a"))),
+            Ok(Event::InitApply(pod("b"))),
+            Ok(Event::InitDone),
+            Ok(Event::Apply(pod("c"))),
+            Ok(Event::Delete(pod("a"))),
+        ])
+        .await;
+        assert_eq!(told, ["all a b", "one c", "gone a"]);
+    }
+
+    #[tokio::test]
+    async fn a_list_that_broke_off_is_not_told_and_the_next_stands_alone() {
+        let (told, answers) = changes(vec![
+            Ok(Event::Init),
+            Ok(Event::InitApply(pod("a"))),
+            Err(watcher::Error::NoResourceVersion),
+            Ok(Event::Init),
+            Ok(Event::InitApply(pod("b"))),
+            Ok(Event::InitDone),
+        ])
+        .await;
+        assert_eq!(told, ["all b"]);
+        assert_eq!(answers.bad.into_inner(), 1);
+        assert_eq!(answers.good.into_inner(), 5);
+    }
+}

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod client;
 mod mutate;
 mod status;
+mod uninstall;
 
 /// Shows what Sidestep does with a node's pods, and why.
 #[derive(Debug, Parser)]
@@ -20,6 +21,7 @@ struct Args {
 enum Command {
     Mutate(mutate::Args),
     Status(status::Args),
+    Uninstall(uninstall::Args),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -28,6 +30,7 @@ async fn main() -> ExitCode {
     let done = match command {
         Command::Mutate(args) => args.run(),
         Command::Status(args) => args.run().await,
+        Command::Uninstall(args) => args.run().await,
     };
     match done {
         Ok(code) => code,

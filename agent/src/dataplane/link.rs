@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DataplaneError, Hook};
+use super::{Cookie, DataplaneError, Hook};
 use crate::sys;
 
 /// A link and its pin.
@@ -105,6 +105,31 @@ impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// The namespaces that live and have an inbound link pinned, whatever version of the agent pinned it.
+pub fn pinned_pods(pin: &Path) -> io::Result<Vec<Cookie>> {
+    let versions = match fs::read_dir(pin) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        versions => versions?,
+    };
+    let mut living = Vec::new();
+    for version in versions {
+        let links = fs::read_dir(version?.path().join("pods"));
+        for entry in links.into_iter().flatten().flatten() {
+            let cookie = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            if let Some(cookie) = cookie
+                && Link::open(entry.path())?.target().is_some()
+            {
+                living.push(cookie);
+            }
+        }
+    }
+    living.sort_unstable();
+    Ok(living)
 }
 
 /// Removes a pin. Already gone is fine.

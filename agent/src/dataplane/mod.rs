@@ -13,6 +13,7 @@ use std::{collections::HashMap, io, os::fd::BorrowedFd, path::PathBuf, time::Dur
 
 pub use bpf::Bpf;
 pub use hooks::Hook;
+pub use link::pinned_pods;
 use sidestep_ebpf_common::Row;
 pub use sightings::{Sightings, clock};
 use thiserror::Error;

@@ -20,6 +20,7 @@ pub(super) struct Started {
 
 /// Does it, or leaves everything as it was: what an earlier agent pinned goes on.
 pub(super) fn start(settings: &Settings) -> anyhow::Result<Started> {
+    preflight::capabilities::check()?;
     let cgroup = match &settings.cgroup {
         Some(cgroup) => cgroup.clone(),
         None => discover::pods_cgroup()?,

@@ -174,7 +174,9 @@ impl Worker {
                     let _asker_left = reply.send(node.reconciler.states());
                     Ok(())
                 }
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                    return leave(&mut node.reconciler);
+                }
                 Err(RecvTimeoutError::Timeout) => Ok(()),
             };
             if let Err(error) = done {
@@ -254,6 +256,23 @@ impl Worker {
             pods: node.map_or_else(Vec::new, |node| node.reconciler.status()),
             errors: missing,
             repairs: self.repairs.clone(),
+        }
+    }
+}
+
+/// Where no pod depends on the programs they go with the agent, so that nothing is left of Sidestep once its pods and then
+/// its agents are gone. Else everything stays.
+fn leave(reconciler: &mut Reconciler<Bpf, InCgroups>) {
+    let removed = reconciler.remove_if_idle();
+    match removed {
+        Ok(true) => {
+            tracing::info!("no pod is armed: programs, maps and links were taken out of the kernel")
+        }
+        Ok(false) => tracing::info!(
+            "programs, maps and links stay in the kernel for the pods that are armed"
+        ),
+        Err(error) => {
+            tracing::warn!(%error, "what the kernel holds may be incomplete; the next agent looks after it")
         }
     }
 }

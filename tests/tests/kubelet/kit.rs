@@ -73,7 +73,8 @@ pub(crate) struct KubeNode {
     folder: TempDir,
     server: Arc<ApiServer>,
     made: RefCell<Vec<String>>,
-    options: Vec<String>,
+    /// What the agent may do; without, everything.
+    pub(crate) capabilities: Option<String>,
 }
 
 impl KubeNode {
@@ -107,7 +108,7 @@ impl KubeNode {
             folder: tempfile::tempdir().expect("a folder"),
             server,
             made: RefCell::default(),
-            options: vec!["--sandbox-patience=2".to_owned()],
+            capabilities: None,
         };
         node.server.must(&format!("create namespace {}", node.name));
         node
@@ -115,12 +116,22 @@ impl KubeNode {
 
     /// The command that starts an agent here.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(binary("sidestep-agent"));
+        let agent = binary("sidestep-agent");
+        let mut command = match &self.capabilities {
+            None => Command::new(agent),
+            Some(set) => {
+                let mut command = Command::new("setpriv");
+                command
+                    .args(["--no-new-privs", "--bounding-set", set])
+                    .arg(agent);
+                command
+            }
+        };
         self.server.namespace().command_enters(&mut command);
         command
             .env("KUBECONFIG", self.server.kubeconfig())
             .args(["--node", &self.name, "--admin-listen=127.0.0.1:0"])
-            .args(&self.options)
+            .arg("--sandbox-patience=2")
             .arg("--cgroup")
             .arg(self.kubepods.path())
             .arg("--pin")
@@ -149,6 +160,14 @@ impl KubeNode {
 
     pub(crate) fn agent(&self) -> &Agent {
         self.agent.get().expect("the node has an agent")
+    }
+
+    /// What `sidestep-agent uninstall` complains of.
+    pub(crate) fn uninstall(&self) -> String {
+        let mut command = Command::new(binary("sidestep-agent"));
+        command.arg("uninstall").arg("--socket").arg(self.socket());
+        command.arg("--pin").arg(self.machine.folders().pins());
+        parts::finish(&mut command).err().unwrap_or_default()
     }
 
     /// Takes the agent away, to stop or to kill it.

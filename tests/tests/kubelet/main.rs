@@ -2,6 +2,7 @@
 //! the container runtime.
 
 mod bad_input;
+mod capabilities;
 mod kit;
 mod life;
 mod sandboxes;

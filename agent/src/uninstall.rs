@@ -1,0 +1,59 @@
+//! Takes everything out of a node's kernel that an agent left there, where no pod depends on it any more.
+
+use std::{
+    fs, io,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use crate::dataplane;
+
+/// Why it is not done.
+#[derive(Debug, Error)]
+pub enum UninstallError {
+    /// It would put everything back.
+    #[error("an agent answers on {0}: end it first (on Kubernetes, delete its DaemonSet)")]
+    Agent(PathBuf),
+    /// Their connections would go past their proxies.
+    #[error(
+        "{} pods of this node are armed (network namespace cookies {}): without the programs their connections would go past \
+             their proxies. Let plain Istio take over with `sidestep uninstall --roll-back`, then try again",
+        .0.len(), list(.0)
+    )]
+    Armed(Vec<u64>),
+    /// A file on the bpffs.
+    #[error("{path}: {error}")]
+    Pin {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// Does it. Nothing there is fine.
+pub fn run(pin: &Path, socket: &Path) -> Result<(), UninstallError> {
+    if UnixStream::connect(socket).is_ok() {
+        return Err(UninstallError::Agent(socket.to_owned()));
+    }
+    let failed = |error| UninstallError::Pin {
+        path: pin.to_owned(),
+        error,
+    };
+    let armed = dataplane::pinned_pods(pin).map_err(failed)?;
+    if !armed.is_empty() {
+        return Err(UninstallError::Armed(armed));
+    }
+    // Links and maps end with their pins.
+    match fs::remove_dir_all(pin) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(()),
+    }
+}
+
+fn list(cookies: &[u64]) -> String {
+    let cookies: Vec<String> = cookies.iter().map(u64::to_string).collect();
+    cookies.join(", ")
+}

@@ -1,0 +1,73 @@
+//! What the agent may do in its container, and that each of it is needed.
+
+use sidestep_agent::preflight::capabilities::NEEDED;
+use sidestep_tests::{
+    binary,
+    process::{Program, Running},
+    redirect::PodState,
+};
+
+use crate::kit::{Driver, KubeNode, SERVICE, Sandbox, assert_captured, can_run_here};
+
+/// As the chart gives them.
+const CAPABILITIES: [&str; 4] = ["dac_read_search", "net_admin", "sys_ptrace", "sys_admin"];
+
+fn set(capabilities: impl Iterator<Item = &'static str>) -> String {
+    capabilities.fold("-all".to_owned(), |set, name| format!("{set},+{name}"))
+}
+
+#[test]
+fn an_agent_with_the_charts_capabilities_does_everything() {
+    if !can_run_here() {
+        return;
+    }
+    let mut node = KubeNode::without_agent(Driver::Cgroupfs);
+    node.capabilities = Some(set(CAPABILITIES.into_iter()));
+    let pod = node.create("late", "--redirect-dns");
+    let sandbox = pod.sandbox("10.77.0.10");
+    // Its sockets have to be taken from another user's process.
+    let _programs = proxy_of_another_user(&sandbox);
+    node.start_agent();
+    node.wait_for("late", PodState::Active);
+
+    let pod = node.create("early", "--dual-stack");
+    let sandbox = pod.sandbox("10.77.0.11");
+    node.wait_for("early", PodState::Armed);
+    let _proxy = sandbox.proxy();
+    node.wait_for("early", PodState::Active);
+    assert_captured(&sandbox.app(), "outbound", SERVICE);
+}
+
+#[test]
+fn without_any_of_them_the_agent_is_not_ready_and_names_it() {
+    if !can_run_here() {
+        return;
+    }
+    let all: Vec<_> = NEEDED.iter().map(|one| one.name.to_lowercase()).collect();
+    assert_eq!(all, CAPABILITIES.map(|name| format!("cap_{name}")));
+    for missing in CAPABILITIES {
+        let mut node = KubeNode::without_agent(Driver::Cgroupfs);
+        let others = CAPABILITIES.into_iter().filter(|name| *name != missing);
+        node.capabilities = Some(set(others));
+        let agent = node.launch_agent();
+        let name = format!("CAP_{} is missing", missing.to_uppercase());
+        agent.wait(&name, || {
+            let errors = agent
+                .status()
+                .map(|status| status.errors)
+                .unwrap_or_default();
+            errors.iter().any(|error| error.contains(&name))
+        });
+    }
+}
+
+/// As a runtime starts it: it never was anybody else, so its files in /proc are its own.
+fn proxy_of_another_user(sandbox: &Sandbox) -> [Running; 2] {
+    let program = binary("sidestep-app");
+    ["0.0.0.0:15001", "0.0.0.0:15006"].map(|address| {
+        let ids = (1337, 1337);
+        Program::new(&program, sandbox.namespace(), sandbox.cgroup(), ids)
+            .args(["serve", "--pod=proxy", "--listen", address])
+            .start()
+    })
+}
