@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit test-manifests test-kubelet test-netns test-cluster smoke cluster cluster-down images manifests bench-webhook lint clean distclean
+.PHONY: help setup build demo test test-unit test-manifests test-kubelet test-netns test-cluster smoke cluster cluster-down images manifests bench-webhook bench-agent lint clean distclean
 
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
 
@@ -63,6 +63,11 @@ smoke: setup ## load everything and capture connections on Debian's 6.1 kernel, 
 bench-webhook: ## reviews per second, latency and memory of the admission server, as a table
 	@tests/setup.sh build
 	cargo bench -p sidestep-webhook
+
+bench-agent: setup ## as root: from a pod's sandbox to its programs, memory and idle CPU with 500 pods, as a table
+	@tests/setup.sh cluster
+	cargo build --release $(PROGRAMS)
+	cargo bench -p sidestep-tests --bench agent
 
 manifests: ## render manifests/install.yaml from the chart
 	@tests/setup.sh cluster

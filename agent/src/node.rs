@@ -107,7 +107,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let changes = messages.clone();
     let watching = tokio::spawn(watch::follow(
         client,
-        settings.node.clone(),
+        watch::accelerated_on(&settings.node),
         metrics.clone(),
         move |change| {
             let _the_agent_ended = changes.send(Message::Pods(change));

@@ -14,7 +14,7 @@ use sidestep_ebpf_common::{Sighting, sighting::Seen};
 use self::pod::Pod;
 use crate::{
     arm::{self, ArmError, Armed},
-    dataplane::{Cookie, Dataplane, DataplaneError},
+    dataplane::{Cookie, Dataplane, DataplaneError, clock},
     sandbox::{Owner, PodUid, Sandboxes},
     source::{Entry, Left, Place, PodName, Wanted},
 };
@@ -77,8 +77,8 @@ pub enum Happening<'a> {
     Armed {
         /// How long programming it took.
         took: Duration,
-        /// When its namespace was first seen, in nanoseconds of the monotonic clock; where nobody saw it, nothing.
-        seen: Option<u64>,
+        /// The time since its namespace was first seen; where nobody saw it, nothing.
+        reaction: Option<Duration>,
     },
     /// It is not armed for this reason, told once.
     Failed(&'a ArmError),
@@ -281,6 +281,8 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
                 let took = armed.took;
                 tracing::info!(pod = %name, us = took.as_micros(), "armed");
                 let cookie = armed.cookie;
+                let reaction = seen.map(|at| Duration::from_nanos(clock().saturating_sub(at)));
+                pod.reaction_us = reaction.and_then(|r| u64::try_from(r.as_micros()).ok());
                 let old = pod.armed.replace(armed);
                 pod.failure = None;
                 // Its namespace was made anew: the old one's entries go.
@@ -290,7 +292,7 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
                         self.disarm_departed()?;
                     }
                 }
-                (self.tell)(name, Happening::Armed { took, seen });
+                (self.tell)(name, Happening::Armed { took, reaction });
             }
             // Left to Istio, or as it should be, or not there yet.
             Ok(None) => {

@@ -95,6 +95,9 @@ pub struct PodStatus {
     pub policy: Option<String>,
     /// How long programming it took, in microseconds.
     pub programmed_us: Option<u64>,
+    /// From its first process in its namespace, as the kernel told it, to its record, in microseconds.
+    #[serde(default)]
+    pub reaction_us: Option<u64>,
     /// Decisions by row; rows that never decided are left out.
     pub rows: BTreeMap<String, u64>,
     /// Captured connections that are open.

@@ -26,19 +26,23 @@ pub trait Health: Send + Sync {
     fn answers(&self, does: bool);
 }
 
-/// Follows the pods of a node for ever.
+/// Which pods are a node's.
+pub fn accelerated_on(node: &str) -> Config {
+    Config::default()
+        .fields(&format!("spec.nodeName={node}"))
+        .labels(keys::ACCELERATED)
+        .page_size(PAGE)
+}
+
+/// Follows these pods for ever.
 pub fn follow(
     client: Client,
-    node: String,
+    selection: Config,
     health: impl Health,
     tell: impl Fn(Change) + Send,
 ) -> impl Future<Output = ()> + Send {
-    let config = Config::default()
-        .fields(&format!("spec.nodeName={node}"))
-        .labels(keys::ACCELERATED)
-        .page_size(PAGE);
     let api: Api<Pod> = Api::all(client);
-    read(watcher(api, config).default_backoff(), health, tell)
+    read(watcher(api, selection).default_backoff(), health, tell)
 }
 
 /// Turns a watch's events into changes. What is no change is told, too.
@@ -57,7 +61,7 @@ async fn read(
             Ok(Event::InitDone) => tell(Change::All(std::mem::take(&mut listed))),
             Ok(Event::Apply(pod)) => {
                 if let Some(told) = Told::read(&pod) {
-                    tell(Change::One(told));
+                    tell(Change::One(Box::new(told)));
                 }
             }
             Ok(Event::Delete(pod)) => {

@@ -87,7 +87,7 @@ async fn remove_from_admission(client: &Client, configuration: &str) -> anyhow::
     let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     match api.delete(configuration, &DeleteParams::default()).await {
         Ok(_) => {
-            println!("new pods are plain Istio's: removed webhook configuration {configuration}")
+            println!("new pods are plain Istio's: removed webhook configuration {configuration}");
         }
         Err(kube::Error::Api(status)) if status.code == 404 => {}
         Err(error) => {

@@ -15,7 +15,7 @@ use super::{
     start::{Started, start},
 };
 use crate::{
-    dataplane::{Bpf, DataplaneError, Sightings, clock},
+    dataplane::{Bpf, DataplaneError, Sightings},
     discover::InCgroups,
     metrics::Metrics,
     pods::{Change, Pods, Step},
@@ -263,26 +263,18 @@ impl Worker {
 /// Where no pod depends on the programs they go with the agent, so that nothing is left of Sidestep once its pods and then
 /// its agents are gone. Else everything stays.
 fn leave(reconciler: &mut Reconciler<Bpf, InCgroups>) {
-    let removed = reconciler.remove_if_idle();
-    match removed {
-        Ok(true) => {
-            tracing::info!("no pod is armed: programs, maps and links were taken out of the kernel")
-        }
-        Ok(false) => tracing::info!(
-            "programs, maps and links stay in the kernel for the pods that are armed"
-        ),
-        Err(error) => {
-            tracing::warn!(%error, "what the kernel holds may be incomplete; the next agent looks after it")
-        }
+    match reconciler.remove_if_idle() {
+        Ok(true) => tracing::info!("no pod is armed: everything was taken out of the kernel"),
+        Ok(false) => tracing::info!("programs, maps and links stay, for the pods that are armed"),
+        Err(error) => tracing::warn!(%error, "what the kernel holds may be incomplete"),
     }
 }
 
 /// Counts what happened; the answer is the Event that somebody should see.
 fn hear(metrics: &Metrics, happening: &Happening<'_>) -> Option<(&'static str, String)> {
     match happening {
-        Happening::Armed { took, seen } => {
-            let since = |seen: u64| Duration::from_nanos(clock().saturating_sub(seen));
-            metrics.armed(*took, seen.map(since));
+        Happening::Armed { took, reaction } => {
+            metrics.armed(*took, *reaction);
             None
         }
         Happening::Failed(error) => {

@@ -125,7 +125,7 @@ impl Family {
         let _client = TcpStream::connect_timeout(&to, PATIENCE).with_context(|| {
             format!("{hook} did not send the proxy's call to its own pod to the inbound port")
         })?;
-        self.accept(&self.inbound, to)
+        Self::accept(&self.inbound, to)
     }
 
     /// As the application: a call arrives at the proxy, which learns where it was to go, and the application does not
@@ -133,13 +133,13 @@ impl Family {
     fn calls(&self, [connect, getpeername]: [&str; 2], to: SocketAddr) -> anyhow::Result<()> {
         let client = TcpStream::connect_timeout(&to, PATIENCE)
             .with_context(|| format!("{connect} did not send a call to the proxy"))?;
-        self.accept(&self.outbound, to)?;
+        Self::accept(&self.outbound, to)?;
         let peer = client.peer_addr()?;
         ensure!(peer == to, "{getpeername} tells {peer} instead of {to}");
         Ok(())
     }
 
-    fn accept(&self, listener: &TcpListener, to: SocketAddr) -> anyhow::Result<()> {
+    fn accept(listener: &TcpListener, to: SocketAddr) -> anyhow::Result<()> {
         listener.set_nonblocking(true)?; // the call is connected: it is in the queue, or nowhere
         let (socket, _) = listener
             .accept()

@@ -23,6 +23,8 @@ pub(super) struct Pod {
     pub(super) cookie: Option<Cookie>,
     pub(super) armed: Option<Armed>,
     pub(super) failure: Option<Failure>,
+    /// From when its namespace was seen until it was armed.
+    pub(super) reaction_us: Option<u64>,
     /// Since when it is looked for in vain.
     pub(super) waiting: Option<Instant>,
     told: bool,
@@ -47,6 +49,7 @@ impl Pod {
             cookie: None,
             armed: None,
             failure: None,
+            reaction_us: None,
             waiting: None,
             told: false,
             look: now,

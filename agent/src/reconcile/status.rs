@@ -70,6 +70,7 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
                 .armed
                 .as_ref()
                 .map(|armed| u64::try_from(armed.took.as_micros()).unwrap_or(u64::MAX)),
+            reaction_us: pod.reaction_us,
             rows: counts
                 .into_iter()
                 .filter(|(_, count)| *count > 0)

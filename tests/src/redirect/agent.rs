@@ -149,6 +149,8 @@ pub struct PodStatus {
     pub reason: Option<String>,
     /// How long it took to program, in microseconds.
     pub programmed_us: Option<u64>,
+    /// From its first process in its namespace to its record, in microseconds; where nobody saw that process, nothing.
+    pub reaction_us: Option<u64>,
     /// How many connections each row of the specification decided.
     pub rows: BTreeMap<String, u64>,
     /// Captured connections that are open.

@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 use sidestep_tests::{process::eventually, redirect::PodState};
 
-use crate::kit::{KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here, pod};
+use sidestep_tests::kubelet::{KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here, pod};
 
 /// The pod is left alone for this reason, and another one beside it is armed.
 fn is_left_alone(manifest: impl Fn(&str) -> Value, word: &str, sentence: &str) {
     if !can_run_here() {
         return;
     }
-    let node = KubeNode::new();
+    let node = KubeNode::with_agent();
     let bad = node.create_as("bad", &manifest(&node.name));
     let good = node.create("good", "");
     let sandbox = bad.sandbox("10.77.0.10");
@@ -22,8 +22,8 @@ fn is_left_alone(manifest: impl Fn(&str) -> Value, word: &str, sentence: &str) {
     let left = node.wait_for("bad", PodState::Left);
     let reason = left.reason.expect("a reason");
     assert!(reason.contains(sentence), "{reason}");
-    let note = node.wait_for_event(&bad, "NotAccelerated");
-    assert!(note.contains(sentence), "{note}");
+    let text = node.wait_for_event(&bad, "NotAccelerated");
+    assert!(text.contains(sentence), "{text}");
     let metric = format!("sidestep_agent_pods_left_total{{reason=\"{word}\"}}");
     assert!(node.metric(&metric) >= 1.0, "{metric}");
     assert!(sandbox.app().call(SERVICE).is_err(), "it is captured");
@@ -94,7 +94,7 @@ fn a_pod_whose_sandbox_is_never_created_is_reported() {
     if !can_run_here() {
         return;
     }
-    let node = KubeNode::new();
+    let node = KubeNode::with_agent();
     let never = node.create("never", "");
     let good = node.create("good", "");
     let sandbox = good.sandbox("10.77.0.11");
@@ -110,7 +110,7 @@ fn a_label_that_is_taken_away_frees_nobody() {
     if !can_run_here() {
         return;
     }
-    let mut node = KubeNode::new();
+    let mut node = KubeNode::with_agent();
     let pod = node.create("web", "");
     let sandbox = pod.sandbox("10.77.0.10");
     let _proxy = sandbox.proxy();
@@ -144,7 +144,7 @@ fn a_label_that_is_forged_later_captures_nobody() {
     if !can_run_here() {
         return;
     }
-    let node = KubeNode::new();
+    let node = KubeNode::with_agent();
     let mut manifest = pod("plain", &node.name, "");
     manifest["metadata"]["labels"] = json!({});
     manifest["spec"]["initContainers"][0]["args"] = json!(["istio-iptables", "-u", "1337"]);
@@ -165,7 +165,7 @@ fn pods_that_vanish_half_way_leave_nothing() {
     if !can_run_here() {
         return;
     }
-    let node = KubeNode::new();
+    let node = KubeNode::with_agent();
     for n in 0..20 {
         let pod = node.create(&format!("brief-{n}"), "");
         let sandbox = pod.sandbox("10.77.0.10");

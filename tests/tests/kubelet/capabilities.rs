@@ -7,7 +7,7 @@ use sidestep_tests::{
     redirect::PodState,
 };
 
-use crate::kit::{Driver, KubeNode, SERVICE, Sandbox, assert_captured, can_run_here};
+use sidestep_tests::kubelet::{Driver, KubeNode, SERVICE, Sandbox, assert_captured, can_run_here};
 
 /// As the chart gives them.
 const CAPABILITIES: [&str; 4] = ["dac_read_search", "net_admin", "sys_ptrace", "sys_admin"];

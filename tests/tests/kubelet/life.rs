@@ -8,7 +8,9 @@ use sidestep_tests::{
     redirect::PodState,
 };
 
-use crate::kit::{Driver, KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here, pod};
+use sidestep_tests::kubelet::{
+    Driver, KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here, pod,
+};
 
 /// The end of the agent is a pod's end in Kubernetes, and must not be that of others.
 #[test]
@@ -16,7 +18,7 @@ fn running_pods_stay_captured_when_the_agent_is_told_to_stop() {
     if !can_run_here() {
         return;
     }
-    let mut node = KubeNode::new();
+    let mut node = KubeNode::with_agent();
     let outside = node.machine().outside();
     let _service = outside.serve("service", Kind::Tcp, "0.0.0.0:80");
     let target = format!("{OUTSIDE_V4}:80");
@@ -47,7 +49,7 @@ fn a_pod_is_let_go_when_its_namespace_is_gone_and_not_before() {
     if !can_run_here() {
         return;
     }
-    let node = KubeNode::new();
+    let node = KubeNode::with_agent();
     let pod = node.create("web", "");
     let sandbox = pod.sandbox("10.77.0.10");
     let _proxy = sandbox.proxy();
@@ -73,7 +75,7 @@ fn a_finished_pod_is_captured_to_its_end_and_then_has_ended() {
     if !can_run_here() {
         return;
     }
-    let node = KubeNode::new();
+    let node = KubeNode::with_agent();
     let pod = node.create("job", "");
     let sandbox = pod.sandbox("10.77.0.10");
     let _proxy = sandbox.proxy();
@@ -105,7 +107,7 @@ fn a_pod_of_the_same_name_is_another_pod() {
     if !can_run_here() {
         return;
     }
-    let node = KubeNode::new();
+    let node = KubeNode::with_agent();
     let old = node.create("web-0", "");
     let first = old.sandbox("10.77.0.10");
     let cookie = node.wait_for("web-0", PodState::Armed).cookie;
@@ -163,7 +165,7 @@ fn an_agent_that_ends_where_no_pod_is_armed_leaves_nothing() {
     if !can_run_here() {
         return;
     }
-    let mut node = KubeNode::new();
+    let mut node = KubeNode::with_agent();
     let pod = node.create("web", "");
     let sandbox = pod.sandbox("10.77.0.10");
     node.wait_for("web", PodState::Armed);
@@ -192,7 +194,7 @@ fn what_an_agent_left_is_taken_away_when_its_pods_are_gone() {
     if !can_run_here() {
         return;
     }
-    let mut node = KubeNode::new();
+    let mut node = KubeNode::with_agent();
     let pod = node.create("web", "");
     let sandbox = pod.sandbox("10.77.0.10");
     node.wait_for("web", PodState::Armed);

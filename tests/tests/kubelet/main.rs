@@ -3,7 +3,6 @@
 
 mod bad_input;
 mod capabilities;
-mod kit;
 mod life;
 mod sandboxes;
 mod start;

@@ -2,7 +2,7 @@
 
 use sidestep_tests::{actor::Identity, net::Namespace, process::eventually, redirect::PodState};
 
-use crate::kit::{
+use sidestep_tests::kubelet::{
     Driver, KubeNode, PATIENCE, SERVICE, Sandbox, assert_captured, can_run_here, pod, process,
 };
 
@@ -59,7 +59,7 @@ fn a_sandbox_that_is_made_again_is_armed_again() {
     if !can_run_here() {
         return;
     }
-    let node = KubeNode::new();
+    let node = KubeNode::with_agent();
     let pod = node.create("web", "");
     let first = pod.sandbox("10.77.0.10");
     let before = node.wait_for("web", PodState::Armed).cookie;
@@ -87,7 +87,7 @@ fn a_namespace_that_a_container_makes_is_not_taken_for_the_pods() {
     if !can_run_here() {
         return;
     }
-    let node = KubeNode::new();
+    let node = KubeNode::with_agent();
     let pod = node.create("web", "");
     let sandbox = pod.sandbox("10.77.0.10");
     let cookie = node.wait_for("web", PodState::Armed).cookie;
@@ -104,7 +104,7 @@ fn a_pod_that_runs_in_anothers_namespace_is_not_armed_and_the_other_goes_on() {
     if !can_run_here() {
         return;
     }
-    let node = KubeNode::new();
+    let node = KubeNode::with_agent();
     let pod = node.create("web", "");
     let sandbox = pod.sandbox("10.77.0.10");
     let _proxy = sandbox.proxy();
@@ -121,8 +121,8 @@ fn a_pod_that_runs_in_anothers_namespace_is_not_armed_and_the_other_goes_on() {
                 .is_some_and(|why| why.contains("already that of pod"))
         })
     });
-    let note = node.wait_for_event(&thief, "NotArmed");
-    assert!(note.contains("web"), "{note}");
+    let text = node.wait_for_event(&thief, "NotArmed");
+    assert!(text.contains("web"), "{text}");
     assert!(node.metric("sidestep_agent_arming_failures_total{reason=\"namespace-taken\"}") >= 1.0);
     assert_captured(&sandbox.app(), "outbound", SERVICE);
 }
@@ -132,13 +132,13 @@ fn a_hundred_pods_at_once_are_all_armed() {
     if !can_run_here() {
         return;
     }
-    let node = KubeNode::new();
+    let node = KubeNode::with_agent();
     let names: Vec<String> = (0..100).map(|n| format!("web-{n}")).collect();
     let items: Vec<_> = names.iter().map(|name| pod(name, &node.name, "")).collect();
-    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items});
+    let all = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items});
     let created = node
         .server()
-        .feed(&format!("create -n {}", node.name), &list);
+        .feed(&format!("create -n {}", node.name), &all);
     created.expect("a hundred pods");
     let pods: Vec<_> = names.iter().map(|name| node.known(name)).collect();
     let sandboxes: Vec<Sandbox> = pods

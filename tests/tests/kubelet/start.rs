@@ -4,14 +4,14 @@ use std::{fs, process::Command};
 
 use sidestep_tests::{net::run, redirect::PodState};
 
-use crate::kit::{Driver, KubeNode, SERVICE, assert_captured, can_run_here};
+use sidestep_tests::kubelet::{Driver, KubeNode, SERVICE, assert_captured, can_run_here};
 
 #[test]
 fn the_agent_is_ready_when_its_programs_were_seen_to_act() {
     if !can_run_here() {
         return;
     }
-    let node = KubeNode::new();
+    let node = KubeNode::with_agent();
     assert_eq!(node.admin("/readyz"), (200, "ready\n".to_owned()));
     assert_eq!(node.admin("/livez").0, 200);
     assert!((node.metric("sidestep_agent_watch_connected") - 1.0).abs() < 0.1);

@@ -1,4 +1,7 @@
-//! A node: an API server that all tests share, and what kubelet and a runtime would make.
+//! A Kubernetes node without a kubelet: a real API server that all tests of a process share, an agent, and what kubelet and a
+//! container runtime would make.
+
+mod pod;
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -7,33 +10,33 @@ use std::{
     net::TcpStream,
     path::PathBuf,
     process::Command,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use serde_json::{Value, json};
-use sidestep_tests::{
-    actor::{Actor, Identity, Kind, Socket},
+use crate::{
+    actor::Actor,
     apiserver::{self, ApiServer},
     binary, can_run,
     cgroup::Cgroup,
-    net::{Namespace, unique_name},
+    net::unique_name,
     parts,
     process::eventually,
     redirect::{Agent, Node, PodState, PodStatus},
 };
+use serde_json::Value;
 use tempfile::TempDir;
 
-/// An address that nobody has: who calls it and is answered was redirected.
-pub(crate) const SERVICE: &str = "10.96.0.7:80";
+pub use self::pod::{KubePod, Proxy, Sandbox, pod, process};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// An address that nobody has: who calls it and is answered was redirected.
+pub const SERVICE: &str = "10.96.0.7:80";
+
+/// How long a condition may take to come true.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether these tests can run here.
-pub(crate) fn can_run_here() -> bool {
+pub fn can_run_here() -> bool {
     can_run(&[]) && parts::are_there(&apiserver::PROGRAMS)
 }
 
@@ -57,14 +60,18 @@ fn shared() -> Arc<ApiServer> {
 
 /// How kubelet names cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Driver {
+pub enum Driver {
+    /// `kubepods/burstable/pod<uid>`
     Cgroupfs,
+    /// `kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid>.slice`
     Systemd,
 }
 
 /// A node of the cluster, with a machine of its own.
-pub(crate) struct KubeNode {
-    pub(crate) name: String,
+#[derive(Debug)]
+pub struct KubeNode {
+    /// Its name in the API, and that of the namespace of its pods.
+    pub name: String,
     agent: OnceCell<Agent>,
     machine: Node,
     kubepods: Cgroup,
@@ -74,24 +81,24 @@ pub(crate) struct KubeNode {
     server: Arc<ApiServer>,
     made: RefCell<Vec<String>>,
     /// What the agent may do; without, everything.
-    pub(crate) capabilities: Option<String>,
+    pub capabilities: Option<String>,
 }
 
 impl KubeNode {
     /// With an agent that is ready.
-    pub(crate) fn new() -> Self {
+    pub fn with_agent() -> Self {
         let node = Self::without_agent(Driver::Cgroupfs);
         node.start_agent();
         node
     }
 
     /// On which no agent runs yet.
-    pub(crate) fn without_agent(driver: Driver) -> Self {
+    pub fn without_agent(driver: Driver) -> Self {
         Self::on(shared(), driver)
     }
 
     /// The same, with an API server of its own.
-    pub(crate) fn on(server: Arc<ApiServer>, driver: Driver) -> Self {
+    pub fn on(server: Arc<ApiServer>, driver: Driver) -> Self {
         let machine = Node::without_agent();
         let (kubepods, class) = match driver {
             Driver::Cgroupfs => ("kubepods", "burstable"),
@@ -115,7 +122,7 @@ impl KubeNode {
     }
 
     /// The command that starts an agent here.
-    pub(crate) fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let agent = binary("sidestep-agent");
         let mut command = match &self.capabilities {
             None => Command::new(agent),
@@ -141,12 +148,13 @@ impl KubeNode {
         command
     }
 
-    pub(crate) fn socket(&self) -> PathBuf {
+    /// The agent's socket.
+    pub fn socket(&self) -> PathBuf {
         self.folder.path().join("agent.sock")
     }
 
     /// Starts the agent.
-    pub(crate) fn launch_agent(&self) -> &Agent {
+    pub fn launch_agent(&self) -> &Agent {
         let log = self.folder.path().join("agent.log");
         let agent = Agent::start(self.command(), self.socket(), log);
         assert!(self.agent.set(agent).is_ok(), "a node has one agent");
@@ -154,16 +162,17 @@ impl KubeNode {
     }
 
     /// Starts the agent and waits until it is ready.
-    pub(crate) fn start_agent(&self) {
+    pub fn start_agent(&self) {
         self.launch_agent().wait_until_ready();
     }
 
-    pub(crate) fn agent(&self) -> &Agent {
+    /// Its agent.
+    pub fn agent(&self) -> &Agent {
         self.agent.get().expect("the node has an agent")
     }
 
     /// What `sidestep-agent uninstall` complains of.
-    pub(crate) fn uninstall(&self) -> String {
+    pub fn uninstall(&self) -> String {
         let mut command = Command::new(binary("sidestep-agent"));
         command.arg("uninstall").arg("--socket").arg(self.socket());
         command.arg("--pin").arg(self.machine.folders().pins());
@@ -171,30 +180,33 @@ impl KubeNode {
     }
 
     /// Takes the agent away, to stop or to kill it.
-    pub(crate) fn take_agent(&mut self) -> Agent {
+    pub fn take_agent(&mut self) -> Agent {
         self.agent.take().expect("the node has an agent")
     }
 
-    pub(crate) fn machine(&self) -> &Node {
+    /// The machine: networks, and the folder of the agent's pins.
+    pub fn machine(&self) -> &Node {
         &self.machine
     }
 
-    pub(crate) fn kubepods(&self) -> &Cgroup {
+    /// The pods' cgroup.
+    pub fn kubepods(&self) -> &Cgroup {
         &self.kubepods
     }
 
-    pub(crate) fn server(&self) -> &ApiServer {
+    /// The API server.
+    pub fn server(&self) -> &ApiServer {
         &self.server
     }
 
     /// What an HTTP GET on the admin port answers: status and body.
-    pub(crate) fn admin(&self, path: &str) -> (u16, String) {
+    pub fn admin(&self, path: &str) -> (u16, String) {
         let log = self.agent().log();
         let words = log.split_whitespace();
-        let plain = words.map(|word| strip_colours(word));
+        let plain = words.map(strip_colours);
         let address = plain
             .filter_map(|word| word.strip_prefix("address=").map(ToOwned::to_owned))
-            .last()
+            .next_back()
             .expect("the agent tells where it listens");
         let answer = self.server.namespace().enter(|| {
             let mut stream = TcpStream::connect(&address).expect("the agent listens");
@@ -212,7 +224,7 @@ impl KubeNode {
     }
 
     /// The value of a metric, with its labels as they are written.
-    pub(crate) fn metric(&self, name: &str) -> f64 {
+    pub fn metric(&self, name: &str) -> f64 {
         let (_, text) = self.admin("/metrics");
         let line = text
             .lines()
@@ -221,12 +233,12 @@ impl KubeNode {
     }
 
     /// Creates a pod in the API, already bound to this node.
-    pub(crate) fn create(&self, name: &str, args: &str) -> KubePod<'_> {
+    pub fn create(&self, name: &str, args: &str) -> KubePod<'_> {
         self.create_as(name, &pod(name, &self.name, args))
     }
 
     /// The same from a manifest.
-    pub(crate) fn create_as(&self, name: &str, manifest: &Value) -> KubePod<'_> {
+    pub fn create_as(&self, name: &str, manifest: &Value) -> KubePod<'_> {
         self.server
             .feed(&format!("create -n {}", self.name), manifest)
             .unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -234,7 +246,7 @@ impl KubeNode {
     }
 
     /// A pod that is in the API already.
-    pub(crate) fn known(&self, name: &str) -> KubePod<'_> {
+    pub fn known(&self, name: &str) -> KubePod<'_> {
         let pod = self.server.get(&format!("pod -n {} {name}", self.name));
         let uid = pod["metadata"]["uid"].as_str().expect("a uid").to_owned();
         self.made.borrow_mut().push(name.to_owned());
@@ -247,14 +259,14 @@ impl KubeNode {
 
     /// Waits until a pod is in this state.
     #[track_caller]
-    pub(crate) fn wait_for(&self, pod: &str, wanted: PodState) -> PodStatus {
+    pub fn wait_for(&self, pod: &str, wanted: PodState) -> PodStatus {
         self.agent().wait_for(pod, |state| state == wanted);
         self.agent().pod(pod).expect("a pod that is known")
     }
 
     /// Waits for an Event on a pod, and returns its note.
     #[track_caller]
-    pub(crate) fn wait_for_event(&self, pod: &KubePod<'_>, reason: &str) -> String {
+    pub fn wait_for_event(&self, pod: &KubePod<'_>, reason: &str) -> String {
         let mut note = None;
         let found = eventually(PATIENCE, || {
             let events = self
@@ -273,7 +285,7 @@ impl KubeNode {
     }
 
     /// What is pinned for pods: one inbound link each.
-    pub(crate) fn inbound_links(&self) -> usize {
+    pub fn inbound_links(&self) -> usize {
         let pins = self.machine.folders().pins();
         let versions = fs::read_dir(pins).into_iter().flatten().flatten();
         let links = versions.map(|version| fs::read_dir(version.path().join("pods")));
@@ -313,139 +325,9 @@ impl Drop for KubeNode {
     }
 }
 
-/// A pod in the API.
-pub(crate) struct KubePod<'a> {
-    node: &'a KubeNode,
-    pub(crate) name: String,
-    pub(crate) uid: String,
-}
-
-impl KubePod<'_> {
-    /// Makes its cgroup and its sandbox: a namespace with this address, and a process that holds it.
-    pub(crate) fn sandbox(&self, address: &str) -> Sandbox {
-        let cgroup = self.node.pod_cgroup(&self.uid);
-        let namespace = self.node.machine.network().host("pod", &[address]);
-        Sandbox::start(cgroup, namespace)
-    }
-
-    /// Removes the object at once.
-    pub(crate) fn delete(&self) {
-        self.node.server.must(&format!(
-            "delete pod {} -n {} --force --grace-period=0 --wait=false",
-            self.name, self.node.name
-        ));
-    }
-}
-
-/// What a runtime made for a pod.
-pub(crate) struct Sandbox {
-    // Processes end before their namespace goes.
-    pause: Actor,
-    cgroup: Cgroup,
-    namespace: Namespace,
-}
-
-impl Sandbox {
-    pub(crate) fn start(cgroup: Cgroup, namespace: Namespace) -> Self {
-        let pause = process(&cgroup, &namespace, &Identity::new(65535, 65535));
-        Self {
-            pause,
-            cgroup,
-            namespace,
-        }
-    }
-
-    pub(crate) fn namespace(&self) -> &Namespace {
-        &self.namespace
-    }
-
-    pub(crate) fn cgroup(&self) -> &Cgroup {
-        &self.cgroup
-    }
-
-    /// A process of a container of this pod.
-    pub(crate) fn container(&self, identity: &Identity) -> Actor {
-        process(&self.cgroup, &self.namespace, identity)
-    }
-
-    /// A process of the application.
-    pub(crate) fn app(&self) -> Actor {
-        self.container(&Identity::app())
-    }
-
-    /// The proxy, listening.
-    pub(crate) fn proxy(&self) -> Proxy {
-        let actor = self.container(&Identity::proxy());
-        Proxy {
-            _outbound: actor.serve("outbound", Kind::Tcp, "0.0.0.0:15001"),
-            _inbound: actor.serve("inbound", Kind::Tcp, "0.0.0.0:15006"),
-            actor,
-        }
-    }
-
-    /// Ends its processes, then removes it.
-    pub(crate) fn end(self) {
-        self.pause.kill();
-    }
-}
-
-pub(crate) struct Proxy {
-    pub(crate) actor: Actor,
-    _outbound: Socket,
-    _inbound: Socket,
-}
-
-/// A process in a cgroup of its own below a pod's.
-pub(crate) fn process(pod: &Cgroup, namespace: &Namespace, identity: &Identity) -> Actor {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let cgroup = pod.child(&format!("container-{number}"));
-    let actor = Actor::spawn(namespace, &cgroup, identity);
-    // The kit removes a cgroup with the processes in it; this one goes with the pod's.
-    std::mem::forget(cgroup);
-    actor
-}
-
-/// A gated pod of this node, whose gate has these further arguments.
-pub(crate) fn pod(name: &str, node: &str, args: &str) -> Value {
-    let mut all =
-        "istio-iptables -p 15001 -z 15006 -u 1337 -m REDIRECT -i * -x  -b * -d 15090,15021,15020"
-            .split(' ')
-            .collect::<Vec<_>>();
-    all.extend(args.split_whitespace());
-    all.extend([
-        "--run-validation",
-        "--skip-rule-apply",
-        "--probe-timeout=300s",
-    ]);
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "labels": {"sidestep.dev/accelerated": "true"}},
-        "spec": {
-            "nodeName": node,
-            "initContainers": [{
-                "name": "istio-init",
-                "image": "istio/proxyv2",
-                "args": all,
-                "securityContext": {
-                    "allowPrivilegeEscalation": false,
-                    "capabilities": {"drop": ["ALL"]},
-                    "privileged": false,
-                    "readOnlyRootFilesystem": true,
-                    "runAsGroup": 1337,
-                    "runAsNonRoot": true,
-                    "runAsUser": 1337,
-                },
-            }],
-            "containers": [{"name": "app", "image": "app"}],
-        },
-    })
-}
-
 /// The call reached this listener of the proxy, which knows the original destination.
 #[track_caller]
-pub(crate) fn assert_captured(caller: &Actor, listener: &str, destination: &str) {
+pub fn assert_captured(caller: &Actor, listener: &str, destination: &str) {
     let seen = caller
         .call(destination)
         .unwrap_or_else(|errno| panic!("{destination} is not reached: {errno}"));
