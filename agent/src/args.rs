@@ -5,7 +5,11 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand};
 use tokio::runtime::Builder;
 
-use crate::{node, probe, run, shortcut::selftest, uninstall};
+use crate::{
+    node, probe, run,
+    shortcut::{Reach, selftest},
+    uninstall,
+};
 
 /// Where the agent answers `sidestep status`, unless told otherwise.
 pub const SOCKET: &str = "/run/sidestep/agent.sock";
@@ -74,6 +78,12 @@ pub struct Args {
     #[arg(long)]
     allow_raw_sockets: bool,
 
+    /// How far the bytes of any pod may go past TCP: not at all, between an application and its own sidecar, or also
+    /// between two sidecars on the node, where network policies see no more than the connection's start. A pod's annotation
+    /// sidestep.dev/shortcut chooses within this. Off takes effect at once, also for connections that are open
+    #[arg(long, value_enum, value_name = "REACH", default_value = "pod")]
+    shortcut: Reach,
+
     /// How often links, pins and namespaces are checked, without --node
     #[arg(long, value_name = "MS", default_value = "1000", value_parser = parse_ms)]
     check_interval: Duration,
@@ -116,6 +126,7 @@ impl Args {
             admin_listen,
             sandbox_patience,
             allow_raw_sockets,
+            shortcut,
             check_interval,
         } = self;
         match command {
@@ -143,6 +154,7 @@ impl Args {
                     admin_listen,
                     sandbox_patience,
                     strict,
+                    shortcut,
                 })
                 .await;
             }
@@ -152,6 +164,7 @@ impl Args {
                 pin,
                 socket,
                 strict,
+                shortcut,
                 check_interval,
             })
             .await

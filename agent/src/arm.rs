@@ -17,6 +17,7 @@ use crate::{
     netns::NetnsError,
     rules::{self, BadIds, Rules},
     sandbox::Sandbox,
+    shortcut::Allowed,
 };
 
 /// Why a pod could not be armed.
@@ -71,6 +72,7 @@ pub fn arm(
     dataplane: &mut impl Dataplane,
     sandbox: &Sandbox,
     policy: &Policy,
+    allowed: Allowed,
     strict: bool,
     before: Option<&Armed>,
 ) -> Result<Option<Armed>, ArmError> {
@@ -91,11 +93,12 @@ pub fn arm(
     if let Some(armed) = known
         && dataplane.is_attached(cookie)
         && dataplane.rules_of(cookie) == Some(armed.rules.record.rules)
-        && rules::compile(policy, &facts, armed.rules.record.rules, strict)? == armed.rules
+        && rules::compile(policy, &facts, armed.rules.record.rules, strict)?.allowing(allowed)
+            == armed.rules
     {
         return Ok(None);
     }
-    let rules = rules::compile(policy, &facts, dataplane.new_rules_id(), strict)?;
+    let rules = rules::compile(policy, &facts, dataplane.new_rules_id(), strict)?.allowing(allowed);
     let was_armed = dataplane.rules_of(cookie).is_some();
     let prepared = prepare(dataplane, sandbox, policy, cookie, &rules, was_armed);
     let known_listeners = match prepared {
@@ -171,6 +174,7 @@ fn notice(
     for listener in found.inbound.iter().filter(|l| !known.contains(&l.inode)) {
         dataplane.add_listener(cookie, listener)?;
     }
+    dataplane.note_proxy(cookie, &found);
     if !found.inbound.is_empty() {
         dataplane.activate(cookie, found.spread)?;
     }

@@ -30,6 +30,8 @@ pub struct Listener {
     pub wildcard: bool,
     /// A duplicate of the proxy's descriptor, where it could be had.
     pub socket: Option<OwnedFd>,
+    /// A process that holds it, where one was found.
+    pub pid: Option<i32>,
 }
 
 /// What the proxy listens on.
@@ -37,6 +39,8 @@ pub struct Listener {
 pub struct Found {
     /// Its sockets on the inbound port.
     pub inbound: Vec<Listener>,
+    /// Its sockets on the outbound port.
+    pub outbound: Vec<Listener>,
     /// Whether it listens on every address on its outbound port.
     pub spread: bool,
 }
@@ -69,14 +73,20 @@ pub fn find(sandbox: &Sandbox, policy: &Policy) -> Result<Found, NetnsError> {
             || owner.is_some_and(|o| policy.proxy_gids.contains(&o.gid));
         let id = &socket.header.socket_id;
         let wildcard = id.source_address.is_unspecified();
-        match (of_proxy, id.source_port == inbound) {
-            (false, _) => {}
-            (true, false) => found.spread |= wildcard,
-            (true, true) => found.inbound.push(Listener {
-                inode,
-                wildcard,
-                socket: owner.and_then(|o| duplicate(o.pid, o.fd).ok()),
-            }),
+        if !of_proxy {
+            continue;
+        }
+        let listener = Listener {
+            inode,
+            wildcard,
+            socket: owner.and_then(|o| duplicate(o.pid, o.fd).ok()),
+            pid: owner.map(|o| o.pid),
+        };
+        if id.source_port == inbound {
+            found.inbound.push(listener);
+        } else {
+            found.spread |= wildcard;
+            found.outbound.push(listener);
         }
     }
     Ok(found)

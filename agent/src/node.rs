@@ -32,6 +32,7 @@ use crate::{
     metrics::Metrics,
     pods::Change,
     report::Reports,
+    shortcut::Reach,
     status::{self, Ask, PodState},
     watch,
 };
@@ -53,6 +54,8 @@ pub struct Settings {
     pub sandbox_patience: Duration,
     /// Refuse raw TCP sockets.
     pub strict: bool,
+    /// How far any pod's bytes may go past TCP.
+    pub shortcut: Reach,
 }
 
 /// What the agent's thread is told.

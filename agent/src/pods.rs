@@ -10,6 +10,7 @@ use sidestep_contract::{Policy, gate, istio_init};
 
 use crate::{
     sandbox::PodUid,
+    shortcut::Allowed,
     source::{self, Entry, Left, Place, PodName, Wanted},
 };
 
@@ -44,6 +45,7 @@ impl Told {
         let now = std::mem::replace(&mut self.entry, before.entry.clone());
         if let (Ok(kept), Ok(now)) = (&mut self.entry, now) {
             kept.addresses = now.addresses;
+            kept.allowed = kept.allowed.narrowed(now.allowed);
             kept.ended |= now.ended;
         }
     }
@@ -61,6 +63,7 @@ fn entry(pod: &Pod, uid: &PodUid) -> Entry {
     Ok(Wanted {
         place: Place::Cgroup(uid.clone()),
         policy,
+        allowed: Allowed::of(pod),
         name_servers: source::name_servers(pod),
         addresses: addresses
             .filter_map(|ip| ip.ip.parse::<IpAddr>().ok())

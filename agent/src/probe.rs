@@ -22,6 +22,7 @@ use crate::{
     dataplane::Dataplane,
     netns::{Namespace, NetnsError},
     sandbox::Sandbox,
+    shortcut::Allowed,
 };
 
 /// The subcommand that is the child.
@@ -94,7 +95,14 @@ fn prove(
     armed: &mut Option<Armed>,
 ) -> Result<(), ProbeError> {
     // The child has one user id. First the pod's proxy has it, so that it listens as the proxy …
-    *armed = arm::arm(dataplane, sandbox, &policy(0)?, true, None)?;
+    *armed = arm::arm(
+        dataplane,
+        sandbox,
+        &policy(0)?,
+        Allowed::default(),
+        true,
+        None,
+    )?;
     child.tell(word::LISTEN)?;
     let cookie = armed.as_ref().map(|armed| armed.cookie);
     if !cookie.is_some_and(|cookie| dataplane.is_active(cookie)) {
@@ -104,7 +112,14 @@ fn prove(
     }
     child.tell(word::AS_PROXY)?;
     // … then another, so that it is the application.
-    let again = arm::arm(dataplane, sandbox, &policy(1337)?, true, armed.as_ref())?;
+    let again = arm::arm(
+        dataplane,
+        sandbox,
+        &policy(1337)?,
+        Allowed::default(),
+        true,
+        armed.as_ref(),
+    )?;
     *armed = again.or_else(|| armed.take());
     child.tell(word::AS_APPLICATION)
 }

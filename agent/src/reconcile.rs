@@ -354,6 +354,7 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
             &mut self.dataplane,
             &sandbox,
             &wanted.policy,
+            wanted.allowed,
             self.manner.strict,
             pod.armed.as_ref(),
         )

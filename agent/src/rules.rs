@@ -9,7 +9,7 @@ use sidestep_ebpf_common::{
 };
 use thiserror::Error;
 
-use crate::facts::Facts;
+use crate::{facts::Facts, shortcut::Allowed};
 
 /// A policy has a number of ids that the programs cannot walk. The contract never lets one through.
 #[derive(Debug, Error)]
@@ -39,6 +39,10 @@ pub struct Rules {
     pub addrs: Vec<Prefix<AddrKey>>,
     /// Group sets.
     pub groups: Vec<GroupKey>,
+    /// Every address of the pod.
+    pub addresses: Vec<IpAddr>,
+    /// How far its bytes may go past TCP.
+    pub allowed: Allowed,
 }
 
 /// Compiles a policy for one namespace. `id` tells its sets from those of every other pod and policy version; `strict`
@@ -64,6 +68,8 @@ pub fn compile(policy: &Policy, facts: &Facts, id: u32, strict: bool) -> Result<
         ports: Vec::new(),
         addrs: Vec::new(),
         groups: Vec::new(),
+        addresses: facts.addresses.clone(),
+        allowed: Allowed::default(),
     };
     rules.flag(pod::IPV6, facts.captures_ipv6(policy.dual_stack));
     rules.flag(pod::STRICT, strict);
@@ -78,6 +84,13 @@ pub fn compile(policy: &Policy, facts: &Facts, id: u32, strict: bool) -> Result<
 }
 
 impl Rules {
+    /// The same, allowing this much of the shortcut.
+    #[must_use]
+    pub const fn allowing(mut self, allowed: Allowed) -> Self {
+        self.allowed = allowed;
+        self
+    }
+
     fn flag(&mut self, flag: u32, on: bool) {
         if on {
             self.record.flags |= flag;

@@ -26,6 +26,7 @@ use crate::{
     preflight,
     reconcile::{Manner, Reconciler},
     sandbox::Named,
+    shortcut::{self, Reach},
     source::{self, Place, PodName, Snapshot},
     status::{self, Ask, Status},
 };
@@ -49,6 +50,8 @@ pub struct Settings {
     pub socket: PathBuf,
     /// Refuse raw TCP sockets.
     pub strict: bool,
+    /// How far any pod's bytes may go past TCP.
+    pub shortcut: Reach,
     /// Between checks of links, pins and namespaces.
     pub check_interval: Duration,
 }
@@ -83,10 +86,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let mounted = preflight::ensure_bpffs(&settings.pin)?;
-    let socket = settings.socket.clone();
+    let (socket, pins) = (settings.socket.clone(), shortcut::pins(&settings.pin));
     let (ready, established) = tokio::sync::oneshot::channel();
     let mut thread = spawn_blocking(move || {
-        let dataplane = Bpf::establish(&settings.pin, &settings.cgroup, offsets)?;
+        let proof = shortcut::Proof::start(settings.shortcut, &settings.cgroup);
+        let mut dataplane = Bpf::establish(&settings.pin, &settings.cgroup, offsets)?;
+        dataplane.take_shortcut(proof.establish(&settings.pin));
         let mut agent = Agent {
             reconciler: Reconciler::new(
                 dataplane,
@@ -132,7 +137,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     }
     let _already_gone = fs::remove_file(&socket);
     let done = done?;
-    if let Some(path) = mounted {
+    // Where sockets still have bytes to read that went past TCP, their maps stay pinned.
+    let left = done.is_ok() && pins.exists();
+    if let Some(path) = mounted.filter(|_| !left) {
         // Fails, rightly, where a start that went wrong leaves an earlier agent's pins in place.
         let unmounted = rustix::mount::unmount(&path, rustix::mount::UnmountFlags::empty());
         if done.is_ok() {
@@ -239,6 +246,7 @@ impl Agent {
             pid: std::process::id(),
             cgroup: self.settings.cgroup.clone(),
             pods: self.reconciler.status(),
+            shortcut: self.reconciler.shortcut(),
             errors: self
                 .errors
                 .iter()

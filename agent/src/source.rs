@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use sidestep_contract::{Leave, Policy, file, keys};
 use thiserror::Error;
 
-use crate::sandbox::PodUid;
+use crate::{sandbox::PodUid, shortcut::Allowed};
 
 /// A pod's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +35,8 @@ pub struct Wanted {
     pub place: Place,
     /// What must happen to its connections.
     pub policy: Policy,
+    /// How far its bytes may go past TCP.
+    pub allowed: Allowed,
     /// Name servers of its spec's `dnsConfig`.
     pub name_servers: Vec<IpAddr>,
     /// The addresses that Kubernetes knows of. Nothing depends on them, but a change is a reason to look again.
@@ -260,6 +262,7 @@ fn entry(path: &Path, pod: &Pod) -> Result<(PodName, Entry), SourceError> {
         Ok(Wanted {
             place: Place::Named(netns),
             policy,
+            allowed: Allowed::of(pod),
             name_servers: name_servers(pod),
             addresses: Vec::new(),
             ended: false,

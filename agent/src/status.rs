@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use crate::shortcut::ShortcutStatus;
 use axum::{Json, Router, extract::State as AxumState, http::StatusCode, routing::get};
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -29,6 +30,9 @@ pub struct Status {
     pub cgroup: PathBuf,
     /// Every pod, by name.
     pub pods: Vec<PodStatus>,
+    /// The shortcut.
+    #[serde(default)]
+    pub shortcut: ShortcutStatus,
     /// Files that cannot be used, and why the agent is not ready.
     pub errors: Vec<String>,
     /// Links and pins that had to be restored, newest last.

@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub use self::{
-    agent::{Agent, AgentFolders, PodState, PodStatus, Status},
+    agent::{Agent, AgentFolders, PodState, PodStatus, ShortcutStatus, Status},
     fixture::Fixture,
     pod::{Pod, Proxy},
 };

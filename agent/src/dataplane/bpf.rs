@@ -26,7 +26,12 @@ use super::{
     object,
     sightings::{self, Sightings, clock},
 };
-use crate::{listeners::Listener, preflight, rules::Rules};
+use crate::{
+    listeners::{Found, Listener},
+    preflight,
+    rules::Rules,
+    shortcut::{Established, ShortcutStatus},
+};
 
 /// Programs, maps and links of one node.
 pub struct Bpf {
@@ -39,6 +44,7 @@ pub struct Bpf {
     hooks: Vec<Link>,
     pods: HashMap<Cookie, Link>,
     last_rules_id: u32,
+    shortcut: Established,
 }
 
 impl Bpf {
@@ -93,6 +99,7 @@ impl Bpf {
             hooks: Vec::new(),
             pods: HashMap::new(),
             last_rules_id,
+            shortcut: Established::default(),
         };
         // All of them load before the first is attached.
         for hook in HOOKS {
@@ -104,6 +111,11 @@ impl Bpf {
         }
         bpf.adopt()?;
         Ok(bpf)
+    }
+
+    /// Takes what was established of the shortcut; from then on armed pods take part.
+    pub fn take_shortcut(&mut self, shortcut: Established) {
+        self.shortcut = shortcut;
     }
 
     /// Lets the agent hear of namespaces. The host's own is never told of.
@@ -267,7 +279,17 @@ impl Dataplane for Bpf {
 
     fn commit(&mut self, pod: Cookie, rules: &Rules) -> Result<(), DataplaneError> {
         let write = self.maps.pods.insert(pod, rules.record, 0);
-        write.map_err(|e| error("PODS", &e))
+        write.map_err(|e| error("PODS", &e))?;
+        self.shortcut.admit(pod, rules);
+        Ok(())
+    }
+
+    fn note_proxy(&mut self, pod: Cookie, found: &Found) {
+        self.shortcut.adopt_proxy(pod, found);
+    }
+
+    fn shortcut(&self) -> ShortcutStatus {
+        self.shortcut.status()
     }
 
     fn activate(&mut self, pod: Cookie, spread: bool) -> Result<(), DataplaneError> {
@@ -297,6 +319,7 @@ impl Dataplane for Bpf {
     }
 
     fn disarm(&mut self, pod: Cookie) -> Result<(), DataplaneError> {
+        self.shortcut.dismiss(pod);
         if let Some(link) = self.pods.remove(&pod) {
             link.remove()?;
         }
@@ -370,6 +393,7 @@ impl Dataplane for Bpf {
         for pod in self.armed()? {
             self.disarm(pod)?;
         }
+        self.shortcut.remove();
         // Writers first: nothing may be captured that the readers could not explain any more.
         for link in self.hooks.drain(..).rev() {
             link.remove()?;

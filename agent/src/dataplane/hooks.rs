@@ -13,7 +13,7 @@ pub struct Hook {
     pub(crate) at: AttachType,
 }
 
-const fn hook(name: &'static str, program: &'static str, at: AttachType) -> Hook {
+pub(crate) const fn hook(name: &'static str, program: &'static str, at: AttachType) -> Hook {
     Hook { name, program, at }
 }
 

@@ -12,14 +12,14 @@ use crate::sys;
 
 /// A link and its pin.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(crate) struct Link {
     fd: OwnedFd,
     path: PathBuf,
 }
 
 impl Link {
     /// Takes over the pinned link if it is attached to `target`, and gives it `program`; else attaches and pins anew.
-    pub(super) fn establish(
+    pub(crate) fn establish(
         hook: Hook,
         program: BorrowedFd<'_>,
         target: BorrowedFd<'_>,
@@ -41,7 +41,7 @@ impl Link {
     }
 
     /// Opens a pinned link.
-    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
+    pub(crate) fn open(path: PathBuf) -> io::Result<Self> {
         let fd = sys::obj_get(&path)?;
         Ok(Self { fd, path })
     }
@@ -63,7 +63,7 @@ impl Link {
     }
 
     /// What it is attached to: a cgroup's or a namespace's inode number. `None` once that is gone or it was detached.
-    pub(super) fn target(&self) -> Option<u64> {
+    pub(crate) fn target(&self) -> Option<u64> {
         // The kernel shows a link's target here; the field depends on the kind of link.
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd())).ok()?;
         let field = |name: &str| {
@@ -76,7 +76,7 @@ impl Link {
     }
 
     /// Restores the pin if somebody removed it; whether that was so.
-    pub(super) fn repin(&self) -> Result<bool, DataplaneError> {
+    pub(crate) fn repin(&self) -> Result<bool, DataplaneError> {
         if self.path.exists() {
             return Ok(false);
         }
@@ -96,7 +96,7 @@ impl Link {
     }
 
     /// Detaches it: without pin and descriptor the link is gone.
-    pub(super) fn remove(self) -> Result<(), DataplaneError> {
+    pub(crate) fn remove(self) -> Result<(), DataplaneError> {
         self.unpin()
     }
 }
@@ -133,7 +133,7 @@ pub fn pinned_pods(pin: &Path) -> io::Result<Vec<Cookie>> {
 }
 
 /// Removes a pin. Already gone is fine.
-pub(super) fn remove_file(path: &Path) -> Result<(), DataplaneError> {
+pub(crate) fn remove_file(path: &Path) -> Result<(), DataplaneError> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(DataplaneError::Pin {
             path: path.to_owned(),

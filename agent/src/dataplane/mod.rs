@@ -13,12 +13,18 @@ use std::{collections::HashMap, io, os::fd::BorrowedFd, path::PathBuf, time::Dur
 
 pub use bpf::Bpf;
 pub use hooks::Hook;
+pub(crate) use hooks::hook;
 pub use link::pinned_pods;
+pub(crate) use link::{Link, remove_file};
 use sidestep_ebpf_common::Row;
 pub use sightings::{Sightings, clock};
 use thiserror::Error;
 
-use crate::{listeners::Listener, rules::Rules};
+use crate::{
+    listeners::{Found, Listener},
+    rules::Rules,
+    shortcut::ShortcutStatus,
+};
 
 /// A network namespace's cookie: the name of a pod in the kernel.
 pub type Cookie = u64;
@@ -117,6 +123,12 @@ pub trait Dataplane {
     fn add_listener(&mut self, pod: Cookie, listener: &Listener) -> Result<(), DataplaneError>;
     /// Arms the pod: one write, and the last.
     fn commit(&mut self, pod: Cookie, rules: &Rules) -> Result<(), DataplaneError>;
+    /// Tells the shortcut whose the proxy's listening sockets are. Best effort: without it their connections go by TCP.
+    fn note_proxy(&mut self, _pod: Cookie, _found: &Found) {}
+    /// What is to be told of the shortcut.
+    fn shortcut(&self) -> ShortcutStatus {
+        ShortcutStatus::default()
+    }
     /// Turns interception on: its proxy listens already, with `spread` on every address on its outbound port.
     fn activate(&mut self, pod: Cookie, spread: bool) -> Result<(), DataplaneError>;
     /// The number of the rules that the pod's record points to.

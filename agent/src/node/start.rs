@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::Settings;
 use crate::{
     dataplane::{Bpf, Sightings},
-    discover, preflight, probe,
+    discover, preflight, probe, shortcut,
 };
 
 /// What a start gives.
@@ -29,7 +29,9 @@ pub(super) fn start(settings: &Settings) -> anyhow::Result<Started> {
     // Another agent that is about to end holds it for a moment.
     let lock = preflight::lock(&cgroup)?;
     preflight::check_pins(&settings.pin)?;
+    let proof = shortcut::Proof::start(settings.shortcut, &cgroup);
     let mut dataplane = Bpf::establish(&settings.pin, &cgroup, offsets)?;
+    dataplane.take_shortcut(proof.establish(&settings.pin));
     let sightings = dataplane.sightings()?;
     probe::run(&mut dataplane, &cgroup).with_context(|| {
         format!(

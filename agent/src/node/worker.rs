@@ -254,6 +254,9 @@ impl Worker {
             pid: std::process::id(),
             cgroup: node.map_or_else(PathBuf::new, |node| node.cgroup.clone()),
             pods: node.map_or_else(Vec::new, |node| node.reconciler.status()),
+            shortcut: node
+                .map(|node| node.reconciler.shortcut())
+                .unwrap_or_default(),
             errors: missing,
             repairs: self.repairs.clone(),
         }

@@ -6,6 +6,7 @@ use super::{Happening, Pod, Reconciler, Release};
 use crate::{
     dataplane::{Cookie, Dataplane, DataplaneError},
     sandbox::Sandboxes,
+    shortcut::ShortcutStatus,
     source::{Left, Place, PodName, Wanted},
     status::{PodState, PodStatus},
 };
@@ -23,6 +24,11 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
             .iter()
             .map(|(name, pod)| self.describe(name, pod, open(pod).copied().unwrap_or(0)))
             .collect()
+    }
+
+    /// The shortcut, for people.
+    pub fn shortcut(&self) -> ShortcutStatus {
+        self.dataplane.shortcut()
     }
 
     /// The state of every pod, and how many namespaces are armed that no pod wants any more.

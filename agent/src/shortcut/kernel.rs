@@ -5,7 +5,9 @@
 pub enum Unfit {
     /// Go's servers listen with MPTCP; a plain connection that one of them accepts crashes an unfixed kernel when it is in
     /// a sockhash ("mptcp: Fix proto fallback detection with BPF", c77b3b79a92e).
-    #[error("this kernel may crash when an MPTCP listener accepts a connection that is in a sockhash (fixed in 6.1.159, 6.6.118, 6.12.60, 6.17.10 and 6.18)")]
+    #[error(
+        "this kernel may crash when an MPTCP listener accepts a connection that is in a sockhash (fixed in 6.1.159, 6.6.118, 6.12.60, 6.17.10 and 6.18)"
+    )]
     MptcpAccept,
     /// Connections that are in a sockhash stall for seconds: they are not told when they may write again.
     #[error("this kernel loses EPOLLOUT on sockets in a sockhash")]
@@ -16,7 +18,8 @@ pub enum Unfit {
 }
 
 /// Releases of which that is known. Each pair: the series, and the first release with the fix.
-const MPTCP_FIXED: [((u32, u32), u32); 4] = [((6, 1), 159), ((6, 6), 118), ((6, 12), 60), ((6, 17), 10)];
+const MPTCP_FIXED: [((u32, u32), u32); 4] =
+    [((6, 1), 159), ((6, 6), 118), ((6, 12), 60), ((6, 17), 10)];
 const LOSE_WAKEUPS: [(u32, u32, u32); 1] = [(6, 12, 79)];
 
 /// Judges a kernel by its release, as `uname -r` tells it. Distributions keep their own count after the dash, so where
@@ -34,7 +37,11 @@ pub fn judge(release: &str, version: &str) -> Result<(), Unfit> {
     let fixed = MPTCP_FIXED
         .iter()
         .any(|(series, from)| *series == (major, minor) && patch >= *from);
-    if fixed { Ok(()) } else { Err(Unfit::MptcpAccept) }
+    if fixed {
+        Ok(())
+    } else {
+        Err(Unfit::MptcpAccept)
+    }
 }
 
 /// `#1 SMP PREEMPT_DYNAMIC Debian 6.1.158-1 (2025-11-09)` → 6.1.158.
@@ -44,7 +51,9 @@ fn stable_in(version: &str) -> Option<(u32, u32, u32)> {
 }
 
 fn numbers(text: &str) -> Option<(u32, u32, u32)> {
-    let version = text.split(|c: char| !c.is_ascii_digit() && c != '.').next()?;
+    let version = text
+        .split(|c: char| !c.is_ascii_digit() && c != '.')
+        .next()?;
     let mut parts = version.split('.').map(str::parse::<u32>);
     let major = parts.next()?.ok()?;
     let minor = parts.next()?.ok()?;
@@ -68,8 +77,16 @@ mod tests {
             ("6.12.79", plain, Err(Unfit::LostWakeups)),
             ("6.5.0-45-generic", plain, Err(Unfit::MptcpAccept)),
             ("5.14.0-570.el9.x86_64", plain, Err(Unfit::MptcpAccept)),
-            ("6.1.0-41-cloud-amd64", "#1 SMP PREEMPT_DYNAMIC Debian 6.1.158-1 (2025-11-09)", Err(Unfit::MptcpAccept)),
-            ("6.1.0-42-cloud-amd64", "#1 SMP PREEMPT_DYNAMIC Debian 6.1.159-1 (2025-12-30)", Ok(())),
+            (
+                "6.1.0-41-cloud-amd64",
+                "#1 SMP PREEMPT_DYNAMIC Debian 6.1.158-1 (2025-11-09)",
+                Err(Unfit::MptcpAccept),
+            ),
+            (
+                "6.1.0-42-cloud-amd64",
+                "#1 SMP PREEMPT_DYNAMIC Debian 6.1.159-1 (2025-12-30)",
+                Ok(()),
+            ),
             ("unknown", plain, Err(Unfit::NoVersion)),
         ] {
             assert_eq!(judge(release, version), verdict, "{release} {version}");

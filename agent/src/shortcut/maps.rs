@@ -13,6 +13,19 @@ use sidestep_ebpf_common::{
 
 use super::ShortcutError;
 
+/// Every pinned map.
+pub(super) const NAMES: [&str; 9] = [
+    "MEMBERS",
+    "SWITCHES",
+    "PROXY_PROCESSES",
+    "ADDRESSES",
+    "ENDS",
+    "RECEIVERS",
+    "SENDERS",
+    "TALLY",
+    "STATES",
+];
+
 /// The maps that the agent reads or writes.
 pub(super) struct Maps {
     pub(super) members: HashMap<MapData, u64, Member>,

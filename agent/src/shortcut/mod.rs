@@ -3,7 +3,9 @@
 //! It is a BPF object and a set of maps of its own. Where it cannot load, or is not proven on the running kernel, it is
 //! off, with the reason; interception never depends on it.
 
+mod allowed;
 pub mod kernel;
+mod life;
 mod maps;
 mod object;
 pub mod selftest;
@@ -11,27 +13,34 @@ mod settings;
 
 use std::{
     collections::HashMap,
-    fs::File,
+    fs::{self, File},
     io,
     net::IpAddr,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use sidestep_ebpf_common::{
     Addr, Ids,
-    shortcut::{
-        Count, EndState, INTO_APPLICATION, IS_PROXY, Member, PLACES, PodSwitch, REACH_NODE,
-        REACH_POD,
-    },
+    shortcut::{Count, EndRecord, EndState, IS_PROXY, Member, PLACES, PodSwitch},
 };
 use thiserror::Error;
 
 use aya::maps::IterableMap as _;
 
-use crate::{dataplane::Cookie, sys};
+use crate::{
+    dataplane::{Cookie, Hook, Link, hook, remove_file},
+    sys,
+};
 use maps::{Maps, error};
 
+pub use allowed::{Allowed, Reach};
+pub use life::{Established, Proof, ShortcutStatus, pins};
 pub use settings::{Mode, Options, Readers};
 
 /// Why the shortcut cannot be had.
@@ -83,42 +92,6 @@ pub enum ShortcutError {
     Crowded,
 }
 
-/// How far a pod's bytes may go past TCP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reach {
-    /// Nowhere.
-    #[default]
-    Off,
-    /// Between the application and its own sidecar.
-    Pod,
-    /// Also between this sidecar and others on the node.
-    Node,
-}
-
-/// What a pod allows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Allowed {
-    /// How far.
-    pub reach: Reach,
-    /// Whether bytes may be put into the application's sockets too.
-    pub into_application: bool,
-}
-
-impl Allowed {
-    const fn flags(self) -> u32 {
-        let reach = match self.reach {
-            Reach::Off => return 0,
-            Reach::Pod => REACH_POD,
-            Reach::Node => REACH_POD | REACH_NODE,
-        };
-        if self.into_application {
-            reach | INTO_APPLICATION
-        } else {
-            reach
-        }
-    }
-}
-
 /// A pod that takes part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Participant {
@@ -144,11 +117,19 @@ pub type Tally = Vec<(Count, u64)>;
 /// The programs and maps of one node.
 pub struct Shortcut {
     maps: Maps,
-    pods: HashMap<Cookie, (u32, Participant)>,
+    /// Every member's place; of those that an earlier agent left nothing more is known.
+    pods: HashMap<Cookie, (u32, Option<Participant>)>,
+    pins: Option<Pins>,
     // Kept: without pins they hold programs and links.
     object: aya::Ebpf,
-    _links: Vec<OwnedFd>,
+    links: Vec<OwnedFd>,
     readers: Watch,
+}
+
+/// What outlives the agent.
+struct Pins {
+    folder: PathBuf,
+    links: Vec<Link>,
 }
 
 /// Whether it is seen how applications read.
@@ -159,38 +140,89 @@ enum Watch {
     Impossible(String),
 }
 
+/// Both hooks on the pods' cgroup.
+const HOOKS: [Hook; 2] = [
+    hook("setsockopt", object::ON_OPTION, sys::AttachType::Setsockopt),
+    hook("sock_ops", object::ON_CONNECTION, sys::AttachType::SockOps),
+];
+
+/// How long sockets may take to read what they were sent, before their maps are kept for them.
+const DRAIN: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_millis(5);
+
 impl Shortcut {
     /// Loads the programs and attaches them to a cgroup. Nothing is pinned: it ends with the value.
     pub fn load(cgroup: &Path, options: Options) -> Result<Self, ShortcutError> {
-        let settings = settings::find(options)?;
-        let mut object = object::load(settings)?;
-        let maps = Maps::take(&mut object)?;
-        let attach = |what, error| ShortcutError::Attach { what, error };
-        let on_message = object::program(&object, object::ON_MESSAGE)?;
-        sys::map_attach(
-            on_message,
-            maps.senders.map().fd(),
-            sys::AttachType::SkMsgVerdict,
-        )
-        .map_err(|error| attach("sk_msg", error))?;
-        let folder = File::open(cgroup).map_err(|error| ShortcutError::File {
-            path: cgroup.to_owned(),
-            error,
-        })?;
-        let mut links = Vec::new();
-        for (name, at) in [
-            (object::ON_OPTION, sys::AttachType::Setsockopt),
-            (object::ON_CONNECTION, sys::AttachType::SockOps),
-        ] {
-            let program = object::program(&object, name)?;
-            let link = sys::link_create(program, folder.as_fd(), at);
-            links.push(link.map_err(|error| attach(name, error))?);
+        Self::load_with(cgroup, options, None)
+    }
+
+    /// The same, pinned in a folder; or takes over what an earlier agent left there: the maps with their sockets as they
+    /// are, the links with new programs.
+    pub fn establish(pins: &Path, cgroup: &Path, options: Options) -> Result<Self, ShortcutError> {
+        fs::create_dir_all(pins).map_err(|error| file(pins, error))?;
+        let done = Self::load_with(cgroup, options, Some(pins.to_owned()));
+        if done.is_err() {
+            // What an earlier agent left stays in force, if there is anything.
+            let _not_empty = fs::remove_dir(pins);
         }
+        done
+    }
+
+    fn load_with(
+        cgroup: &Path,
+        options: Options,
+        pins: Option<PathBuf>,
+    ) -> Result<Self, ShortcutError> {
+        let mut shortcut = Self::open(options, pins)?;
+        object::load_programs(&mut shortcut.object)?;
+        let attach = |what, error| ShortcutError::Attach { what, error };
+        let on_message = object::program(&shortcut.object, object::ON_MESSAGE)?;
+        let senders = shortcut.maps.senders.map().fd();
+        sys::map_attach(on_message, senders, sys::AttachType::SkMsgVerdict)
+            .map_err(|error| attach("sk_msg", error))?;
+        let folder = File::open(cgroup).map_err(|error| file(cgroup, error))?;
+        let id = folder
+            .metadata()
+            .map_err(|error| file(cgroup, error))?
+            .ino();
+        for (program, hook) in [
+            (object::ON_OPTION, HOOKS[0]),
+            (object::ON_CONNECTION, HOOKS[1]),
+        ] {
+            let program = object::program(&shortcut.object, program)?;
+            if let Some(pins) = &mut shortcut.pins {
+                let path = pins.folder.join(hook.name);
+                let link = Link::establish(hook, program, folder.as_fd(), id, path)
+                    .map_err(|error| attach(hook.name, io::Error::other(error.to_string())))?;
+                pins.links.push(link);
+            } else {
+                let link = sys::link_create(program, folder.as_fd(), hook.at);
+                shortcut
+                    .links
+                    .push(link.map_err(|error| attach(hook.name, error))?);
+            }
+        }
+        Ok(shortcut)
+    }
+
+    /// Opens the maps, with whatever is in them.
+    fn open(options: Options, pins: Option<PathBuf>) -> Result<Self, ShortcutError> {
+        let settings = settings::find(options)?;
+        let mut object = object::open(settings, pins.as_deref())?;
+        let maps = Maps::take(&mut object)?;
+        let left = maps.members.iter().flatten();
+        let pods = left
+            .map(|(cookie, member)| (cookie, (member.place, None)))
+            .collect();
         Ok(Self {
             maps,
-            pods: HashMap::new(),
+            pods,
+            pins: pins.map(|folder| Pins {
+                folder,
+                links: Vec::new(),
+            }),
             object,
-            _links: links,
+            links: Vec::new(),
             readers: match options.readers {
                 Readers::Watched => Watch::NotYet,
                 Readers::Trusted => Watch::Done,
@@ -198,10 +230,72 @@ impl Shortcut {
         })
     }
 
+    /// Turns off whatever an earlier agent left in a folder, and takes it away if nothing of it is in use any more.
+    pub fn retire(pins: &Path) -> Result<(), ShortcutError> {
+        if !pins.join(maps::NAMES[0]).exists() {
+            return Ok(());
+        }
+        let mut shortcut = Self::open(Options::default(), Some(pins.to_owned()))?;
+        object::load_programs(&mut shortcut.object)?;
+        shortcut.remove()
+    }
+
+    /// Turns everything off, at once. Then takes it away, unless a socket has bytes that it has not read: those would be
+    /// lost. What is kept takes no new connection, and the next start takes it over or tries again.
+    pub fn remove(&mut self) -> Result<(), ShortcutError> {
+        for cookie in self.pods.keys().copied().collect::<Vec<_>>() {
+            self.dismiss(cookie)?;
+        }
+        self.links.clear();
+        let Some(pins) = &mut self.pins else {
+            return Ok(());
+        };
+        pins.links.clear();
+        let folder = pins.folder.clone();
+        let unpin = |name: &str| {
+            remove_file(&folder.join(name))
+                .map_err(|error| file(&folder, io::Error::other(error.to_string())))
+        };
+        for hook in HOOKS {
+            unpin(hook.name)?;
+        }
+        if !self.drains() {
+            tracing::warn!(
+                "sockets have bytes they have not read: the shortcut is off, and its maps stay for them"
+            );
+            return Ok(());
+        }
+        for map in maps::NAMES {
+            unpin(map)?;
+        }
+        fs::remove_dir(&folder).map_err(|error| file(&folder, error))
+    }
+
+    /// Waits a moment for every end to have read what it was sent.
+    fn drains(&self) -> bool {
+        let unread = |record: &EndRecord| {
+            // In doubt there is something.
+            object::unread(&self.object, record.sock).unwrap_or(1) != 0
+        };
+        // A message that is being redirected just now is there after this.
+        let deadline = Instant::now() + DRAIN;
+        thread::sleep(SETTLE);
+        loop {
+            let ends = self.maps.ends.iter().flatten();
+            if !ends.into_iter().any(|(_, record)| unread(&record)) {
+                return true;
+            }
+            if Instant::now() > deadline {
+                return false;
+            }
+            thread::sleep(SETTLE);
+        }
+    }
+
     /// Lets a pod take part, or changes what it allows.
     pub fn admit(&mut self, pod: &Participant) -> Result<(), ShortcutError> {
         let place = match self.pods.get(&pod.cookie) {
-            Some((_, known)) if known == pod => return Ok(()),
+            Some((_, Some(known))) if known == pod => return Ok(()),
             Some((place, _)) => *place,
             None => self.free_place()?,
         };
@@ -223,7 +317,7 @@ impl Shortcut {
         };
         let write = self.maps.members.insert(pod.cookie, member, 0);
         write.map_err(|e| error("MEMBERS", &e))?;
-        self.pods.insert(pod.cookie, (place, pod.clone()));
+        self.pods.insert(pod.cookie, (place, Some(pod.clone())));
         Ok(())
     }
 
@@ -233,7 +327,7 @@ impl Shortcut {
         &mut self,
         cookie: Cookie,
         process: u32,
-        listeners: &[OwnedFd],
+        listeners: &[&OwnedFd],
     ) -> Result<(), ShortcutError> {
         let Some((place, _)) = self.pods.get(&cookie) else {
             return Ok(());
@@ -242,7 +336,7 @@ impl Shortcut {
         write.map_err(|e| error("PROXY_PROCESSES", &e))?;
         for listener in listeners {
             let state = EndState::new(IS_PROXY);
-            let write = self.maps.states.insert(listener, state, 0);
+            let write = self.maps.states.insert(*listener, state, 0);
             write.map_err(|e| error("STATES", &e))?;
         }
         Ok(())
@@ -259,12 +353,13 @@ impl Shortcut {
         let write = self.maps.proxies.set(place, 0, 0);
         write.map_err(|e| error("PROXY_PROCESSES", &e))?;
         maps::gone(self.maps.members.remove(&cookie)).map_err(|e| error("MEMBERS", &e))?;
-        for address in published(&pod) {
-            let owned = self.maps.addresses.get(&address, 0).ok() == Some(cookie);
-            if owned {
-                maps::gone(self.maps.addresses.remove(&address))
-                    .map_err(|e| error("ADDRESSES", &e))?;
-            }
+        drop(pod);
+        let addresses = self.maps.addresses.iter().flatten();
+        let own: Vec<Addr> = addresses
+            .filter_map(|(address, owner)| (owner == cookie).then_some(address))
+            .collect();
+        for address in own {
+            maps::gone(self.maps.addresses.remove(&address)).map_err(|e| error("ADDRESSES", &e))?;
         }
         Ok(())
     }
@@ -315,7 +410,7 @@ impl Shortcut {
 
     /// An address that another pod has too tells nothing of who is there, so nobody has it.
     fn publish(&mut self, pod: &Participant) -> Result<(), ShortcutError> {
-        if let Some((_, before)) = self.pods.get(&pod.cookie) {
+        if let Some((_, Some(before))) = self.pods.get(&pod.cookie) {
             let kept: Vec<Addr> = published(pod).collect();
             for address in published(before).filter(|address| !kept.contains(address)) {
                 maps::gone(self.maps.addresses.remove(&address))
@@ -323,9 +418,13 @@ impl Shortcut {
             }
         }
         for address in published(pod) {
-            let others = self.pods.iter().filter(|(cookie, _)| **cookie != pod.cookie);
+            let others = self
+                .pods
+                .iter()
+                .filter(|(cookie, _)| **cookie != pod.cookie);
             let twice = others
-                .flat_map(|(_, (_, other))| published(other))
+                .filter_map(|(_, (_, other))| other.as_ref())
+                .flat_map(published)
                 .any(|other| other == address);
             if twice {
                 maps::gone(self.maps.addresses.remove(&address))
@@ -340,7 +439,10 @@ impl Shortcut {
 }
 
 fn published(pod: &Participant) -> impl Iterator<Item = Addr> {
-    let far = pod.addresses.iter().filter(|address| !address.is_loopback());
+    let far = pod
+        .addresses
+        .iter()
+        .filter(|address| !address.is_loopback());
     far.map(|address| match address {
         IpAddr::V4(v4) => Addr::v4(u32::from_ne_bytes(v4.octets())),
         IpAddr::V6(v6) => {
@@ -351,4 +453,11 @@ fn published(pod: &Participant) -> impl Iterator<Item = Addr> {
             Addr([word(0), word(4), word(8), word(12)])
         }
     })
+}
+
+fn file(path: &Path, error: io::Error) -> ShortcutError {
+    ShortcutError::File {
+        path: path.to_owned(),
+        error,
+    }
 }

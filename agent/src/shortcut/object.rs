@@ -1,14 +1,17 @@
 //! The shortcut's BPF object: parsed, its constants set, its programs loaded.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{Program, ProgramError},
+    programs::{Program, ProgramError, RawTracePointRunOptions, TestRun as _},
 };
 use sidestep_ebpf_common::shortcut::ShortcutSettings;
 
-use super::ShortcutError;
+use super::{ShortcutError, maps};
 
 /// What `build.rs` compiled from `ebpf/shortcut/`.
 static BYTES: &[u8] =
@@ -27,22 +30,36 @@ pub(super) const READERS: [(&str, &str); 2] = [
     ("on_splice", "tcp_splice_read"),
 ];
 
-const PROGRAMS: [&str; 3] = [ON_MESSAGE, ON_CONNECTION, ON_OPTION];
+/// The program that reads a socket's memory for the agent.
+const ON_PEEK: &str = "on_peek";
+
+const PROGRAMS: [&str; 4] = [ON_MESSAGE, ON_CONNECTION, ON_OPTION, ON_PEEK];
 /// Lines of the verifier's log that tell what it disliked; it prints thousands.
 const LAST_LINES: usize = 12;
 
-/// Loads every program. Nothing is attached yet.
-pub(super) fn load(settings: ShortcutSettings) -> Result<Ebpf, ShortcutError> {
-    let mut object = EbpfLoader::new()
-        .override_global("SETTINGS", &settings, true)
+/// Opens the maps, by their pins if there is a folder for them, or makes them. No program is loaded yet.
+pub(super) fn open(settings: ShortcutSettings, pins: Option<&Path>) -> Result<Ebpf, ShortcutError> {
+    let mut loader = EbpfLoader::new();
+    loader.override_global("SETTINGS", &settings, true);
+    if let Some(folder) = pins {
+        for map in maps::NAMES {
+            loader.map_pin_path(map, folder.join(map));
+        }
+    }
+    loader
         .load(BYTES)
-        .map_err(|e| ShortcutError::Object(format!("{:#}", anyhow::Error::new(e))))?;
+        .map_err(|e| ShortcutError::Object(format!("{:#}", anyhow::Error::new(e))))
+}
+
+/// Loads every program. Nothing is attached yet.
+pub(super) fn load_programs(object: &mut Ebpf) -> Result<(), ShortcutError> {
     for name in PROGRAMS {
         let program = object.program_mut(name).ok_or_else(|| missing(name))?;
         let answer = match program {
             Program::SkMsg(p) => p.load(),
             Program::SockOps(p) => p.load(),
             Program::CgroupSockopt(p) => p.load(),
+            Program::RawTracePoint(p) => p.load(),
             _ => return Err(missing(name)),
         };
         answer.map_err(|e| ShortcutError::Program {
@@ -50,7 +67,24 @@ pub(super) fn load(settings: ShortcutSettings) -> Result<Ebpf, ShortcutError> {
             reason: refusal(e),
         })?;
     }
-    Ok(object)
+    Ok(())
+}
+
+/// How many bytes a socket has not read, of which only the address is known. Zero where it is gone.
+pub(super) fn unread(object: &Ebpf, sock: u64) -> Result<u32, ShortcutError> {
+    let Some(Program::RawTracePoint(program)) = object.program(ON_PEEK) else {
+        return Err(missing(ON_PEEK));
+    };
+    let mut args = [0; 12];
+    args[0] = sock;
+    let options = RawTracePointRunOptions { args, cpu: None };
+    let answer = program
+        .test_run(options)
+        .map_err(|e| ShortcutError::Program {
+            program: ON_PEEK,
+            reason: refusal(e),
+        })?;
+    Ok(answer.return_value)
 }
 
 /// Loads and attaches what watches how sockets are read. They are attached until the object goes.

@@ -42,6 +42,18 @@ pub struct Verdict {
     pub took: Duration,
 }
 
+impl Verdict {
+    /// Nothing is proven.
+    pub fn off(why: String) -> Self {
+        Self {
+            shortcut: Err(why.clone()),
+            into_application: Err(why),
+            checks: Vec::new(),
+            took: Duration::ZERO,
+        }
+    }
+}
+
 /// A check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
@@ -70,10 +82,8 @@ enum Said {
 pub fn prove(worker: &Path, pods: &Path) -> Verdict {
     let start = Instant::now();
     let off = |why: String| Verdict {
-        shortcut: Err(why.clone()),
-        into_application: Err(why),
-        checks: Vec::new(),
         took: start.elapsed(),
+        ..Verdict::off(why)
     };
     if preflight::kernel_memory_is_locked() {
         return off("kernel lockdown: programs may not read the kernel's memory".to_owned());
@@ -178,7 +188,9 @@ fn admit(shortcut: &mut Shortcut, cookie: u64, on: bool) -> Result<(), ShortcutE
 
 fn counted(shortcut: &Shortcut, number: u32) -> u64 {
     let tally = shortcut.tally();
-    let found = tally.iter().find(|(count, _): &&(Count, u64)| *count as u32 == number);
+    let found = tally
+        .iter()
+        .find(|(count, _): &&(Count, u64)| *count as u32 == number);
     found.map_or(0, |(_, value)| *value)
 }
 
@@ -215,7 +227,11 @@ impl Worker {
     }
 
     fn answer(&mut self, number: u64) -> Result<(), String> {
-        let input = self.child.stdin.as_mut().ok_or("the self-test has no input")?;
+        let input = self
+            .child
+            .stdin
+            .as_mut()
+            .ok_or("the self-test has no input")?;
         writeln!(input, "{number}").map_err(|e| format!("the self-test ended early: {e}"))
     }
 }

@@ -3,9 +3,7 @@
 use std::fs;
 
 use btfparse::{Integer32Value, TypeInformation, TypeVariant};
-use sidestep_ebpf_common::shortcut::{
-    MODE_NAIVE, MODE_PASS, MODE_RULE, ShortcutSettings,
-};
+use sidestep_ebpf_common::shortcut::{MODE_NAIVE, MODE_PASS, MODE_RULE, ShortcutSettings};
 
 use super::ShortcutError;
 use crate::preflight::{BTF, BtfFile, offset};
@@ -87,8 +85,8 @@ pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> 
     settings.sk_owned = at("sock", "sk_lock.owned", "sk_lock.owned of a socket")?;
     settings.sk_rcvlowat = at("sock", "sk_rcvlowat", "sk_rcvlowat of a socket")?;
     settings.sk_flags = at("sock", "__sk_common.skc_flags", "sk_flags of a socket")?;
-    settings.zerocopy_bit =
-        enumerator(&btf, "sock_flags", "SOCK_ZEROCOPY").ok_or(ShortcutError::Unknown("SOCK_ZEROCOPY"))?;
+    settings.zerocopy_bit = enumerator(&btf, "sock_flags", "SOCK_ZEROCOPY")
+        .ok_or(ShortcutError::Unknown("SOCK_ZEROCOPY"))?;
     settings.tp_copied_seq = at("tcp_sock", "copied_seq", "copied_seq of a TCP socket")?;
     settings.tp_write_seq = at("tcp_sock", "write_seq", "write_seq of a TCP socket")?;
     settings.icsk_ulp = at(

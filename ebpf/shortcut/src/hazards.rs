@@ -89,7 +89,9 @@ pub fn on_option(ctx: &SockoptContext) -> Result<(), Refused> {
         // An end sends by copying, whatever is asked for: nobody would ever tell the sender that it is done.
         Hazardous::ZeroCopy => true,
         // What was redirected and is not read yet would be taken for bytes that the protocol has checked.
-        Hazardous::UpperLayer => ctx::address_of(sk).and_then(|sock| peek(sock, CONFIG.sk_rmem())) != Some(0),
+        Hazardous::UpperLayer => {
+            ctx::address_of(sk).and_then(|sock| peek(sock, CONFIG.sk_rmem())) != Some(0)
+        }
         Hazardous::LowWater | Hazardous::Repair => false,
     };
     if refused {

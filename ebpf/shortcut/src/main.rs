@@ -25,8 +25,9 @@ mod sockops;
 
 use aya_ebpf::{
     macros::{cgroup_sockopt, fentry, sk_msg, sock_ops},
-    programs::{FEntryContext, SkMsgContext, SockOpsContext, SockoptContext},
+    programs::{FEntryContext, RawTracePointContext, SkMsgContext, SockOpsContext, SockoptContext},
 };
+use core::ffi::c_void;
 use hazards::Refused;
 
 #[sk_msg]
@@ -60,6 +61,18 @@ pub fn on_read(ctx: FEntryContext) -> i32 {
 pub fn on_splice(ctx: FEntryContext) -> i32 {
     readers::on_splice(&ctx);
     0
+}
+
+/// Attached to nothing: the agent runs it to learn how much a socket has not read. The argument is the socket's address.
+/// Without the macro, which throws the answer away.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp")]
+pub fn on_peek(ctx: *mut c_void) -> i32 {
+    let sock: u64 = RawTracePointContext::new(ctx).arg(0);
+    // What cannot be read any more is of a socket that is gone.
+    ctx::peek(sock, maps::CONFIG.sk_rmem())
+        .unwrap_or(0)
+        .cast_signed()
 }
 
 #[panic_handler]

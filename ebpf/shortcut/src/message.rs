@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use sidestep_ebpf_common::shortcut::{
     Count, EndKey, EndState, HAS_REDIRECTED, INTO_APPLICATION, IS_PROXY, MODE_NAIVE, MODE_PASS,
-    READ_PLAINLY, REACH_NODE, REACH_POD,
+    REACH_NODE, REACH_POD, READ_PLAINLY,
 };
 
 use crate::{
@@ -136,11 +136,7 @@ fn find_peer(state: &mut EndState) -> Result<(), Count> {
 
 /// What must be allowed for messages from an end of this role to one of that; `None` where they never may be.
 #[inline(always)]
-pub fn needs(
-    key: &EndKey,
-    from: u32,
-    to: u32,
-) -> Option<u32> {
+pub fn needs(key: &EndKey, from: u32, to: u32) -> Option<u32> {
     let (from_proxy, to_proxy) = (from & IS_PROXY != 0, to & IS_PROXY != 0);
     if key.cookie != key.peer_cookie {
         return (from_proxy && to_proxy).then_some(REACH_NODE);

@@ -30,9 +30,7 @@ use sidestep_ebpf_common::{
 use crate::{
     ctx::{self, AF_INET, AF_INET6, Ends, count, load, peek, peek_long},
     hazards,
-    maps::{
-        ADDRESSES, CONFIG, ENDS, MEMBERS, PROXY_PROCESSES, RECEIVERS, SENDERS, SWITCHES,
-    },
+    maps::{ADDRESSES, CONFIG, ENDS, MEMBERS, PROXY_PROCESSES, RECEIVERS, SENDERS, SWITCHES},
     message::needs,
 };
 
@@ -215,10 +213,7 @@ fn owner(addr: &Addr) -> Option<u64> {
 
 #[inline(always)]
 fn switch(place: u32) -> PodSwitch {
-    SWITCHES
-        .get(place)
-        .copied()
-        .unwrap_or(PodSwitch::new(0, 0))
+    SWITCHES.get(place).copied().unwrap_or(PodSwitch::new(0, 0))
 }
 
 /// The connecting end is established. What the other end is can only be guessed; it says so itself a moment later.
@@ -364,8 +359,7 @@ fn keep_alive(ops: *mut bpf_sock_ops) {
 #[inline(always)]
 fn set(ops: *mut bpf_sock_ops, level: i32, name: i32, mut value: u32) {
     // SAFETY: a valid context, and a value of the size given.
-    let _may_fail =
-        unsafe { bpf_setsockopt(ops.cast(), level, name, (&raw mut value).cast(), 4) };
+    let _may_fail = unsafe { bpf_setsockopt(ops.cast(), level, name, (&raw mut value).cast(), 4) };
 }
 
 /// Takes back what this socket published, and nothing that another did since.

@@ -130,10 +130,25 @@ pub struct Status {
     pub ready: bool,
     /// The pods it knows.
     pub pods: Vec<PodStatus>,
+    /// The shortcut.
+    pub shortcut: ShortcutStatus,
     /// Pod files that cannot be used.
     pub errors: Vec<String>,
     /// What it had to restore.
     pub repairs: Vec<String>,
+}
+
+/// What the agent says of the shortcut.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ShortcutStatus {
+    /// Whether it is proven and in place.
+    pub on: bool,
+    /// Why it is not.
+    pub reason: Option<String>,
+    /// Ends of connections that are open.
+    pub ends: u64,
+    /// What was counted, by name.
+    pub counts: BTreeMap<String, u64>,
 }
 
 /// What the agent says of a pod.

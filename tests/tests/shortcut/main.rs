@@ -1,4 +1,5 @@
 //! The shortcut: bytes arrive, all of them and in order, whatever the two ends do; and what it must not do.
 
+mod agent;
 mod selftest;
 mod torture;

@@ -27,15 +27,24 @@ type Holds = fn(&Bench) -> Outcome;
 pub(super) const ALL: [(&str, Holds); 11] = [
     ("bytes go past TCP", goes_past_tcp),
     ("both ways at once, in order", both_ways),
-    ("an application's bytes to its proxy, in order", from_application),
+    (
+        "an application's bytes to its proxy, in order",
+        from_application,
+    ),
     ("a stalled reader is not buried", stalled),
     ("half-close", half_close),
     ("close after write", close_after_write),
     ("reset", reset),
     ("a large answer", large_answer),
     ("a full sender is woken", |bench| woken(&bench.proxy)),
-    ("a full sender is woken where TCP carries everything", woken_by_tcp),
-    ("an upper layer protocol keeps its connection to TCP", upper_layer),
+    (
+        "a full sender is woken where TCP carries everything",
+        woken_by_tcp,
+    ),
+    (
+        "an upper layer protocol keeps its connection to TCP",
+        upper_layer,
+    ),
 ];
 
 fn goes_past_tcp(bench: &Bench) -> Outcome {
@@ -60,7 +69,12 @@ fn both_ways(bench: &Bench) -> Outcome {
         let streams: Vec<_> = pairs
             .iter()
             .flat_map(|Pair { near, far }| [(near, far), (far, near)])
-            .flat_map(|(from, to)| [scope.spawn(|| write_many(from)), scope.spawn(|| read_many(to))])
+            .flat_map(|(from, to)| {
+                [
+                    scope.spawn(|| write_many(from)),
+                    scope.spawn(|| read_many(to)),
+                ]
+            })
             .collect();
         let outcomes = streams.into_iter().map(|stream| stream.join());
         outcomes
@@ -129,7 +143,9 @@ fn stalled(bench: &Bench) -> Outcome {
     let pair = pair(&bench.proxy)?;
     let accepted = fill(&pair.near)?;
     if accepted >= TOO_MUCH {
-        return Err(format!("{accepted} bytes were taken for a reader who reads none"));
+        return Err(format!(
+            "{accepted} bytes were taken for a reader who reads none"
+        ));
     }
     receive(&pair.far, 0, accepted)?;
     send(&pair.near, accepted, 1000)?;
@@ -193,7 +209,9 @@ fn large_answer(bench: &Bench) -> Outcome {
     thread::scope(|scope| {
         let answer = scope.spawn(|| send(&far, 0, LARGE));
         receive(&near, 0, LARGE)?;
-        answer.join().unwrap_or_else(|_| Err("a thread panicked".to_owned()))
+        answer
+            .join()
+            .unwrap_or_else(|_| Err("a thread panicked".to_owned()))
     })
 }
 
@@ -238,7 +256,9 @@ fn fill_from(mut to: &TcpStream, from: usize) -> Outcome<usize> {
             Err(e) => return Err(format!("after {accepted} bytes: {e}")),
         }
         if accepted > TOO_MUCH {
-            return Err(format!("{accepted} bytes were taken for a reader who reads none"));
+            return Err(format!(
+                "{accepted} bytes were taken for a reader who reads none"
+            ));
         }
     }
 }
@@ -258,7 +278,11 @@ fn upper_layer(bench: &Bench) -> Outcome {
     receive(&far, 0, 100)?;
     let _unknown_protocol = sys::set_upper_layer(far.as_fd(), b"none");
     for (from, to) in [(&near, &far), (&far, &near)] {
-        let start = if std::ptr::eq(from, &raw const near) { 100 } else { 0 };
+        let start = if std::ptr::eq(from, &raw const near) {
+            100
+        } else {
+            0
+        };
         send(from, start, 100)?;
         receive(to, start, 100)?;
     }

@@ -1,0 +1,192 @@
+//! The shortcut in the agent's hands: armed pods take part, and whatever happens to the agent, no byte is lost.
+
+use sidestep_tests::{
+    actor::{Actor, Identity, Socket},
+    can_run,
+    redirect::{Node, Pod},
+};
+
+/// The pod's address.
+const POD: &str = "10.77.0.10";
+/// An address that nobody has: a connection there is captured.
+const SERVICE: &str = "10.96.0.7:80";
+
+/// A captured connection: the application's end, and its proxy's.
+struct Captured {
+    app: Socket,
+    proxy: Socket,
+}
+
+impl Captured {
+    /// Sends from the application, and does not read.
+    #[track_caller]
+    fn send(&self, text: &str) {
+        self.app.send(text.as_bytes()).expect("there is room");
+    }
+
+    /// Reads at the proxy until it has as much as this, which must be it.
+    #[track_caller]
+    fn expect(&self, text: &str) {
+        let mut got = Vec::new();
+        while got.len() < text.len() {
+            got.extend(self.proxy.receive().expect("there is more to come"));
+        }
+        assert_eq!(String::from_utf8_lossy(&got), text);
+    }
+}
+
+/// A proxy that only listens, so that a test can accept in its name.
+struct Proxy {
+    _actor: Actor,
+    outbound: Socket,
+    _inbound: Socket,
+}
+
+impl Proxy {
+    fn of(pod: &Pod) -> Self {
+        let actor = pod.actor(&Identity::proxy());
+        Self {
+            outbound: actor.listen("0.0.0.0:15001"),
+            _inbound: actor.listen("0.0.0.0:15006"),
+            _actor: actor,
+        }
+    }
+
+    fn capture(&self, app: &Actor) -> Captured {
+        let app = app.connect(SERVICE).expect("it is captured");
+        let (proxy, _) = self.outbound.accept().expect("a connection");
+        Captured { app, proxy }
+    }
+}
+
+fn counted(node: &Node, what: &str) -> u64 {
+    let status = node.agent().status().expect("the agent answers");
+    assert!(status.shortcut.on, "{:?}", status.shortcut.reason);
+    status.shortcut.counts[what]
+}
+
+/// A connection whose first message has arrived, and whose messages go past TCP from then on.
+fn shortcut(node: &Node, proxy: &Proxy, app: &Actor) -> Captured {
+    let connection = proxy.capture(app);
+    connection.send("first;");
+    connection.expect("first;");
+    let before = counted(node, "redirected");
+    connection.send("second;");
+    connection.expect("second;");
+    assert!(counted(node, "redirected") > before, "it goes by TCP");
+    connection
+}
+
+#[test]
+fn an_applications_bytes_reach_its_sidecar_past_tcp() {
+    if !can_run(&[]) {
+        return;
+    }
+    let node = Node::alone();
+    let pod = node.pod("client", &[POD]);
+    let proxy = Proxy::of(&pod);
+    node.wait_active(&pod);
+    shortcut(&node, &proxy, &pod.app());
+}
+
+#[test]
+fn a_proxy_that_listened_before_its_pod_was_armed_is_known() {
+    if !can_run(&[]) {
+        return;
+    }
+    let node = Node::alone();
+    let pod = node.bare_pod("client", &[POD]);
+    let proxy = Proxy::of(&pod);
+    node.redirect_pod(&pod);
+    node.wait_active(&pod);
+    shortcut(&node, &proxy, &pod.app());
+}
+
+#[test]
+fn a_pod_that_does_not_want_it_goes_by_tcp() {
+    if !can_run(&[]) {
+        return;
+    }
+    let node = Node::alone();
+    let pod = node.bare_pod("client", &[POD]);
+    node.write_pod_file(&pod, &with_shortcut(&pod, "off"));
+    let proxy = Proxy::of(&pod);
+    node.wait_active(&pod);
+    let connection = proxy.capture(&pod.app());
+    connection.send("first;second;");
+    connection.expect("first;second;");
+    assert_eq!(counted(&node, "redirected"), 0);
+}
+
+#[test]
+fn turned_off_it_loses_nothing_that_is_on_its_way() {
+    if !can_run(&[]) {
+        return;
+    }
+    let node = Node::alone();
+    let pod = node.pod("client", &[POD]);
+    let proxy = Proxy::of(&pod);
+    node.wait_active(&pod);
+    let connection = shortcut(&node, &proxy, &pod.app());
+    connection.send("unread;");
+    node.write_pod_file(&pod, &with_shortcut(&pod, "off"));
+    node.agent().wait("messages to go by TCP", || {
+        let probe = counted(&node, "off");
+        connection.send(".");
+        counted(&node, "off") > probe
+    });
+    connection.expect("unread;.");
+    let redirected = counted(&node, "redirected");
+    connection.send("last");
+    assert_eq!(counted(&node, "redirected"), redirected);
+}
+
+#[test]
+fn an_agent_that_is_killed_leaves_it_as_it_is_and_the_next_one_takes_over() {
+    if !can_run(&[]) {
+        return;
+    }
+    let mut node = Node::alone();
+    let pod = node.pod("client", &[POD]);
+    let proxy = Proxy::of(&pod);
+    node.wait_active(&pod);
+    let app = pod.app();
+    let connection = shortcut(&node, &proxy, &app);
+    connection.send("unread;");
+    node.take_agent().kill();
+    connection.send("without an agent;");
+    node.start_agent();
+    node.wait_active(&pod);
+    connection.send("with another;");
+    connection.expect("unread;without an agent;with another;");
+    shortcut(&node, &proxy, &app);
+}
+
+#[test]
+fn an_agent_that_ends_loses_nothing_that_is_unread() {
+    if !can_run(&[]) {
+        return;
+    }
+    let mut node = Node::alone();
+    let pod = node.pod("client", &[POD]);
+    let proxy = Proxy::of(&pod);
+    node.wait_active(&pod);
+    let connection = shortcut(&node, &proxy, &pod.app());
+    connection.send("unread;");
+    let ended = node.take_agent().stop();
+    assert!(ended.success(), "{ended}");
+    connection.send("after the end;");
+    connection.expect("unread;after the end;");
+}
+
+/// The pod's file with another reach.
+fn with_shortcut(pod: &Pod, reach: &str) -> String {
+    let manifest = pod.manifest();
+    let annotated = manifest.replacen(
+        "annotations:\n",
+        &format!("annotations:\n    sidestep.dev/shortcut: \"{reach}\"\n"),
+        1,
+    );
+    assert_ne!(annotated, manifest, "the file has no annotations");
+    annotated
+}
