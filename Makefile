@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit test-manifests test-kubelet test-netns test-cluster smoke cluster cluster-down images manifests bench-webhook bench-agent lint clean distclean
+.PHONY: help setup build demo test test-unit test-apiserver test-netns test-cluster smoke cluster cluster-down images manifests bench-webhook bench-agent lint clean distclean
 
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
 
@@ -21,28 +21,24 @@ demo: setup ## as root: the same traffic between two pods with Envoy sidecars, o
 
 test: ## everything below: unit tests, the smoke test on Linux 6.1, tests in network namespaces
 # Each is run, whatever the one before it said.
-	@failed=; for part in test-unit test-manifests test-kubelet smoke test-netns test-cluster; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
+	@failed=; for part in test-unit smoke test-netns test-apiserver test-cluster; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
 	[ -z "$$failed" ] || { echo "make test: failed:$$failed" >&2; exit 1; }
 
 test-unit: setup ## unit and property tests: no privilege needed
-	cargo test --no-fail-fast --exclude sidestep-tests --exclude sidestep-ebpf --workspace
+	cargo test --no-fail-fast --exclude sidestep-tests --exclude sidestep-ebpf --exclude sidestep-ebpf-shortcut --workspace
 
-test-manifests: ## as root: the Helm chart and the webhook on a real API server: policies, rights, install, upgrade, certificates, rotation
+test-apiserver: ## as root: chart, webhook and agent against a real API server, and Istio's own validation of gates
 	@tests/setup.sh cluster
-	cargo build -p sidestep -p sidestep-webhook -p sidestep-agent --bins
-	cargo test --no-fail-fast -p sidestep-tests --test manifests --test apiserver --test webhook_api
-
-test-kubelet: setup ## as root: the agent on a node: a real API server, real cgroups and namespaces, and no kubelet
-	@tests/setup.sh cluster
-	cargo build $(PROGRAMS)
-	cargo test --no-fail-fast -p sidestep-tests --test kubelet
+	cargo build $(PROGRAMS) -p sidestep-webhook
+	cargo test --no-fail-fast -p sidestep-tests --test manifests --test apiserver --test webhook_api --test kubelet --test gates
 
 test-netns: setup ## as root: real BPF programs, sockets and Envoy, in network namespaces of their own
 	cargo build $(PROGRAMS)
-	cargo test --no-fail-fast -p sidestep-tests --lib --bins --test conformance --test lifecycle --test mesh
+	cargo test --no-fail-fast -p sidestep-tests --lib --bins --test conformance --test lifecycle --test mesh --test shortcut
 
 test-cluster: ## as root: end to end, on a real Kubernetes with Istio
 	@tests/setup.sh cluster
+	cargo build $(PROGRAMS)
 	cargo test --no-fail-fast -p sidestep-tests --test cluster
 
 cluster: ## as root: a real one-node Kubernetes with Istio, in namespaces of its own; says how to use it
