@@ -64,7 +64,7 @@ for image; do
     agent) user=0:0; program "$root" sidestep-agent; program "$root" sidestep ;;
     esac
     chmod -R u=rwX,go=rX "$root"
-    python3 manifests/images/oci.py --name "sidestep.dev/$image:$version" --root "$root" --output "$output/$image.tar" --config \
+    python3 manifests/images/oci.py --name "sidestep.invalid/$image:$version" --root "$root" --output "$output/$image.tar" --config \
         "{\"Entrypoint\": [\"/usr/bin/sidestep-$image\"], \"Env\": [\"PATH=/usr/bin\"], \"User\": \"$user\", \"WorkingDir\": \"/\"}"
-    echo "images: $output/$image.tar holds sidestep.dev/$image:$version"
+    echo "images: $output/$image.tar holds sidestep.invalid/$image:$version"
 done

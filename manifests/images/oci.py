@@ -3,7 +3,7 @@
 
 The same folder always gives the same bytes: names are sorted, times are zero, owners are root unless said otherwise.
 
-    oci.py --name sidestep.dev/webhook:0.1.0 --root FOLDER --output webhook.tar --config '{"Entrypoint": ["/usr/bin/…"]}'
+    oci.py --name sidestep.invalid/webhook:0.1.0 --root FOLDER --output webhook.tar --config '{"Entrypoint": ["/usr/bin/…"]}'
 """
 
 import argparse

@@ -56,9 +56,10 @@ pub async fn campaign(
     };
     let mut stop = std::pin::pin!(stop);
     loop {
-        // While it leads, an answer that comes too late is none.
+        // While it leads, an answer that comes too late is none. What it has lost by being late it may win again.
+        let now = Instant::now();
         let until = candidacy.candidate.leads_until();
-        let until = until.unwrap_or_else(|| Instant::now() + LEADS);
+        let until = until.filter(|until| *until > now).unwrap_or(now + LEADS);
         let round = async {
             let _in_time = timeout_at(until, candidacy.round()).await;
         };
