@@ -61,7 +61,7 @@ fn a_pod_waits_while_its_gate_runs_and_nothing_else_does() {
         changes.push((what, pod));
     };
     change("not scheduled", &|pod| {
-        pod["spec"]["nodeName"] = Value::Null
+        pod["spec"]["nodeName"] = Value::Null;
     });
     change("on its way out", &|pod| {
         pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
@@ -70,7 +70,7 @@ fn a_pod_waits_while_its_gate_runs_and_nothing_else_does() {
         pod["status"]["initContainerStatuses"][0]["state"] = json!({"terminated": {"exitCode": 0}});
     });
     change("its gate has not begun", &|pod| {
-        pod["status"] = json!({"phase": "Pending"})
+        pod["status"] = json!({"phase": "Pending"});
     });
     change("the label alone, beside a privileged istio-init", &|pod| {
         let status = pod["status"].take();

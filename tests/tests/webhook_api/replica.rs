@@ -90,9 +90,13 @@ impl<'a> Replica<'a> {
     #[track_caller]
     pub(crate) fn ready(&self) {
         let is_ready = || self.ask("/readyz").starts_with("HTTP/1.1 200");
-        if !sidestep_tests::process::eventually(PATIENCE, is_ready) {
-            panic!("never ready: {}\n{}", self.ask("/readyz"), self.log());
-        }
+        let in_time = sidestep_tests::process::eventually(PATIENCE, is_ready);
+        assert!(
+            in_time,
+            "never ready: {}\n{}",
+            self.ask("/readyz"),
+            self.log()
+        );
     }
 
     /// Ends it as kubelets do; returns how it ended.

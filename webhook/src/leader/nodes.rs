@@ -151,7 +151,7 @@ fn patch(node: &Node, value: Option<&str>) -> Value {
 mod tests {
     use super::*;
 
-    fn node(os: &str, arch: &str, kernel: &str, labels: Value) -> Node {
+    fn node(os: &str, arch: &str, kernel: &str, labels: &Value) -> Node {
         let node = json!({
             "metadata": {"name": "n", "resourceVersion": "7", "labels": labels},
             "status": {"nodeInfo": {
@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn linux(kernel: &str) -> Option<Unfit> {
-        unfit(&node("linux", "amd64", kernel, json!({})))
+        unfit(&node("linux", "amd64", kernel, &json!({})))
     }
 
     #[test]
@@ -186,12 +186,12 @@ mod tests {
         ] {
             assert_eq!(linux(old), Some(Unfit::KernelTooOld), "{old}");
         }
-        let windows = node("windows", "amd64", "10.0.20348.2113", json!({}));
+        let windows = node("windows", "amd64", "10.0.20348.2113", &json!({}));
         assert_eq!(unfit(&windows), Some(Unfit::NotLinux));
-        let arm = node("linux", "arm64", "6.12.1", json!({}));
+        let arm = node("linux", "arm64", "6.12.1", &json!({}));
         assert_eq!(unfit(&arm), Some(Unfit::NotAmd64));
         for (key, value) in VIRTUAL {
-            let labelled = node("linux", "amd64", "6.12.1", json!({key: value}));
+            let labelled = node("linux", "amd64", "6.12.1", &json!({key: value}));
             assert_eq!(unfit(&labelled), Some(Unfit::Virtual));
         }
     }
@@ -202,7 +202,7 @@ mod tests {
         for kernel in ["", "unknown", "six.one", "v5.4", "6", "99999999999.1"] {
             assert_eq!(linux(kernel), None, "{kernel:?}");
         }
-        assert_eq!(unfit(&node("", "", "", json!({}))), None);
+        assert_eq!(unfit(&node("", "", "", &json!({}))), None);
     }
 
     #[test]
@@ -219,14 +219,14 @@ mod tests {
         ];
         for (kernel, label, wanted) in cases {
             let labels = label.map_or(json!({}), |label| json!({keys::UNSUPPORTED: label}));
-            let node = node("linux", "amd64", kernel, labels);
+            let node = node("linux", "amd64", kernel, &labels);
             assert_eq!(change(&node), wanted, "{kernel} {label:?}");
         }
     }
 
     #[test]
     fn a_patch_touches_one_label_of_the_node_that_was_seen() {
-        let patch = patch(&node("linux", "amd64", "6.1", json!({})), None);
+        let patch = patch(&node("linux", "amd64", "6.1", &json!({})), None);
         let wanted = json!({"metadata": {
             "labels": {"sidestep.dev/unsupported": null}, "resourceVersion": "7"}});
         assert_eq!(patch, wanted);
