@@ -101,6 +101,8 @@ pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> 
     settings.sk_socket = at("sock", "sk_socket", "sk_socket of a socket")?;
     settings.socket_file = at("socket", "file", "file of a socket")?;
     settings.file_flags = at("file", "f_flags", "f_flags of a file")?;
+    settings.sk_rcvbuf = at("sock", "sk_rcvbuf", "sk_rcvbuf of a socket")?;
+    settings.sk_sndbuf = at("sock", "sk_sndbuf", "sk_sndbuf of a socket")?;
     settings.socket_sk = at("socket", "sk", "sk of a socket")?;
     Ok(settings)
 }

@@ -331,6 +331,10 @@ pub struct ShortcutSettings {
     pub file_flags: u32,
     /// `struct socket` to `sk`.
     pub socket_sk: u32,
+    /// `struct sock` to `sk_rcvbuf`.
+    pub sk_rcvbuf: u32,
+    /// `sk_sndbuf`.
+    pub sk_sndbuf: u32,
     reserved: u32,
 }
 
@@ -358,6 +362,8 @@ impl ShortcutSettings {
         socket_file: 0,
         file_flags: 0,
         socket_sk: 0,
+        sk_rcvbuf: 0,
+        sk_sndbuf: 0,
         reserved: 0,
     };
 }
@@ -367,4 +373,4 @@ const _: () = assert!(size_of::<PodSwitch>() == 16);
 const _: () = assert!(size_of::<EndKey>() == 56);
 const _: () = assert!(size_of::<EndRecord>() == 32);
 const _: () = assert!(size_of::<EndState>() == 32 + 32 + 56);
-const _: () = assert!(size_of::<ShortcutSettings>() == 88);
+const _: () = assert!(size_of::<ShortcutSettings>() == 96);

@@ -67,7 +67,7 @@ pub fn on_splice(ctx: FEntryContext) -> i32 {
 /// Without the macro, which throws the answer away.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "raw_tp")]
-pub fn on_peek(ctx: *mut c_void) -> i32 {
+pub extern "C" fn on_peek(ctx: *mut c_void) -> i32 {
     let sock: u64 = RawTracePointContext::new(ctx).arg(0);
     // What cannot be read any more is of a socket that is gone.
     ctx::peek(sock, maps::CONFIG.sk_rmem())

@@ -120,5 +120,7 @@ impl Config {
         socket_file,
         file_flags,
         socket_sk,
+        sk_rcvbuf,
+        sk_sndbuf,
     );
 }

@@ -24,6 +24,10 @@ const INGRESS: u64 = 1;
 /// Messages after which the other end is not looked for any more: it is there within the first, or never.
 const PATIENCE: u32 = 64;
 
+/// Where in the other end's state these stand.
+const HAZARD: u32 = core::mem::offset_of!(EndState, hazard) as u32;
+const READER: u32 = core::mem::offset_of!(EndState, reader) as u32;
+
 /// Whatever is decided, the message goes on; a redirection is noted in it.
 #[inline(always)]
 pub fn run(ctx: &SkMsgContext) {
@@ -37,14 +41,14 @@ pub fn run(ctx: &SkMsgContext) {
     let Some(state) = ctx::state(sk) else {
         return;
     };
-    match decide(sk, state) {
+    match decide(sk, state, load!(ctx.msg, size)) {
         Ok(()) => redirect(ctx, state),
         Err(why) => count(why),
     }
 }
 
 #[inline(always)]
-fn decide(sk: *mut bpf_sock, state: &mut EndState) -> Result<(), Count> {
+fn decide(sk: *mut bpf_sock, state: &mut EndState, size: u32) -> Result<(), Count> {
     if state.hazard != 0 {
         return Err(Count::Marked);
     }
@@ -64,15 +68,13 @@ fn decide(sk: *mut bpf_sock, state: &mut EndState) -> Result<(), Count> {
         return Err(Count::Unread);
     }
     let unread = peek(peer, CONFIG.sk_rmem()).ok_or(Count::Alone)?;
-    if unread > CONFIG.limit() {
+    if unread > CONFIG.limit() || !has_room(peer, u64::from(unread) + u64::from(size)) {
         return Err(Count::Full);
     }
     let stayed = state.flags & HAS_REDIRECTED != 0 && state.redirected_at == own_written;
     if !stayed && peek(peer, CONFIG.sk_owned()) != Some(0) {
         return Err(Count::Busy);
     }
-    const HAZARD: u32 = core::mem::offset_of!(EndState, hazard) as u32;
-    const READER: u32 = core::mem::offset_of!(EndState, reader) as u32;
     let peer_state = state.peer.state;
     if peek(peer_state, HAZARD) != Some(0) {
         return Err(Count::Marked);
@@ -86,17 +88,30 @@ fn decide(sk: *mut bpf_sock, state: &mut EndState) -> Result<(), Count> {
     Ok(())
 }
 
+/// Whether the receiver can have so many bytes and still take what TCP brings while it is being read. Above the limit in
+/// `tcp_add_backlog` (twice the receive buffer, half the send buffer, 64 KiB) the kernel drops that, and a reset is never
+/// sent again. The 64 KiB stay free here.
+#[inline(always)]
+fn has_room(peer: u64, bytes: u64) -> bool {
+    const ALWAYS: u64 = 32 << 10;
+    if bytes <= ALWAYS {
+        return true;
+    }
+    let buffer = |offset| peek(peer, offset).map_or(0, u64::from);
+    bytes <= 2 * buffer(CONFIG.sk_rcvbuf()) + buffer(CONFIG.sk_sndbuf()) / 2
+}
+
 /// What this socket has sent by TCP so far, as a sequence number. Its lock is held, so nothing is added meanwhile.
 #[inline(always)]
 fn written(sk: *mut bpf_sock) -> Option<u32> {
     // SAFETY: a valid socket.
-    let tp = unsafe { bpf_skc_to_tcp_sock(sk.cast()) }.cast::<u8>();
+    let tp = unsafe { bpf_skc_to_tcp_sock(sk.cast()) }.cast::<u32>();
     if tp.is_null() {
         return None;
     }
     let at = CONFIG.tp_write_seq() as usize;
     // SAFETY: the verifier knows the type of the pointer and the value of the offset, which is the running kernel's.
-    Some(unsafe { core::ptr::read_volatile(tp.add(at).cast::<u32>()) })
+    Some(unsafe { core::ptr::read_volatile(tp.byte_add(at)) })
 }
 
 /// Both pods, by what their switches say now.

@@ -33,10 +33,10 @@ pub fn on_read(ctx: &FEntryContext) {
 /// `tcp_splice_read(socket, …)`.
 #[inline(always)]
 pub fn on_splice(ctx: &FEntryContext) {
-    let socket: *const u8 = ctx.arg(0);
+    let socket: *const *mut c_void = ctx.arg(0);
     let at = CONFIG.socket_sk() as usize;
     // SAFETY: the verifier knows the type of the pointer and the value of the offset, which is the running kernel's.
-    let sk = unsafe { core::ptr::read_volatile(socket.add(at).cast::<*mut c_void>()) };
+    let sk = unsafe { core::ptr::read_volatile(socket.byte_add(at)) };
     if sk.is_null() {
         return;
     }

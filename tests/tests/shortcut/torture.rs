@@ -1,9 +1,12 @@
 //! Random two-way streams. `make torture` runs a million of them.
 
-use sidestep_agent::shortcut::{Mode, Options, Readers};
+use sidestep_agent::shortcut::{Allowed, Mode, Options, Reach, Readers};
 use sidestep_tests::{
     can_run,
-    torture::run::{Progress, run},
+    torture::{
+        Flow, World,
+        run::{Progress, run},
+    },
 };
 
 fn play(mode: Mode, limit: u32, connections: u64) -> Progress {
@@ -40,6 +43,27 @@ fn sixteen_thousand_random_connections_arrive_byte_for_byte() {
         "nothing tried the rule: {:#?}",
         done.counts
     );
+}
+
+/// What was redirected counts as received. Where that is more than the kernel lets a socket have, it drops what TCP brings
+/// while the socket is being read; a reset is never sent again.
+#[test]
+fn a_reader_who_is_far_behind_is_told_of_a_reset() {
+    if !can_run(&[]) {
+        return;
+    }
+    /// Sends half a megabyte to a reader of 43 bytes at a time, and resets.
+    const RESETS: u64 = 915_382;
+    let allowed = Allowed {
+        reach: Reach::Node,
+        into_application: false,
+    };
+    let world = World::new(Some(Options::default()), allowed);
+    world.steer_packets(true);
+    for _ in 0..200 {
+        let report = world.play(Flow::ProxyToProxy, true, RESETS, 1, 1);
+        assert!(report.is_clean(), "{report:#?}");
+    }
 }
 
 #[test]
