@@ -4,7 +4,7 @@ use std::{
     io::{ErrorKind, Write},
     net::{Shutdown, TcpListener, TcpStream},
     os::fd::AsFd,
-    thread,
+    thread::{self, ScopedJoinHandle},
     time::Duration,
 };
 
@@ -76,11 +76,16 @@ fn both_ways(bench: &Bench) -> Outcome {
                 ]
             })
             .collect();
-        let outcomes = streams.into_iter().map(|stream| stream.join());
-        outcomes
-            .map(|outcome| outcome.unwrap_or_else(|_| Err("a thread panicked".to_owned())))
-            .collect()
+        all(streams)
     })
+}
+
+/// What the first says that failed. The scope waits for the others.
+fn all<'a>(streams: impl IntoIterator<Item = ScopedJoinHandle<'a, Outcome>>) -> Outcome {
+    let panicked = |_| Err("a thread panicked".to_owned());
+    streams
+        .into_iter()
+        .try_for_each(|stream| stream.join().unwrap_or_else(panicked))
 }
 
 /// Messages of the streams that are sent many of, and their sizes.
@@ -129,10 +134,7 @@ fn from_application(bench: &Bench) -> Outcome {
             scope.spawn(|| write_many(&near)),
             scope.spawn(|| read_many(&far)),
         ];
-        let outcomes = streams.into_iter().map(|stream| stream.join());
-        outcomes
-            .map(|outcome| outcome.unwrap_or_else(|_| Err("a thread panicked".to_owned())))
-            .collect()
+        all(streams)
     })
 }
 
