@@ -112,7 +112,7 @@ struct End<'a> {
 
 /// Plays one end to its end.
 pub fn play(
-    socket: TcpStream,
+    socket: &TcpStream,
     connection: u64,
     side: Side,
     plan: &Plan,
@@ -123,7 +123,7 @@ pub fn play(
         Side::Server => Side::Client,
     };
     let end = End {
-        socket: &socket,
+        socket,
         plan,
         other,
         sends: Stream::of(connection, side),

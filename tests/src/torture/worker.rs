@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     end::{Fault, WOKEN_EARLY, play},
     plan::{Side, plans},
+    timing,
 };
 
 /// What a worker is told to do.
@@ -37,6 +38,28 @@ pub enum Order {
         /// How many at a time.
         at_a_time: u64,
     },
+    /// Sends every byte back, on every connection here.
+    Echo(SocketAddr),
+    /// Reads every connection here to its end, and then says so with a byte.
+    Drain(SocketAddr),
+    /// Sends so many messages of this size, one after the other was sent back; takes the time.
+    Ping {
+        /// Where to.
+        to: SocketAddr,
+        /// Bytes of a message.
+        size: usize,
+        /// How many messages.
+        count: u64,
+    },
+    /// Sends so many messages of this size, and waits until all of them are read; takes the time.
+    Pour {
+        /// Where to.
+        to: SocketAddr,
+        /// Bytes of a message.
+        size: usize,
+        /// How many messages.
+        count: u64,
+    },
     /// Tells what went wrong since the last report, once all connections have ended.
     Report,
 }
@@ -52,6 +75,9 @@ pub struct Report {
     pub lost: u64,
     /// Ends at which nothing moved any more.
     pub stuck: u64,
+    /// How long it took, where time is taken, nanoseconds.
+    #[serde(default)]
+    pub nanoseconds: u64,
     /// Blocking reads that came back too early.
     pub woken_early: u64,
     /// What went wrong with each connection, the first few of them.
@@ -117,6 +143,14 @@ pub fn obey() -> io::Result<()> {
                 count,
                 at_a_time,
             } => drive(to, from, count, at_a_time, &shared),
+            Order::Echo(at) => accept(TcpListener::bind(at)?, |socket| {
+                let _reset = timing::echo(socket);
+            }),
+            Order::Drain(at) => accept(TcpListener::bind(at)?, |socket| {
+                let _reset = timing::drain(socket);
+            }),
+            Order::Ping { to, size, count } => answer.nanoseconds = timing::ping(to, size, count)?,
+            Order::Pour { to, size, count } => answer.nanoseconds = timing::pour(to, size, count)?,
             Order::Report => {
                 while shared.open.load(Ordering::SeqCst) > 0 {
                     thread::sleep(Duration::from_millis(1));
@@ -137,7 +171,7 @@ fn serve(listener: TcpListener, shared: &Arc<Shared>) {
     let shared = Arc::clone(shared);
     accept(listener, move |socket| {
         shared.open.fetch_add(1, Ordering::SeqCst);
-        if let Some(connection) = number_of(&socket) {
+        if let Some(connection) = number_of(socket) {
             let (client, server) = plans(connection);
             let outcome = play(socket, connection, Side::Server, &server, &client);
             let mut report = shared.report.lock().expect("no panic");
@@ -160,8 +194,8 @@ fn forward(listener: TcpListener, to: SocketAddr, shared: &Arc<Shared>) {
         shared.open.fetch_add(1, Ordering::SeqCst);
         if let Ok(far) = TcpStream::connect(to) {
             thread::scope(|scope| {
-                scope.spawn(|| carry(&near, &far));
-                carry(&far, &near);
+                scope.spawn(|| carry(near, &far));
+                carry(&far, near);
             });
         }
         shared.open.fetch_sub(1, Ordering::SeqCst);
@@ -195,12 +229,12 @@ fn carry(mut from: &TcpStream, mut to: &TcpStream) {
     }
 }
 
-fn accept(listener: TcpListener, work: impl Fn(TcpStream) + Send + Sync + 'static) {
+fn accept(listener: TcpListener, work: impl Fn(&TcpStream) + Send + Sync + 'static) {
     let work = Arc::new(work);
     thread::spawn(move || {
         for socket in listener.incoming().flatten() {
             let work = Arc::clone(&work);
-            thread::spawn(move || work(socket));
+            thread::spawn(move || work(&socket));
         }
     });
 }
@@ -237,5 +271,5 @@ fn connect(to: SocketAddr, connection: u64) -> Result<(), Fault> {
         of: server.total(),
         why: format!("connect: {error}"),
     })?;
-    play(socket, connection, Side::Client, &client, &server)
+    play(&socket, connection, Side::Client, &client, &server)
 }

@@ -54,7 +54,7 @@ impl Flow {
 /// A process of a pod that obeys.
 #[derive(Debug)]
 struct Worker {
-    running: Running,
+    _running: Running,
     pipes: RefCell<(ChildStdin, BufReader<ChildStdout>)>,
 }
 
@@ -71,7 +71,7 @@ impl Worker {
         let input = child.stdin.take().expect("a pipe was asked for");
         let output = child.stdout.take().expect("a pipe was asked for");
         Self {
-            running,
+            _running: running,
             pipes: RefCell::new((input, BufReader::new(output))),
         }
     }
@@ -83,10 +83,6 @@ impl Worker {
         let mut answer = String::new();
         output.read_line(&mut answer).expect("the worker answers");
         serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{order}: {answer}: {error}"))
-    }
-
-    fn process(&mut self) -> u32 {
-        self.running.child().id()
     }
 }
 
@@ -105,6 +101,15 @@ pub struct World {
 impl World {
     /// Makes everything; both pods allow this much. Without options there is no shortcut at all.
     pub fn new(options: Option<Options>, allowed: Allowed) -> Self {
+        let mut world = Self::bare(options);
+        for pod in [0, 1] {
+            world.allow(pod, allowed);
+        }
+        world.listen();
+        world
+    }
+
+    fn bare(options: Option<Options>) -> Self {
         let network = Network::new();
         let cgroup = Cgroup::new("torture");
         let pods = ADDRESSES.map(|addresses| {
@@ -123,7 +128,7 @@ impl World {
             shortcut.unwrap_or_else(|error| panic!("{error}"))
         });
         let start = |ids| [0, 1].map(|i: usize| Worker::start(&pods[i], &cgroup, ids));
-        let mut world = Self {
+        Self {
             shortcut,
             apps: start(APP),
             proxies: start(PROXY),
@@ -131,11 +136,18 @@ impl World {
             pods,
             _cgroup: cgroup,
             _network: network,
-        };
+        }
+    }
+
+    /// The same, with proxies that are there to be measured: one port echoes, the other drains.
+    pub fn to_measure(options: Option<Options>, allowed: Allowed) -> Self {
+        let mut world = Self::bare(options);
         for pod in [0, 1] {
             world.allow(pod, allowed);
         }
-        world.listen();
+        let any = |port: u16| SocketAddr::from(([0_u16; 8], port));
+        world.proxies[0].tell(&Order::Echo(any(INBOUND)));
+        world.proxies[0].tell(&Order::Drain(any(OUTBOUND)));
         world
     }
 
@@ -240,8 +252,21 @@ impl World {
         report
     }
 
-    /// The process that is the first pod's proxy.
-    pub fn proxy_process(&mut self) -> u32 {
-        self.proxies[0].process()
+    /// How long so many messages of a size take from the first application to its proxy and back, nanoseconds each.
+    pub fn ping(&self, size: usize, count: u64) -> u64 {
+        let to = SocketAddr::from(([127, 0, 0, 1], INBOUND));
+        self.apps[0]
+            .tell(&Order::Ping { to, size, count })
+            .nanoseconds
+            / count
+    }
+
+    /// How long a stream of so many messages takes on the same way, nanoseconds each.
+    pub fn pour(&self, size: usize, count: u64) -> u64 {
+        let to = SocketAddr::from(([127, 0, 0, 1], OUTBOUND));
+        self.apps[0]
+            .tell(&Order::Pour { to, size, count })
+            .nanoseconds
+            / count
     }
 }

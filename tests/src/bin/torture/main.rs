@@ -3,8 +3,9 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
-use sidestep_agent::shortcut::{Mode, Options, Readers};
+use sidestep_agent::shortcut::{Allowed, Mode, Options, Reach, Readers};
 use sidestep_tests::torture::{
+    World,
     run::{Progress, Teller, run},
     worker,
 };
@@ -14,6 +15,15 @@ use sidestep_tests::torture::{
 enum Command {
     /// A process of a pod; started by `run`
     Worker,
+    /// Measure one hop, as root: time with the shortcut, as a part of TCP's
+    Hop {
+        /// Rounds; the median counts
+        #[arg(long, default_value_t = 7)]
+        rounds: u32,
+        /// Most unread bytes in a receiver
+        #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+        limit: u32,
+    },
     /// Play connections, as root, in network namespaces of its own
     Run {
         /// How many
@@ -29,6 +39,44 @@ enum Command {
         #[arg(long, value_enum, default_value = "rule")]
         program: Choice,
     },
+}
+
+/// One hop, application to sidecar, in interleaved rounds: a message there and back, and a stream.
+fn hop(rounds: u32, limit: u32) {
+    let allowed = Allowed {
+        reach: Reach::Pod,
+        into_application: true,
+    };
+    let world = |choice: Choice| World::to_measure(choice.options(limit), allowed);
+    let worlds = [Choice::Tcp, Choice::Rule].map(|choice| (choice, world(choice)));
+    println!(
+        "{:>10} {:>12} {:>12} {:>7}",
+        "", "TCP, ns", "shortcut, ns", "ratio"
+    );
+    let table: [(&str, fn(&World) -> u64); 5] = [
+        ("1 B", |world| world.ping(1, 20_000)),
+        ("1 KiB", |world| world.ping(1 << 10, 20_000)),
+        ("16 KiB", |world| world.ping(16 << 10, 10_000)),
+        ("64 KiB >", |world| world.pour(64 << 10, 20_000)),
+        ("1 MiB >", |world| world.pour(1 << 20, 1000)),
+    ];
+    for (name, measure) in table {
+        let mut times = [const { Vec::new() }; 2];
+        for _ in 0..rounds {
+            for (i, (_, world)) in worlds.iter().enumerate() {
+                times[i].push(measure(world));
+            }
+        }
+        let [tcp, shortcut] = times.map(|mut times| {
+            times.sort_unstable();
+            times[times.len() / 2]
+        });
+        println!(
+            "{name:>10} {tcp:>12} {shortcut:>12} {:>6}%",
+            shortcut * 100 / tcp
+        );
+    }
+    println!("{:?}", worlds[1].1.tally());
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -64,6 +112,10 @@ fn main() -> anyhow::Result<ExitCode> {
     let (connections, state, options) = match Command::parse() {
         Command::Worker => {
             worker::obey()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Hop { rounds, limit } => {
+            hop(rounds.max(1), limit);
             return Ok(ExitCode::SUCCESS);
         }
         Command::Run {
