@@ -41,10 +41,11 @@ test-cluster: ## as root: end to end, on a real Kubernetes with Istio
 	cargo build $(PROGRAMS)
 	cargo test --no-fail-fast -p sidestep-tests --test cluster
 
-cluster: ## as root: a real one-node Kubernetes with Istio, in namespaces of its own; says how to use it
+cluster: ## as root: a real one-node Kubernetes with Istio and Sidestep, in namespaces of its own; says how to use it
 	@tests/setup.sh cluster
 	cargo build -p sidestep-tests --bins
 	@target/debug/sidestep-cluster up
+	@target/debug/sidestep-cluster install
 
 cluster-down: ## as root: remove that cluster and everything of it
 	@[ ! -x target/debug/sidestep-cluster ] || target/debug/sidestep-cluster down

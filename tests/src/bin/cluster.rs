@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use sidestep_tests::cluster::{
-    Cluster, DEFAULT_NAME, Life, Place, down, images, kubectl, wrappers,
+    Cluster, DEFAULT_NAME, Life, Place, down, images, kubectl, sidestep, wrappers,
 };
 
 /// A real one-node Kubernetes with Istio, in namespaces and a cgroup of its own. Needs root, and `tests/setup.sh cluster` once.
@@ -31,6 +31,11 @@ enum Action {
         /// The archives.
         #[arg(required = true)]
         archives: Vec<PathBuf>,
+    },
+    /// Install Sidestep from this checkout: build the images, import them, install the chart.
+    Install {
+        /// Values of the chart, as `key=value`.
+        values: Vec<String>,
     },
     /// Run its kubectl, istioctl or helm.
     #[command(external_subcommand)]
@@ -62,6 +67,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 images::import(&place, cluster.host(), &archive)?;
             }
         }
+        Action::Install { values } => install(&place, &values)?,
         Action::Run(words) => return run(&place, &words),
     }
     Ok(ExitCode::SUCCESS)
@@ -76,6 +82,33 @@ fn up(place: &Place) -> anyhow::Result<()> {
         eprintln!("{:5.1} s  ready", began.elapsed().as_secs_f64());
     }
     usage(place);
+    Ok(())
+}
+
+fn install(place: &Place, values: &[String]) -> anyhow::Result<()> {
+    let cluster = Cluster::attach(place)?;
+    eprintln!("building the images");
+    let images = sidestep::build_images(&["webhook", "agent"])?;
+    eprintln!("installing the chart");
+    let values: Vec<_> = values.iter().map(String::as_str).collect();
+    sidestep::install(&cluster, &images, &values)?;
+    let agents = [
+        "rollout",
+        "status",
+        "daemonset/sidestep-agent",
+        "--timeout=120s",
+    ];
+    let rollout = [&["-n", sidestep::NAMESPACE], &agents[..]].concat();
+    cluster.admin().output(&rollout).map_err(|error| {
+        let log = [
+            "-n",
+            sidestep::NAMESPACE,
+            "logs",
+            "daemonset/sidestep-agent",
+            "--tail=12",
+        ];
+        error.context(cluster.admin().output(&log).unwrap_or_default())
+    })?;
     Ok(())
 }
 
