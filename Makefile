@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit test-apiserver test-netns test-cluster smoke cluster cluster-down images manifests bench-webhook bench-agent lint clean distclean
+.PHONY: help setup build demo test test-unit test-apiserver test-netns test-cluster smoke cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean distclean
 
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
 
@@ -57,6 +57,15 @@ images: ## the webhook's and the agent's images as OCI archives, .parts/images/*
 smoke: setup ## load everything and capture connections on Debian's 6.1 kernel, in QEMU
 	@tests/qemu/smoke.sh
 
+torture: setup ## as root: a million random streams through the shortcut, every byte checked; goes on where it was ended
+	cargo build --release -p sidestep-agent -p sidestep-tests --bins
+	@mkdir -p .parts
+	@target/release/sidestep-torture run --connections $(or $(CONNECTIONS),1000000) --state .parts/torture.json
+
+bench-shortcut: setup ## as root: one hop through the shortcut against loopback TCP, as a table
+	cargo build --release -p sidestep-agent -p sidestep-tests --bins
+	@target/release/sidestep-torture hop
+
 bench-webhook: ## reviews per second, latency and memory of the admission server, as a table
 	@tests/setup.sh build
 	cargo bench -p sidestep-webhook
@@ -75,7 +84,7 @@ lint: ## formatting, clippy for the host and the BPF crates, licences and source
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 # The BPF crate is checked as a host program; only the panic strategy has to be the BPF target's.
-	CARGO_PROFILE_DEV_PANIC=abort cargo clippy -p sidestep-ebpf -- -D warnings
+	CARGO_PROFILE_DEV_PANIC=abort cargo clippy -p sidestep-ebpf -p sidestep-ebpf-shortcut -- -D warnings
 	PATH="$(CURDIR)/.parts/bin:$$PATH" cargo deny check bans licenses sources
 
 clean: ## remove what was built

@@ -54,6 +54,11 @@ fn text(status: &Status) -> String {
         status.pid,
         status.cgroup.display()
     );
+    let shortcut = &status.shortcut;
+    let _infallible = match &shortcut.reason {
+        None => writeln!(out, "shortcut on, {} ends of connections", shortcut.ends),
+        Some(why) => writeln!(out, "shortcut off: {why}"),
+    };
     for pod in &status.pods {
         line(&mut out, pod);
     }
