@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidestep_ebpf_common::{Sighting, sighting::Seen};
+use sidestep_ebpf_common::{
+    Sighting,
+    sighting::{QuietKey, Seen},
+};
 
 use self::pod::Pod;
 use crate::{
@@ -19,7 +22,7 @@ use crate::{
     source::{Entry, Left, Place, PodName, Wanted},
 };
 
-/// How long a namespace that is no pod's is not heard of.
+/// How long those in a namespace that are no pod's are not heard of.
 const HUSH: Duration = Duration::from_mins(10);
 
 /// How the reconciler goes about it.
@@ -185,13 +188,17 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
                 Ok(())
             };
         }
+        let who = QuietKey {
+            cookie,
+            cgroup: sighting.cgroup,
+        };
         match self.sandboxes.owner(sighting.pid) {
             Owner::Pod(uid) => match self.pod_of(&uid).cloned() {
                 Some(name) => return self.arm(&name, Some(sighting.at)),
                 // One that the API server has not told of yet is looked for when it does.
-                None => self.dataplane.hush(cookie, HUSH),
+                None => self.dataplane.hush(who, HUSH),
             },
-            Owner::Other => self.dataplane.hush(cookie, HUSH),
+            Owner::Other => self.dataplane.hush(who, HUSH),
             // Whose it was nobody knows. It may have been a pod's that waits.
             Owner::Gone => {
                 for name in self.names(|pod| pod.waiting.is_some()) {

@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use sidestep_ebpf_common::{
     AddrKey, FlowKey, GroupKey, KernelOffsets, ListenerKey, Origin, PodRecord, PortKey, ProxyState,
-    Sighting, SockState, row::RowCounts,
+    Sighting, SockState, row::RowCounts, sighting::QuietKey,
 };
 
 const LAZY: usize = BPF_F_NO_PREALLOC as usize;
@@ -52,10 +52,10 @@ pub static LISTENERS: SockHash<ListenerKey, 65_536> = SockHash::new();
 #[btf_map]
 pub static SIGHTINGS: RingBuf<Sighting, 65_536> = RingBuf::new();
 
-/// Until when a namespace is not told of again, in nanoseconds of the monotonic clock. Not pinned: a new agent wants to be
+/// Until when somebody is not told of again, in nanoseconds of the monotonic clock. Not pinned: a new agent wants to be
 /// told of all.
 #[btf_map]
-pub static QUIET: LruHashMap<u64, u64, 16_384> = LruHashMap::new();
+pub static QUIET: LruHashMap<QuietKey, u64, 16_384> = LruHashMap::new();
 
 /// Where the kernel keeps what the programs read of it. The agent takes the offsets from the running kernel's BTF and
 /// puts them in before it loads a program.

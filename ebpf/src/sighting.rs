@@ -5,12 +5,15 @@ use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::{
         bpf_probe_read_kernel,
-        generated::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns},
+        generated::{
+            bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
+            bpf_ktime_get_ns,
+        },
     },
 };
 use sidestep_ebpf_common::{
     Sighting,
-    sighting::{QUIET_NS, Seen},
+    sighting::{EVERYBODY, LISTENERS, QUIET_NS, QuietKey, Seen},
 };
 
 use crate::{
@@ -23,7 +26,7 @@ use crate::{
 pub fn of_caller(cookie: u64) {
     // SAFETY: takes nothing and cannot fail in process context.
     let pid = unsafe { bpf_get_current_pid_tgid() } >> 32;
-    unless_quiet(cookie, pid as u32, Seen::Connect);
+    unless_quiet(cookie, cgroup(), pid as u32, Seen::Connect);
 }
 
 /// A listening socket in a namespace that is not armed, or the first of an armed pod's proxy.
@@ -31,8 +34,8 @@ pub fn of_caller(cookie: u64) {
 pub fn of_listener(cookie: u64, seen: Seen) {
     let pid = pid_of_task().unwrap_or(0);
     match seen {
-        Seen::Active => tell(cookie, pid, now(), seen),
-        Seen::Exec | Seen::Connect | Seen::Listen => unless_quiet(cookie, pid, seen),
+        Seen::Active => tell(cookie, LISTENERS, pid, now(), seen),
+        Seen::Exec | Seen::Connect | Seen::Listen => unless_quiet(cookie, LISTENERS, pid, seen),
     }
 }
 
@@ -53,34 +56,50 @@ pub fn of_exec() {
     };
     // SAFETY: only asked whether it is there.
     if unsafe { PODS.get(cookie) }.is_none() {
-        unless_quiet(cookie, pid_of_task().unwrap_or(0), Seen::Exec);
+        unless_quiet(cookie, cgroup(), pid_of_task().unwrap_or(0), Seen::Exec);
     }
 }
 
 #[inline(always)]
-fn unless_quiet(cookie: u64, pid: u32, seen: Seen) {
+fn unless_quiet(cookie: u64, cgroup: u64, pid: u32, seen: Seen) {
     let now = now();
-    // SAFETY: one word, copied at once.
-    if let Some(until) = unsafe { QUIET.get(cookie) }
-        && *until > now
-    {
+    let who = QuietKey { cookie, cgroup };
+    let all = QuietKey {
+        cookie,
+        cgroup: EVERYBODY,
+    };
+    if is_quiet(&all, now) || is_quiet(&who, now) {
         return;
     }
     // Where two CPUs come here at once the agent is told twice, which does no harm.
-    let _: Result<(), i32> = QUIET.insert(cookie, now + QUIET_NS, u64::from(BPF_ANY));
-    tell(cookie, pid, now, seen);
+    let _: Result<(), i32> = QUIET.insert(who, now + QUIET_NS, u64::from(BPF_ANY));
+    tell(cookie, cgroup, pid, now, seen);
+}
+
+#[inline(always)]
+fn is_quiet(who: &QuietKey, now: u64) -> bool {
+    // SAFETY: one word, copied at once.
+    unsafe { QUIET.get(who) }.is_some_and(|until| *until > now)
 }
 
 /// Where nobody reads, the buffer fills up and what follows is lost. The agent's own look finds it later.
 #[inline(always)]
-fn tell(cookie: u64, pid: u32, at: u64, seen: Seen) {
+fn tell(cookie: u64, cgroup: u64, pid: u32, at: u64, seen: Seen) {
     let sighting = Sighting {
         cookie,
+        cgroup,
         at,
         pid,
         seen: seen as u32,
     };
     let _: Result<(), i32> = SIGHTINGS.output(sighting, 0);
+}
+
+/// The current task's.
+#[inline(always)]
+fn cgroup() -> u64 {
+    // SAFETY: takes nothing.
+    unsafe { bpf_get_current_cgroup_id() }
 }
 
 #[inline(always)]

@@ -15,6 +15,7 @@ use std::{
 use aya::Ebpf;
 use sidestep_ebpf_common::{
     ABI_VERSION, KernelOffsets, LISTENER_SLOTS, ListenerKey, ProxyState, Row,
+    sighting::{EVERYBODY, QuietKey},
 };
 
 use super::{
@@ -121,7 +122,11 @@ impl Bpf {
     /// Lets the agent hear of namespaces. The host's own is never told of.
     pub fn sightings(&mut self) -> Result<Sightings, DataplaneError> {
         if let Some(host) = sightings::host_cookie() {
-            self.hush(host, Duration::MAX);
+            let everybody = QuietKey {
+                cookie: host,
+                cgroup: EVERYBODY,
+            };
+            self.hush(everybody, Duration::MAX);
         }
         if let Err(error) = sightings::watch_execs(&mut self.object) {
             tracing::warn!(%error, "pods are noticed when they use their network, not when they start");
@@ -383,10 +388,10 @@ impl Dataplane for Bpf {
         Ok(restored.then(what).into_iter().collect())
     }
 
-    fn hush(&mut self, namespace: Cookie, time: Duration) {
+    fn hush(&mut self, who: QuietKey, time: Duration) {
         let until = clock().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         // A hint that cannot be written only means that the agent is told again.
-        let _told_again = self.maps.quiet.insert(namespace, until, 0);
+        let _told_again = self.maps.quiet.insert(who, until, 0);
     }
 
     fn remove(&mut self) -> Result<(), DataplaneError> {

@@ -16,7 +16,7 @@ use aya::{
 };
 use sidestep_ebpf_common::{
     AddrKey, FlowKey, GroupKey, LISTENER_SLOTS, ListenerKey, Origin, PodRecord, PortKey,
-    ProxyState, Row, row::RowCounts,
+    ProxyState, Row, row::RowCounts, sighting::QuietKey,
 };
 
 use super::{Cookie, DataplaneError};
@@ -45,7 +45,7 @@ pub(super) struct Maps {
     pub(super) flows: HashMap<MapData, FlowKey, Origin>,
     pub(super) listeners: SockHash<MapData, ListenerKey>,
     /// Not pinned.
-    pub(super) quiet: HashMap<MapData, u64, u64>,
+    pub(super) quiet: HashMap<MapData, QuietKey, u64>,
     /// Written by programs only; kept so that its pin can be restored.
     pub(super) socks: Map,
 }

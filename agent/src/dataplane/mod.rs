@@ -16,7 +16,7 @@ pub use hooks::Hook;
 pub(crate) use hooks::hook;
 pub use link::pinned_pods;
 pub(crate) use link::{Link, remove_file};
-use sidestep_ebpf_common::Row;
+use sidestep_ebpf_common::{Row, sighting::QuietKey};
 pub use sightings::{Sightings, clock};
 use thiserror::Error;
 
@@ -149,8 +149,8 @@ pub trait Dataplane {
     fn repair(&mut self) -> Result<Vec<String>, DataplaneError>;
     /// Looks after what this pod alone has, while it is attached.
     fn repair_pod(&mut self, pod: Cookie) -> Result<Vec<String>, DataplaneError>;
-    /// Lets programs be silent about a namespace for a while.
-    fn hush(&mut self, namespace: Cookie, time: Duration);
+    /// Lets programs be silent about somebody for a while.
+    fn hush(&mut self, who: QuietKey, time: Duration);
     /// Takes everything out of the kernel.
     fn remove(&mut self) -> Result<(), DataplaneError>;
 }

@@ -54,9 +54,10 @@ fn parse(bytes: &[u8]) -> Option<Sighting> {
     let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     Some(Sighting {
         cookie: long(0)?,
-        at: long(8)?,
-        pid: word(16)?,
-        seen: word(20)?,
+        cgroup: long(8)?,
+        at: long(16)?,
+        pid: word(24)?,
+        seen: word(28)?,
     })
 }
 

@@ -40,6 +40,8 @@ impl Seen {
 pub struct Sighting {
     /// Its cookie.
     pub cookie: u64,
+    /// The cgroup of the process that was seen; [`LISTENERS`] where the kernel does not tell.
+    pub cgroup: u64,
     /// When, in nanoseconds of the monotonic clock.
     pub at: u64,
     /// The process that was seen in it, in the node's numbering; 0 where the kernel does not tell.
@@ -48,7 +50,25 @@ pub struct Sighting {
     pub seen: u32,
 }
 
-const _: () = assert!(size_of::<Sighting>() == 24);
+const _: () = assert!(size_of::<Sighting>() == 32);
+
+/// Who is not told of again for a while: a namespace as the processes of one cgroup use it. The runtime's own helpers may
+/// have been in a pod's namespace before the pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct QuietKey {
+    /// The namespace's cookie.
+    pub cookie: u64,
+    /// The cgroup, or [`EVERYBODY`].
+    pub cgroup: u64,
+}
+
+/// Instead of a cgroup's id: whoever it is.
+pub const EVERYBODY: u64 = 0;
+/// Instead of a cgroup's id: whoever listens.
+pub const LISTENERS: u64 = u64::MAX;
+
+const _: () = assert!(size_of::<QuietKey>() == 16);
 
 /// How long a namespace is not told of again, nanoseconds. The agent, once it knows that a namespace is no pod's, makes
 /// it longer.

@@ -5,6 +5,7 @@ use crate::{
     ProxyState, Sighting, SockState,
     row::RowCounts,
     shortcut::{EndKey, EndRecord, EndState, Member, PodSwitch, ShortcutSettings},
+    sighting::QuietKey,
 };
 
 macro_rules! plain {
@@ -31,6 +32,7 @@ plain!(
     PodSwitch,
     PortKey,
     ProxyState,
+    QuietKey,
     RowCounts,
     ShortcutSettings,
     Sighting,

@@ -19,7 +19,7 @@ use sidestep_agent::{
     source,
     status::PodState,
 };
-use sidestep_ebpf_common::Row;
+use sidestep_ebpf_common::{Row, sighting::QuietKey};
 use sidestep_tests::{
     actor::{Errno, Identity, Kind},
     can_run,
@@ -126,8 +126,8 @@ impl Dataplane for Faulty {
     fn repair_pod(&mut self, pod: Cookie) -> Result<Vec<String>, DataplaneError> {
         self.real.repair_pod(pod)
     }
-    fn hush(&mut self, namespace: Cookie, time: Duration) {
-        self.real.hush(namespace, time);
+    fn hush(&mut self, who: QuietKey, time: Duration) {
+        self.real.hush(who, time);
     }
     fn remove(&mut self) -> Result<(), DataplaneError> {
         self.real.remove()
