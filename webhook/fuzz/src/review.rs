@@ -1,0 +1,68 @@
+//! The body of a request → an answer.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use json_patch::Patch;
+use k8s_openapi::api::core::v1::Pod;
+use serde::Deserialize;
+use serde_json::Value;
+use sidestep_contract::Policy;
+use sidestep_webhook::admission::{Answer, Request};
+use sidestep_webhook::cluster::{Cluster, Namespace};
+use sidestep_webhook::settings::Settings;
+
+/// Whatever arrives is answered by a review with the request's uid. A patch fits, and once is enough; what is accelerated has
+/// the policy it had, and may be created with our label.
+pub fn check(body: &[u8]) {
+    let (word, response) = answer(body);
+    let Some(patch) = response.get("patch") else {
+        return;
+    };
+    assert_eq!(response["allowed"], true);
+    let patch = STANDARD
+        .decode(patch.as_str().expect("a text"))
+        .expect("base64");
+    let patch: Patch = serde_json::from_slice(&patch).expect("a patch");
+    let mut review: Value = serde_json::from_slice(body).expect("what was answered is JSON");
+    let before = Pod::deserialize(&review["request"]["object"]).expect("a patched pod is a pod");
+    json_patch::patch(&mut review["request"]["object"], &patch).expect("a patch that fits");
+
+    let again = review.to_string();
+    let (word_again, response) = answer(again.as_bytes());
+    assert_eq!(response.get("patch"), None, "twice is once");
+    assert_eq!(word_again, word);
+    if word == "accelerated" {
+        let after = Pod::deserialize(&review["request"]["object"]).expect("it is still a pod");
+        keeps_policy(&before, &after);
+        let answer = Request::parse(again.as_bytes())
+            .expect("a review")
+            .validate();
+        assert_eq!(answer.word, "allowed");
+    }
+}
+
+/// As the server answers.
+fn answer(body: &[u8]) -> (&'static str, Value) {
+    let answer = match Request::parse(body) {
+        Ok(request) => {
+            let _also_answered = request.validate().body();
+            let known = Namespace::default();
+            request.mutate(Some(&known), &Cluster::assumed(), &Settings::default())
+        }
+        Err(refusal) => Answer::from(refusal),
+    };
+    assert!([200, 400].contains(&answer.status));
+    let mut review: Value = serde_json::from_slice(&answer.body()).expect("a review");
+    assert!(review["response"]["uid"].is_string());
+    (answer.word, review["response"].take())
+}
+
+/// The gate's own probe may have got another port.
+fn keeps_policy(before: &Pod, after: &Pod) {
+    let after = Policy::from_pod(after).expect("an accelerated pod has a policy");
+    // A gate beside a fresh istio-init is replaced: there was no one policy before.
+    if let Ok(mut before) = Policy::from_pod(before) {
+        before.probe_port = after.probe_port;
+        assert_eq!(before, after);
+    }
+}

@@ -1,0 +1,7 @@
+//! `cargo fuzz run policy`
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| sidestep_fuzz::policy::check(input));
