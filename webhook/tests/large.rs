@@ -16,16 +16,22 @@ fn operations(pod: &Value) -> String {
 #[test]
 fn among_a_thousand_containers_only_istio_init_changes() {
     let mut pod = fixture("client");
-    let container = |i: usize| json!({"name": format!("c{i}"), "image": "a/b", "args": ["istio-iptables"]});
+    let container =
+        |i: usize| json!({"name": format!("c{i}"), "image": "a/b", "args": ["istio-iptables"]});
     let containers = pod["spec"]["containers"].as_array_mut().expect("a list");
     containers.extend((0..1000).map(container));
-    let inits = pod["spec"]["initContainers"].as_array_mut().expect("a list");
+    let inits = pod["spec"]["initContainers"]
+        .as_array_mut()
+        .expect("a list");
     inits.splice(0..0, (0..1000).map(container));
     assert_eq!(istio_init(&pod), 1000);
 
     let small = operations(&fixture("client"));
     let large = operations(&pod);
-    assert_eq!(large, small.replace("/initContainers/0/", "/initContainers/1000/"));
+    assert_eq!(
+        large,
+        small.replace("/initContainers/0/", "/initContainers/1000/")
+    );
     let mut after = mutated(&pod);
     assert_eq!(mutated(&after), after);
     after["spec"]["initContainers"][1000] = pod["spec"]["initContainers"][1000].clone();
@@ -47,6 +53,9 @@ fn ten_thousand_ports_are_told_in_short() {
     let after = mutated(&pod);
     let policy = &after["metadata"]["annotations"]["sidestep.dev/policy"];
     let policy = policy.as_str().expect("a text");
-    assert!(policy.contains("20000,20001") && policy.len() < 300, "{policy}");
+    assert!(
+        policy.contains("20000,20001") && policy.len() < 300,
+        "{policy}"
+    );
     assert_eq!(applied(&pod, &patch(&pod, &by_default(&pod))), after);
 }

@@ -181,6 +181,8 @@ fn settings_reach_the_webhooks_arguments() {
         "--enrolment=opt-out",
         "--shortcut=pod",
         "--probe-timeout=300",
+        "--avoid-unsupported-nodes",
+        "--label-unsupported-nodes",
     ];
     let waiting = ["--waiting-report=60", "--waiting-delete=0"];
     let managed = ["--certificates=managed", "--certificate-lifetime=7776000"];

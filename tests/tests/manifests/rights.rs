@@ -51,11 +51,12 @@ fn the_rights_are_those_of_the_kept_file() {
     let mut now = String::new();
     for (title, settings) in [
         ("by default", &[] as &[&str]),
-        (
-            "with labelUnsupportedNodes and waiting.deleteSeconds",
-            EVERYTHING,
-        ),
+        ("with waiting.deleteSeconds", EVERYTHING),
         ("with certificates.mode=provided", PROVIDED),
+        (
+            "with labelUnsupportedNodes=false",
+            &["labelUnsupportedNodes=false"],
+        ),
     ] {
         writeln!(now, "# {title}\n{}", rights(settings)).expect("a string takes it");
     }
