@@ -236,20 +236,17 @@ proptest! {
             inits.into_iter().filter(|init| init["name"] != "istio-init").collect::<Vec<_>>()
         };
         prop_assert_eq!(others(&after), others(&gated), "the others keep their order");
-        match by_default(&both).decision {
-            Decision::Accelerate(made) => {
-                prop_assert_eq!(left, at.min(gate), "in the place of the first");
-                prop_assert_eq!(Policy::from_pod(&typed(&after)), Ok(made.policy.clone()));
-                let mut alone = pod.clone();
-                alone["spec"]["initContainers"] = json!([fresh]);
-                let mut wanted = verdict_policy(&alone);
-                wanted.probe_port = made.policy.probe_port;
-                prop_assert_eq!(made.policy, wanted, "the fresh one's");
-            }
-            _ => {
-                prop_assert_eq!(&after["spec"]["initContainers"][left], &fresh);
-                prop_assert_eq!(after["metadata"]["labels"].get(keys::ACCELERATED), None);
-            }
+        if let Decision::Accelerate(made) = by_default(&both).decision {
+            prop_assert_eq!(left, at.min(gate), "in the place of the first");
+            prop_assert_eq!(Policy::from_pod(&typed(&after)), Ok(made.policy.clone()));
+            let mut alone = pod.clone();
+            alone["spec"]["initContainers"] = json!([fresh]);
+            let mut wanted = verdict_policy(&alone);
+            wanted.probe_port = made.policy.probe_port;
+            prop_assert_eq!(made.policy, wanted, "the fresh one's");
+        } else {
+            prop_assert_eq!(&after["spec"]["initContainers"][left], &fresh);
+            prop_assert_eq!(after["metadata"]["labels"].get(keys::ACCELERATED), None);
         }
     }
 }

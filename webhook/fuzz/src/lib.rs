@@ -11,8 +11,11 @@ pub mod policy;
 pub mod review;
 pub mod seeds;
 
+/// Panics where something is wrong with what it makes of these bytes.
+pub type Check = fn(&[u8]);
+
 /// What is checked, by the name of its target.
-pub const CHECKS: [(&str, fn(&[u8])); 3] = [
+pub const CHECKS: [(&str, Check); 3] = [
     ("review", review::check),
     ("policy", policy::check),
     ("file", file::check),
