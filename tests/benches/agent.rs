@@ -12,7 +12,7 @@ use sidestep_tests::{
 /// Pods on the node.
 const PODS: usize = 500;
 /// How long an idle agent is watched.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 
 /// Milliseconds from a pod's first process in its network namespace to its record: the 99th percentile.
 const REACTION_GOAL: f64 = 5.0;

@@ -4,23 +4,21 @@ use std::{
     io::{self, ErrorKind, Read, Write},
     net::{Shutdown, TcpStream},
     os::fd::{AsFd, AsRawFd},
-    sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Dice, Ending, Plan, Side};
+use super::{
+    plan::{Ending, Plan, Side},
+    stream::Stream,
+};
 use crate::actor::sys;
 
 /// Nothing moves for so long: the connection is stuck.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Length of the pattern that streams are made of, a prime: no position is near another with the same bytes.
-const PATTERN: usize = 2_097_169;
 
 /// After so many reads a slow reader has seen the other end stall, and is slow no more.
 const SLOW_READS: u32 = 100;
@@ -55,49 +53,6 @@ pub enum Fault {
         /// Bytes sent.
         sent: u64,
     },
-}
-
-fn pattern() -> &'static [u8] {
-    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
-    BYTES.get_or_init(|| {
-        let mut dice = Dice::new(0x5eed);
-        let words = (0..PATTERN / 8 + 1).flat_map(|_| dice.number().to_ne_bytes());
-        words.take(PATTERN).collect()
-    })
-}
-
-/// The stream of one direction: bytes by position.
-#[derive(Debug, Clone, Copy)]
-struct Stream(usize);
-
-impl Stream {
-    fn of(connection: u64, sender: Side) -> Self {
-        let mut dice = Dice::new(connection ^ if sender == Side::Client { 0 } else { 1 << 63 });
-        let start = dice.below(PATTERN as u64);
-        Self(usize::try_from(start).expect("less than the pattern"))
-    }
-
-    /// Up to `most` bytes from a position; fewer at the pattern's end.
-    fn at(self, position: u64, most: usize) -> &'static [u8] {
-        let position = usize::try_from(position).expect("streams are short");
-        let start = (self.0 + position) % PATTERN;
-        &pattern()[start..PATTERN.min(start + most)]
-    }
-
-    /// The first position at which `bytes` are not the stream's.
-    fn first_wrong(self, position: u64, bytes: &[u8]) -> Option<u64> {
-        let mut checked = 0;
-        while checked < bytes.len() {
-            let want = self.at(position + checked as u64, bytes.len() - checked);
-            let got = &bytes[checked..checked + want.len()];
-            if want != got {
-                let wrong = want.iter().zip(got).position(|(a, b)| a != b);
-                return wrong.map(|i| position + (checked + i) as u64);
-            }
-            checked += want.len();
-        }
-        None
-    }
 }
 
 /// What an end has to do, and how far it is.
@@ -153,7 +108,7 @@ impl End<'_> {
         let mut message = 0;
         let mut message_end = self.plan.messages.first().map_or(0, |size| *size as u64);
         let mut rest_until = Instant::now() + self.rest_before(0);
-        let (mut writes, mut ended, mut reads) = (true, false, 0);
+        let (mut writes, mut ended, mut taken) = (true, false, 0);
         let mut moved = Instant::now();
         loop {
             if message == self.plan.messages.len() && writes {
@@ -195,7 +150,7 @@ impl End<'_> {
                     Ok(count) => {
                         self.check(received, &buffer[..count])?;
                         received += count as u64;
-                        self.rest_after(&mut reads);
+                        self.rest_after(&mut taken);
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Err(error) => return Err(self.lost(received, &error.to_string())),
@@ -235,12 +190,12 @@ impl End<'_> {
         }
         thread::scope(|scope| {
             let writer = scope.spawn(|| self.write_all());
-            let reads = match self.plan.ending {
+            let got = match self.plan.ending {
                 Ending::CloseAfterWrite | Ending::Reset => Ok(()),
                 _ => self.read_all(),
             };
-            let writes = writer.join().expect("the writer does not panic");
-            reads.and(writes)
+            let sent = writer.join().expect("the writer does not panic");
+            got.and(sent)
         })
     }
 
@@ -269,7 +224,7 @@ impl End<'_> {
 
     fn read_all(&self) -> Result<(), Fault> {
         let mut buffer = vec![0; self.read_size()];
-        let (mut received, mut reads) = (0, 0);
+        let (mut received, mut taken) = (0, 0);
         loop {
             if let Ending::Leave(at) = self.plan.ending
                 && received >= at
@@ -286,7 +241,7 @@ impl End<'_> {
                 Ok(count) => {
                     self.check(received, &buffer[..count])?;
                     received += count as u64;
-                    self.rest_after(&mut reads);
+                    self.rest_after(&mut taken);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     if started.elapsed() >= PATIENCE {
@@ -313,9 +268,9 @@ impl End<'_> {
         Duration::from_micros(self.plan.rests.get(message).copied().unwrap_or(0))
     }
 
-    fn rest_after(&self, reads: &mut u32) {
-        *reads += 1;
-        if self.plan.slow > 0 && *reads < SLOW_READS {
+    fn rest_after(&self, taken: &mut u32) {
+        *taken += 1;
+        if self.plan.slow > 0 && *taken < SLOW_READS {
             thread::sleep(Duration::from_micros(self.plan.slow));
         }
     }

@@ -3,6 +3,7 @@
 mod end;
 pub mod plan;
 pub mod run;
+mod stream;
 mod timing;
 pub mod worker;
 mod world;

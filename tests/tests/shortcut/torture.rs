@@ -45,6 +45,9 @@ fn sixteen_thousand_random_connections_arrive_byte_for_byte() {
     );
 }
 
+/// A connection that sends half a megabyte to a reader of 43 bytes at a time, and resets.
+const RESETS: u64 = 915_382;
+
 /// What was redirected counts as received. Where that is more than the kernel lets a socket have, it drops what TCP brings
 /// while the socket is being read; a reset is never sent again.
 #[test]
@@ -52,8 +55,6 @@ fn a_reader_who_is_far_behind_is_told_of_a_reset() {
     if !can_run(&[]) {
         return;
     }
-    /// Sends half a megabyte to a reader of 43 bytes at a time, and resets.
-    const RESETS: u64 = 915_382;
     let allowed = Allowed {
         reach: Reach::Node,
         into_application: false,

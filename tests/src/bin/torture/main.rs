@@ -43,6 +43,7 @@ enum Command {
 
 /// One hop, application to sidecar, in interleaved rounds: a message there and back, and a stream.
 fn hop(rounds: u32, limit: u32) {
+    type Measure = fn(&World) -> u64;
     let allowed = Allowed {
         reach: Reach::Pod,
         into_application: true,
@@ -53,7 +54,7 @@ fn hop(rounds: u32, limit: u32) {
         "{:>10} {:>12} {:>12} {:>7}",
         "", "TCP, ns", "shortcut, ns", "ratio"
     );
-    let table: [(&str, fn(&World) -> u64); 5] = [
+    let table: [(&str, Measure); 5] = [
         ("1 B", |world| world.ping(1, 20_000)),
         ("1 KiB", |world| world.ping(1 << 10, 20_000)),
         ("16 KiB", |world| world.ping(16 << 10, 10_000)),
