@@ -20,9 +20,9 @@ demo: setup ## as root: the same traffic between two pods with Envoy sidecars, o
 	cargo build --release $(PROGRAMS)
 	@target/release/sidestep-demo
 
-test: ## everything below: unit tests, fuzzing for a minute, the smoke test on Linux 6.1, tests in network namespaces
+test: ## everything: lint, unit tests, fuzzing for a minute, the smoke test on Linux 6.1, network namespaces, API server, cluster
 # Each is run, whatever the one before it said.
-	@failed=; for part in test-unit fuzz smoke test-netns test-apiserver test-cluster; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
+	@failed=; for part in lint test-unit fuzz smoke test-netns test-apiserver test-cluster; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
 	[ -z "$$failed" ] || { echo "make test: failed:$$failed" >&2; exit 1; }
 
 test-unit: setup ## unit and property tests: no privilege needed
@@ -90,7 +90,7 @@ lint: ## formatting, clippy for the host and the BPF crates, licences and source
 	cargo clippy --locked --all-targets -- -D warnings
 # The BPF crate is checked as a host program; only the panic strategy has to be the BPF target's.
 	CARGO_PROFILE_DEV_PANIC=abort cargo clippy -p sidestep-ebpf -p sidestep-ebpf-shortcut -- -D warnings
-	PATH="$(CURDIR)/.parts/bin:$$PATH" cargo deny check bans licenses sources
+	PATH="$(CURDIR)/.parts/bin:$$PATH" cargo deny check --hide-inclusion-graph bans licenses sources
 
 clean: ## remove what was built
 	cargo clean
