@@ -19,6 +19,8 @@ use crate::tls::{self, Certificate, Managed};
 use crate::world::{Agents, World};
 
 mod election;
+#[cfg(test)]
+mod fake;
 mod lease;
 pub mod nodes;
 pub mod waiting;

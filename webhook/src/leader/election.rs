@@ -160,3 +160,52 @@ impl Candidacy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use serde_json::Value;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::leader::fake::{client, refusal};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_replica_that_was_without_the_api_server_for_long_leads_again() {
+        let is_there = Arc::new(AtomicBool::new(true));
+        let stored: Mutex<Option<Value>> = Mutex::default();
+        let client = client({
+            let is_there = Arc::clone(&is_there);
+            move |asked| {
+                is_there.load(Ordering::Relaxed).then(|| {
+                    let mut stored = stored.lock().expect("nobody panics");
+                    if asked.method != "GET" {
+                        *stored = Some(asked.body.clone());
+                    }
+                    let lease = stored.clone();
+                    lease.map_or_else(|| refusal(404), |lease| (200, lease))
+                })
+            }
+        });
+        let seat = Seat::new("here".to_owned(), "lease".to_owned(), "one");
+        let (sender, mut leads) = watch::channel(false);
+        let campaign = tokio::spawn(campaign(client, seat, sender, pending()));
+        let soon = Duration::from_mins(1);
+        let mut until = async |wanted| {
+            let changed = leads.wait_for(|leads| *leads == wanted);
+            let changed = timeout(soon, changed).await;
+            changed.map(|leads| *leads.expect("it campaigns"))
+        };
+        assert_eq!(until(true).await, Ok(true));
+        is_there.store(false, Ordering::Relaxed);
+        assert_eq!(until(false).await, Ok(false), "it can no longer know");
+        sleep(LEADS).await;
+        is_there.store(true, Ordering::Relaxed);
+        assert_eq!(until(true).await, Ok(true));
+        campaign.abort();
+    }
+}
