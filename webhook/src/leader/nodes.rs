@@ -14,7 +14,7 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 use sidestep_contract::keys;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 /// The oldest kernel that has what the programs need.
 const KERNEL: (u32, u32) = (6, 1);
@@ -25,8 +25,9 @@ const VIRTUAL: [(&str, &str); 2] = [
     ("eks.amazonaws.com/compute-type", "fargate"),
 ];
 
-/// After a change that failed.
+/// Until all nodes are looked at again, after one could not be labelled; the second is for one that never can.
 const RETRY: Duration = Duration::from_secs(5);
+const LONGEST_RETRY: Duration = Duration::from_mins(5);
 
 /// Why a node cannot run Sidestep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,22 +101,71 @@ fn version(text: &str) -> Option<(u32, u32)> {
 /// Labels nodes, for as long as it is polled.
 pub(super) async fn label(client: Client) {
     let api: Api<Node> = Api::all(client);
+    let mut trouble = Trouble::default();
+    loop {
+        label_until_retry(&api, &mut trouble).await;
+    }
+}
+
+/// What could not be done.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// The last failure, so as to say it once.
+    said: Option<String>,
+    /// How long the last retry was waited for.
+    waited: Duration,
+    /// When all nodes are looked at again: one that could not be labelled may say nothing of itself for long.
+    retry: Option<Instant>,
+}
+
+impl Trouble {
+    fn say(&mut self, error: String) {
+        if self.said.as_ref() != Some(&error) {
+            tracing::warn!(%error, "nodes that cannot run Sidestep are not labelled; tried again");
+        }
+        self.said = Some(error);
+    }
+
+    fn failed(&mut self, error: String) {
+        self.say(error);
+        if self.retry.is_none() {
+            self.waited = (self.waited * 2).clamp(RETRY, LONGEST_RETRY);
+            self.retry = Some(Instant::now() + self.waited);
+        }
+    }
+
+    /// All nodes were looked at.
+    fn listed(&mut self) {
+        if self.retry.is_none() {
+            *self = Self::default();
+        }
+    }
+}
+
+/// Labels nodes until it is time to look at all of them again.
+async fn label_until_retry(api: &Api<Node>, trouble: &mut Trouble) {
     // A node's status is large, and one at a time is all that is needed.
     let few = Config::default().page_size(50);
     let mut events = pin!(watcher(api.clone(), few).default_backoff());
-    let mut said = None;
-    while let Some(event) = events.next().await {
-        let failed = match event {
-            Ok(Event::InitApply(node) | Event::Apply(node)) => relabel(&api, &node).await.err(),
-            Ok(Event::Init | Event::InitDone | Event::Delete(_)) => None,
-            Err(error) => Some(error.to_string()),
+    trouble.retry = None;
+    loop {
+        let retry = trouble.retry;
+        let event = tokio::select! {
+            event = events.next() => event,
+            () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => return,
         };
-        let Some(error) = failed else { continue };
-        if said.as_ref() != Some(&error) {
-            tracing::warn!(%error, "nodes that cannot run Sidestep are not labelled; tried again");
+        match event {
+            None => return,
+            Some(Ok(Event::InitApply(node) | Event::Apply(node))) => {
+                if let Err(error) = relabel(api, &node).await {
+                    trouble.failed(error);
+                }
+            }
+            Some(Ok(Event::InitDone)) => trouble.listed(),
+            Some(Ok(Event::Init | Event::Delete(_))) => {}
+            // The watch begins anew by itself, with a list.
+            Some(Err(error)) => trouble.say(error.to_string()),
         }
-        said = Some(error);
-        sleep(RETRY).await;
     }
 }
 
@@ -149,7 +199,12 @@ fn patch(node: &Node, value: Option<&str>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::leader::fake;
 
     fn node(os: &str, arch: &str, kernel: &str, labels: &Value) -> Node {
         let node = json!({
@@ -222,6 +277,55 @@ mod tests {
             let node = node("linux", "amd64", kernel, &labels);
             assert_eq!(change(&node), wanted, "{kernel} {label:?}");
         }
+    }
+
+    /// One node is refused three times; another one comes after it in the list, and neither says anything again.
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_could_not_be_labelled_is_labelled_later_and_holds_up_no_other() {
+        let nodes = Mutex::new(["refused", "other"].map(|name| {
+            let mut node = node("linux", "amd64", "5.10.0", &json!({}));
+            node.metadata.name = Some(name.to_owned());
+            node
+        }));
+        let patched = Arc::new(Mutex::new(Vec::new()));
+        let client = fake::client({
+            let patched = Arc::clone(&patched);
+            move |asked| {
+                let mut nodes = nodes.lock().expect("nobody panics");
+                if asked.method == "GET" {
+                    let list = json!({"apiVersion": "v1", "kind": "NodeList",
+                        "metadata": {"resourceVersion": "7"}, "items": *nodes});
+                    return (!asked.uri.contains("watch=")).then_some((200, list));
+                }
+                let name = asked.uri.rsplit('/').next().unwrap_or_default();
+                let name = name.trim_end_matches('?').to_owned();
+                let mut patched = patched.lock().expect("nobody panics");
+                patched.push((name.clone(), Instant::now()));
+                if name == "refused" && patched.len() < 5 {
+                    return Some(fake::refusal(403));
+                }
+                let mut nodes = nodes.iter_mut();
+                let node = nodes.find(|node| node.metadata.name.as_ref() == Some(&name))?;
+                let labels = asked.body["metadata"]["labels"].clone();
+                node.metadata.labels = serde_json::from_value(labels).ok();
+                Some((200, json!(node)))
+            }
+        });
+        let begun = Instant::now();
+        let ended = timeout(Duration::from_mins(10), label(client)).await;
+        assert!(ended.is_err(), "it never ends");
+        let patched = patched.lock().expect("nobody panics");
+        let patched = patched
+            .iter()
+            .map(|(name, at)| (name.as_str(), (*at - begun).as_secs()));
+        let wanted = [
+            ("refused", 0),
+            ("other", 0),
+            ("refused", 5),
+            ("refused", 15),
+            ("refused", 35),
+        ];
+        assert_eq!(patched.collect::<Vec<_>>(), wanted);
     }
 
     #[test]
