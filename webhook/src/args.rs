@@ -104,7 +104,7 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     waiting_report: u64,
 
-    /// Delete such pods after so many seconds, if they have a controller that makes others; 0: never
+    /// Delete such pods after so many seconds, if a controller makes others in their place (never a Job's); 0: never
     #[arg(long, value_name = "SECONDS", default_value = "0")]
     waiting_delete: u64,
 

@@ -1,5 +1,6 @@
 //! Pods that wait at their gates: who counts, from when on, and what is due.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -49,11 +50,11 @@ fn uids(pods: &[Waiting]) -> Vec<&str> {
 }
 
 #[test]
-fn a_pod_waits_while_its_gate_runs_and_nothing_else_does() {
+fn a_pod_waits_while_its_gate_is_shut_and_nothing_else_does() {
     let pod = waiting("u", "one");
     let seen = Waiting::of(&typed(&pod)).expect("it waits");
     assert_eq!((seen.uid.as_str(), seen.node.as_str()), ("u", "one"));
-    assert!(seen.has_controller);
+    assert!(seen.is_replaced);
     let mut changes: Vec<(&str, Value)> = Vec::new();
     let mut change = |what, change: &dyn Fn(&mut Value)| {
         let mut pod = waiting("u", "one");
@@ -88,7 +89,66 @@ fn a_pod_waits_while_its_gate_runs_and_nothing_else_does() {
     }
     let mut bare = waiting("u", "one");
     bare["metadata"]["ownerReferences"][0]["controller"] = false.into();
-    assert!(!Waiting::of(&typed(&bare)).expect("it waits").has_controller);
+    assert!(!Waiting::of(&typed(&bare)).expect("it waits").is_replaced);
+}
+
+#[test]
+fn a_gate_that_gives_up_and_begins_anew_is_one_long_wait() {
+    let now = Instant::now();
+    let mut book = Book::default();
+    let gave_up = json!({"terminated": {"exitCode": 126}});
+    let states = [
+        (
+            0,
+            json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}),
+            json!({}),
+        ),
+        (0, gave_up.clone(), json!({})),
+        (
+            0,
+            json!({"waiting": {"reason": "CrashLoopBackOff"}}),
+            gave_up.clone(),
+        ),
+        (
+            1,
+            json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}),
+            gave_up,
+        ),
+        (
+            1,
+            json!({"waiting": {"reason": "CrashLoopBackOff"}}),
+            json!({}),
+        ),
+    ];
+    for (n, (restarts, state, last)) in (0..).zip(states) {
+        let mut pod = waiting("u", "one");
+        let status = &mut pod["status"]["initContainerStatuses"][0];
+        status["restartCount"] = restarts.into();
+        status["state"] = state;
+        status["lastState"] = last;
+        book.see(&typed(&pod));
+        let due = book.due(&agents(&[]), PATIENCE, now + second(60 * n));
+        assert_eq!(due.overdue, usize::from(n > 0), "{pod:#}");
+    }
+    let due = book.due(&agents(&[]), PATIENCE, now + second(300));
+    assert_eq!(uids(&due.delete), ["u"]);
+    let mut pod = waiting("u", "one");
+    pod["status"]["initContainerStatuses"][0]["state"] =
+        json!({"waiting": {"reason": "PodInitializing"}});
+    assert_eq!(Waiting::of(&typed(&pod)), None, "it has not begun");
+}
+
+#[test]
+fn a_jobs_pod_is_reported_and_not_deleted_for_the_job_would_count_it_as_a_failure() {
+    let now = Instant::now();
+    let mut book = Book::default();
+    let mut pod = waiting("u", "one");
+    pod["metadata"]["ownerReferences"][0]["apiVersion"] = "batch/v1".into();
+    pod["metadata"]["ownerReferences"][0]["kind"] = "Job".into();
+    book.see(&typed(&pod));
+    book.due(&agents(&[]), PATIENCE, now);
+    let due = book.due(&agents(&[]), PATIENCE, now + second(100_000));
+    assert_eq!((due.report.len(), due.delete.len()), (1, 0));
 }
 
 #[test]
@@ -181,4 +241,22 @@ fn a_few_are_done_at_a_time_the_longest_wait_first() {
         (10, 5, 50)
     );
     assert_eq!(uids(&due.delete), ["00", "01", "02", "03", "04"]);
+}
+
+#[test]
+fn pods_about_which_nothing_can_be_done_do_not_keep_it_from_the_others() {
+    let now = Instant::now();
+    let mut book = Book::default();
+    for n in 0..30_u64 {
+        book.see(&typed(&waiting(&format!("{n:02}"), "one")));
+    }
+    book.due(&agents(&[]), PATIENCE, now);
+    let [mut reported, mut deleted] = [BTreeSet::new(), BTreeSet::new()];
+    // Nobody says that anything was done.
+    for n in 0..6 {
+        let due = book.due(&agents(&[]), PATIENCE, now + second(300 + n));
+        reported.extend(due.report.into_iter().map(|pod| pod.uid));
+        deleted.extend(due.delete.into_iter().map(|pod| pod.uid));
+    }
+    assert_eq!((reported.len(), deleted.len()), (30, 30));
 }

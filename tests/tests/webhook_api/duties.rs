@@ -109,6 +109,9 @@ fn pods_that_wait_where_no_agent_is_are_reported_once_and_then_deleted_if_others
         server.kubectl(["get", "pod", "owned"]).is_err()
             || !server.get("pod owned")["metadata"]["deletionTimestamp"].is_null()
     });
+    until("it is told", || {
+        !events(&server, "DeletedBySidestep").is_empty()
+    });
     assert_eq!(events(&server, "DeletedBySidestep").len(), 1);
     assert_eq!(events(&server, "WaitingForSidestep").len(), 2, "once each");
     let bare = server.get("pod bare");

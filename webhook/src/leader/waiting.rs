@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt as _;
 use sidestep_contract::{gate, istio_init, keys};
 use tokio::time::Instant;
@@ -20,7 +20,7 @@ pub(super) use act::{Attendant, attend};
 pub struct Patience {
     /// It is reported; `None` means never.
     pub report: Option<Duration>,
-    /// It is deleted, if it has a controller that makes another one; `None` means never.
+    /// It is deleted, if another one is made then; `None` means never.
     pub delete: Option<Duration>,
 }
 
@@ -42,32 +42,46 @@ pub struct Waiting {
     pub uid: String,
     /// Where it waits.
     pub node: String,
-    /// Whether somebody makes another one when it is gone.
-    pub has_controller: bool,
+    /// Its resource version: what is done about it is done to the pod that was seen.
+    pub version: Option<String>,
+    /// Whether a controller makes another one when it is gone, as often as it takes. A Job does not: it counts how many
+    /// went, up to its `backoffLimit`.
+    pub is_replaced: bool,
 }
 
 impl Waiting {
-    /// The pod, if its gate is running and it is not on its way out. What counts is the gate, not the label.
+    /// The pod, if its gate is shut and it is not on its way out. What counts is the gate, not the label.
     pub fn of(pod: &Pod) -> Option<Self> {
         let is_gated = istio_init(pod).is_ok_and(gate::is_gate);
         let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
-        let is_running = statuses.iter().any(|status| {
-            let state = status.state.as_ref();
-            status.name == keys::ISTIO_INIT && state.is_some_and(|state| state.running.is_some())
-        });
+        let is_shut = statuses
+            .iter()
+            .any(|status| status.name == keys::ISTIO_INIT && is_shut(status));
         let goes = pod.metadata.deletion_timestamp.is_some();
-        (is_gated && is_running && !goes).then_some(())?;
+        (is_gated && is_shut && !goes).then_some(())?;
         Some(Self {
             namespace: pod.namespace()?,
             name: pod.name_any(),
             uid: pod.uid()?,
             node: pod.spec.as_ref()?.node_name.clone()?,
-            has_controller: pod
+            version: pod.resource_version(),
+            is_replaced: pod
                 .owner_references()
                 .iter()
-                .any(|owner| owner.controller == Some(true)),
+                .any(|owner| owner.controller == Some(true) && owner.kind != "Job"),
         })
     }
+}
+
+/// Whether a gate has begun and has not let its pod pass. One that gives up ends, waits to be started again, and begins
+/// anew: that is one long wait.
+fn is_shut(status: &ContainerStatus) -> bool {
+    let state = status.state.as_ref();
+    let ended = state.and_then(|state| state.terminated.as_ref());
+    let runs = state.is_some_and(|state| state.running.is_some());
+    let last = status.last_state.as_ref();
+    let has_run = last.is_some_and(|last| last.terminated.is_some()) || status.restart_count > 0;
+    ended.map_or(runs || has_run, |ended| ended.exit_code != 0)
 }
 
 /// What is due.
@@ -92,8 +106,21 @@ pub struct Book {
 struct Entry {
     pod: Waiting,
     since: Option<Instant>,
-    is_reported: bool,
-    is_deleted: bool,
+    /// By [`Work`].
+    tasks: [Task; 2],
+}
+
+/// What there is to do about a pod.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Report,
+    Delete,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Task {
+    is_done: bool,
+    tries: u32,
 }
 
 impl Book {
@@ -111,8 +138,7 @@ impl Book {
             let entry = Entry {
                 pod: waiting.clone(),
                 since: None,
-                is_reported: false,
-                is_deleted: false,
+                tasks: Default::default(),
             };
             self.pods.insert(waiting.uid, entry);
         }
@@ -132,21 +158,25 @@ impl Book {
 
     /// It was reported.
     pub fn reported(&mut self, uid: &str) {
-        if let Some(entry) = self.pods.get_mut(uid) {
-            entry.is_reported = true;
-        }
+        self.done(uid, Work::Report);
     }
 
     /// It was deleted, and takes a while to go.
     pub fn deleted(&mut self, uid: &str) {
+        self.done(uid, Work::Delete);
+    }
+
+    fn done(&mut self, uid: &str, work: Work) {
         if let Some(entry) = self.pods.get_mut(uid) {
-            entry.is_deleted = true;
+            entry.tasks[work as usize].is_done = true;
         }
     }
 
-    /// What is due, the longest wait first.
+    /// What is due, the longest wait first; but what was tried in vain comes after what was not, so that some pods about
+    /// which nothing can be done do not keep it from the others.
     pub fn due(&mut self, agents: &Agents, patience: Patience, now: Instant) -> Due {
-        let mut waits: Vec<(Duration, &Entry)> = Vec::new();
+        let Patience { report, delete } = patience;
+        let mut waits: Vec<(Duration, &mut Entry)> = Vec::new();
         for entry in self.pods.values_mut() {
             if agents.on(&entry.pod.node) {
                 entry.since = None;
@@ -157,19 +187,32 @@ impl Book {
         }
         waits.sort_by_key(|(wait, _)| std::cmp::Reverse(*wait));
         let over = |limit: Option<Duration>, wait| limit.is_some_and(|limit| wait >= limit);
-        let overdue = || {
-            let all = waits.iter();
-            all.filter(|(wait, _)| over(patience.report, *wait))
-        };
-        let pods = |(_, entry): &(Duration, &Entry)| entry.pod.clone();
-        let unreported = overdue().filter(|(_, entry)| !entry.is_reported);
-        let deletable = waits.iter().filter(|(wait, entry)| {
-            over(patience.delete, *wait) && entry.pod.has_controller && !entry.is_deleted
-        });
+        let overdue = waits.iter().filter(|(wait, _)| over(report, *wait)).count();
+        let late = waits.iter_mut().filter(|(wait, _)| over(report, *wait));
+        let report = next(late.map(|(_, entry)| &mut **entry), Work::Report, REPORTS);
+        let late = waits
+            .iter_mut()
+            .filter(|(wait, entry)| over(delete, *wait) && entry.pod.is_replaced);
+        let delete = next(late.map(|(_, entry)| &mut **entry), Work::Delete, DELETIONS);
         Due {
-            report: unreported.take(REPORTS).map(pods).collect(),
-            delete: deletable.take(DELETIONS).map(pods).collect(),
-            overdue: overdue().count(),
+            report,
+            delete,
+            overdue,
         }
     }
+}
+
+/// The first few of those to whom it is not done yet.
+fn next<'a>(entries: impl Iterator<Item = &'a mut Entry>, work: Work, most: usize) -> Vec<Waiting> {
+    let task = work as usize;
+    let mut entries: Vec<_> = entries.filter(|entry| !entry.tasks[task].is_done).collect();
+    entries.sort_by_key(|entry| entry.tasks[task].tries);
+    let first = entries.into_iter().take(most);
+    first
+        .map(|entry| {
+            let tries = &mut entry.tasks[task].tries;
+            *tries = tries.saturating_add(1);
+            entry.pod.clone()
+        })
+        .collect()
 }

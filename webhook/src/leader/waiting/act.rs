@@ -25,6 +25,9 @@ use crate::world::{Agents, World};
 /// Between looks at who waits.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// The API server takes no Event with a longer note, in bytes.
+const NOTE: usize = 1024;
+
 /// What attending takes.
 #[derive(Clone)]
 pub(in crate::leader) struct Attendant {
@@ -88,6 +91,7 @@ pub(in crate::leader) async fn attend(attendant: Attendant) {
 }
 
 impl Attendant {
+    /// Does all that can be done, and returns what went wrong last.
     async fn act(&self, due: Due, book: &mut Book) -> Result<(), String> {
         let Due {
             report,
@@ -95,14 +99,13 @@ impl Attendant {
             overdue,
         } = due;
         self.metrics.waiting(overdue);
+        let mut outcome = Ok(());
         for pod in report {
-            self.report(
-                &pod,
-                "WaitingForSidestep",
-                "Wait",
-                waits(&pod, &self.agents),
-            )
-            .await?;
+            let note = waits(&pod, &self.agents);
+            if let Err(error) = self.report(&pod, "WaitingForSidestep", "Wait", note).await {
+                outcome = Err(error);
+                continue;
+            }
             tracing::warn!(
                 pod = pod.name,
                 namespace = pod.namespace,
@@ -112,9 +115,14 @@ impl Attendant {
             book.reported(&pod.uid);
         }
         for pod in delete {
-            self.report(&pod, "DeletedBySidestep", "Delete", goes(&pod))
-                .await?;
-            self.delete(&pod).await?;
+            match self.delete(&pod).await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error) => {
+                    outcome = Err(error);
+                    continue;
+                }
+            }
             tracing::warn!(
                 pod = pod.name,
                 namespace = pod.namespace,
@@ -123,8 +131,10 @@ impl Attendant {
             );
             self.metrics.deleted();
             book.deleted(&pod.uid);
+            let said = self.report(&pod, "DeletedBySidestep", "Delete", goes(&pod));
+            outcome = said.await.and(outcome);
         }
-        Ok(())
+        outcome
     }
 
     /// Once for each pod and reason, whoever leads: the name is taken then.
@@ -147,13 +157,15 @@ impl Attendant {
         }
     }
 
-    fn event(&self, pod: &Waiting, reason: &str, action: &str, note: String) -> Report {
+    fn event(&self, pod: &Waiting, reason: &str, action: &str, mut note: String) -> Report {
+        note.truncate(note.floor_char_boundary(NOTE));
         let Waiting {
             namespace,
             name,
             uid,
             node: _,
-            has_controller: _,
+            version: _,
+            is_replaced: _,
         } = pod;
         Report {
             metadata: ObjectMeta {
@@ -180,19 +192,20 @@ impl Attendant {
         }
     }
 
-    /// That very pod, not one that has taken its name.
-    async fn delete(&self, pod: &Waiting) -> Result<(), String> {
+    /// That very pod as it was seen, not one that has taken its name or has passed its gate meanwhile. Whether it did: if
+    /// not, the watch soon says how the pod is now.
+    async fn delete(&self, pod: &Waiting) -> Result<bool, String> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
         let this = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: Some(pod.uid.clone()),
-                resource_version: None,
+                resource_version: pod.version.clone(),
             }),
             ..DeleteParams::default()
         };
         match api.delete(&pod.name, &this).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
             Err(error) => Err(format!(
                 "pod {}/{} waits and cannot be deleted: {error}",
                 pod.namespace, pod.name
@@ -223,3 +236,6 @@ fn goes(pod: &Waiting) -> String {
         pod.node
     )
 }
+
+#[cfg(test)]
+mod tests;
