@@ -1,7 +1,7 @@
 //! What happens to a pod. Pure: values in, a value out.
 
 use k8s_openapi::api::core::v1::{Container, Pod};
-use sidestep_contract::{Leave, Policy, gate, istio, istio_init, keys};
+use sidestep_contract::{Leave, Policy, Runtime, gate, istio, istio_init, keys};
 
 use crate::cluster::{Cluster, Namespace};
 use crate::inits::Inits;
@@ -116,6 +116,7 @@ impl Subject<'_> {
     fn make_gate(&self, warnings: &mut Vec<String>) -> Result<Accelerate, Reason> {
         self.permit()?;
         let policy = Policy::from_pod(self.pod)?;
+        self.permit_runtime()?;
         node::permit(self.pod, self.cluster)?;
         let (gate, policy) = self.opening_gate(istio_init(self.pod)?, policy)?;
         Ok(self.accelerate(policy, gate, warnings))
@@ -131,6 +132,7 @@ impl Subject<'_> {
         };
         let obstacle = self
             .permit()
+            .and_then(|()| self.permit_runtime())
             .and_then(|()| node::permit(self.pod, self.cluster))
             .and_then(|()| {
                 if opens(&policy, &gate) {
@@ -168,6 +170,19 @@ impl Subject<'_> {
         match self.settings.enrolment {
             Enrolment::OptOut => Ok(()),
             Enrolment::OptIn => Err(Reason::NotOptedIn),
+        }
+    }
+
+    /// Whether its programs use the node's kernel. Where nobody can see it, who deploys the pod knows.
+    fn permit_runtime(&self) -> Result<(), Reason> {
+        let Runtime::Unknown(class) = Runtime::of(self.pod) else {
+            return Ok(());
+        };
+        match wishes::enabled(self.pod, None)? {
+            Some(said) if said.wanted => Ok(()),
+            _ => Err(Reason::UnknownRuntime {
+                class: class.to_owned(),
+            }),
         }
     }
 

@@ -50,6 +50,15 @@ pub enum Reason {
         /// The probe's port.
         port: u16,
     },
+    /// Whether the pod's programs use the node's kernel is not known.
+    #[error(
+        "runtime class {class:?} may give the pod a kernel of its own; if it does not, say so by {}=true on the pod",
+        sidestep_contract::keys::ENABLED
+    )]
+    UnknownRuntime {
+        /// The class.
+        class: String,
+    },
     /// What the namespace says is not known.
     #[error("labels of namespace {namespace:?} are not known")]
     NamespaceUnknown {
@@ -72,6 +81,7 @@ impl Reason {
             Self::NoAgentOnNode { .. } => "no-agent-on-node",
             Self::UnsupportedNode { .. } => "unsupported-node",
             Self::GateStaysShut { .. } => "gate-stays-shut",
+            Self::UnknownRuntime { .. } => "unknown-runtime",
             Self::NamespaceUnknown { .. } => "namespace-unknown",
         }
     }

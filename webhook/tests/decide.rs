@@ -146,6 +146,21 @@ fn a_pod_bound_to_a_node_is_decided_for_that_node() {
 }
 
 #[test]
+fn a_runtime_that_may_have_a_kernel_of_its_own_is_accelerated_only_if_the_pod_itself_says_so() {
+    let word = |pod: &Value, namespace| word(pod, namespace, &Settings::default());
+    let nothing = Namespace::default();
+    let mut pod = fixture("client");
+    pod["spec"]["runtimeClassName"] = "performance".into();
+    assert_eq!(word(&pod, &nothing), "unknown-runtime");
+    let yes = labelled(keys::ENABLED, "true");
+    assert_eq!(word(&pod, &yes), "unknown-runtime", "a namespace has many");
+    pod["metadata"]["annotations"][keys::ENABLED] = "true".into();
+    assert_eq!(word(&pod, &nothing), "accelerated");
+    pod["spec"]["overhead"] = json!({"memory": "160Mi"});
+    assert_eq!(word(&pod, &nothing), "sandboxed-runtime");
+}
+
+#[test]
 fn the_shortcut_reaches_as_far_as_the_pod_or_its_namespace_or_the_cluster_says() {
     let settings = Settings {
         reach: Reach::Node,

@@ -97,7 +97,7 @@ fn a_gate_that_gives_up_and_begins_anew_is_one_long_wait() {
     let now = Instant::now();
     let mut book = Book::default();
     let gave_up = json!({"terminated": {"exitCode": 126}});
-    let states = [
+    let course = [
         (
             0,
             json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}),
@@ -120,7 +120,7 @@ fn a_gate_that_gives_up_and_begins_anew_is_one_long_wait() {
             json!({}),
         ),
     ];
-    for (n, (restarts, state, last)) in (0..).zip(states) {
+    for (n, (restarts, state, last)) in (0..).zip(course) {
         let mut pod = waiting("u", "one");
         let status = &mut pod["status"]["initContainerStatuses"][0];
         status["restartCount"] = restarts.into();

@@ -11,7 +11,7 @@ use sidestep_tests::{
 
 use crate::mutated::{before, mutated, names, pods_in};
 
-/// A server with the fixtures' namespaces, and one where PodSecurity is restricted.
+/// A server with the fixtures' namespaces and runtime classes, and a namespace where PodSecurity is restricted.
 fn server() -> Option<ApiServer> {
     if !can_run(&[]) || !parts::are_there(&PROGRAMS) {
         return None;
@@ -19,6 +19,14 @@ fn server() -> Option<ApiServer> {
     let server = ApiServer::start();
     for namespace in ["demo", "quiet", "restricted"] {
         server.must(&format!("create namespace {namespace}"));
+    }
+    // The API server knows what a class costs, and wants pods to say the same.
+    let isolated = json!({"podFixed": {"cpu": "250m", "memory": "160Mi"}});
+    for (name, overhead) in [("isolated", isolated), ("performance", Value::Null)] {
+        let class = json!({
+            "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name},
+            "handler": name, "overhead": overhead});
+        server.feed("create", &class).expect("a runtime class");
     }
     server.must("label namespace restricted pod-security.kubernetes.io/enforce=restricted");
     Some(server)

@@ -74,6 +74,14 @@ pub enum Leave {
     /// The pod's user ids are not the node's.
     #[error("the pod has hostUsers: false")]
     HostUsers,
+    /// A virtual machine, or a kernel in user space: what its programs do with sockets, the node's kernel does not see.
+    #[error(
+        "runtime class {class:?} gives the pod a kernel of its own, by its overhead or by its name"
+    )]
+    SandboxedRuntime {
+        /// The class's name.
+        class: String,
+    },
     /// What runs comes from a file on the node, which nobody changes through the API.
     #[error("the pod is a mirror pod (annotation kubernetes.io/config.mirror)")]
     MirrorPod,
@@ -242,6 +250,7 @@ impl Leave {
             Self::NotIstioIptables { .. } => "not-istio-iptables",
             Self::HostNetwork => "host-network",
             Self::HostUsers => "host-users",
+            Self::SandboxedRuntime { .. } => "sandboxed-runtime",
             Self::MirrorPod => "mirror-pod",
             Self::SeveralNetworks { .. } => "several-networks",
             Self::OptedOut { .. } => "opted-out",

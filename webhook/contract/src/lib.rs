@@ -15,9 +15,11 @@ mod leave;
 mod pod;
 mod policy;
 mod port;
+mod runtime;
 mod short;
 
 pub use leave::{Leave, Origin};
 pub use pod::istio_init;
 pub use policy::{Dns, GroupSet, Groups, Inbound, Include, MAX_GROUPS, MAX_IDS, Policy};
 pub use port::{PortRange, PortRangeError};
+pub use runtime::Runtime;

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
-use crate::{Leave, Policy, istio, keys};
+use crate::{Leave, Policy, istio, keys, runtime};
 
 impl Policy {
     /// The policy of a pod as Istio's injector left it, or as the webhook did: the gate gives the policy that the
@@ -46,6 +46,7 @@ fn refuse_kinds_of_pod(pod: &Pod) -> Result<(), Leave> {
     if spec.and_then(|spec| spec.host_users) == Some(false) {
         return Err(Leave::HostUsers);
     }
+    runtime::refuse_sandboxed(pod)?;
     match annotation(keys::MULTUS_NETWORKS) {
         Some(value) if !value.trim().is_empty() => Err(Leave::SeveralNetworks {
             value: value.clone(),

@@ -5,7 +5,8 @@ mod common;
 
 use common::{istio_init, istio_iptables, pod};
 use k8s_openapi::api::core::v1::{Container, Pod};
-use sidestep_contract::{Policy, keys};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use sidestep_contract::{Policy, Runtime, keys};
 
 fn injected() -> Container {
     let args = [
@@ -115,6 +116,43 @@ fn pods_whose_network_is_not_their_own_and_single_are_left() {
     );
     assert!(Policy::from_pod(&annotated(keys::MULTUS_NETWORKS, "")).is_ok());
     assert_eq!(reason(&annotated(keys::MIRROR, "7b5e")), "mirror-pod");
+}
+
+#[test]
+fn a_pod_with_a_kernel_of_its_own_is_left_and_one_that_shares_the_nodes_is_not() {
+    let with = |class: &str, overhead: &[(&str, &str)]| {
+        let mut pod = pod(vec![injected()]);
+        let spec = pod.spec.get_or_insert_default();
+        spec.runtime_class_name = Some(class.to_owned());
+        let overhead = overhead.iter();
+        let overhead =
+            overhead.map(|(what, much)| ((*what).to_owned(), Quantity((*much).to_owned())));
+        spec.overhead = Some(overhead.collect());
+        pod
+    };
+    for class in [
+        "kata-vm-isolation",
+        "gvisor",
+        "runsc",
+        "my-Kata",
+        "sysbox-runc",
+    ] {
+        let pod = with(class, &[]);
+        assert_eq!(Runtime::of(&pod), Runtime::Sandboxed, "{class}");
+        assert_eq!(reason(&pod), "sandboxed-runtime");
+    }
+    let pod = with("isolated", &[("memory", "160Mi")]);
+    let leave = Policy::from_pod(&pod).expect_err("the pod must be left");
+    let said = "runtime class \"isolated\" gives the pod a kernel of its own, by its overhead or by its name";
+    assert_eq!(leave.to_string(), said);
+    assert_eq!(reason(&with("runc", &[("cpu", "1m")])), "sandboxed-runtime");
+    for class in ["", "runc", "crun", "nvidia"] {
+        let pod = with(class, &[]);
+        assert_eq!(Runtime::of(&pod), Runtime::Shared, "{class}");
+        assert!(Policy::from_pod(&pod).is_ok());
+    }
+    assert_eq!(Runtime::of(&Pod::default()), Runtime::Shared);
+    assert_eq!(Runtime::of(&with("fast", &[])), Runtime::Unknown("fast"));
 }
 
 #[test]
