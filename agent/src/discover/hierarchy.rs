@@ -33,7 +33,8 @@ pub enum HierarchyError {
     Several(Vec<PathBuf>),
 }
 
-/// Finds it. Where there are several, the one with processes in it.
+/// Finds it. Where there are several: the one that the agent itself is in, as a pod of its node, or else the one with
+/// processes in it.
 pub fn pods_cgroup() -> Result<PathBuf, HierarchyError> {
     let mounts = mounts(&fs::read_to_string("/proc/self/mounts").unwrap_or_default());
     if mounts.is_empty() {
@@ -43,10 +44,32 @@ pub fn pods_cgroup() -> Result<PathBuf, HierarchyError> {
     for mount in &mounts {
         below(mount, DEPTH, &mut found);
     }
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    if let Some(own) = own_pods(&own)
+        && let Some(only) = mounts
+            .iter()
+            .map(|mount| mount.join(&own))
+            .find(|path| found.contains(path))
+    {
+        return Ok(only);
+    }
     choose(found, is_populated).map_err(|several| match several {
         several if several.is_empty() => HierarchyError::NotFound(mounts),
         several => HierarchyError::Several(several),
     })
+}
+
+/// The pods' cgroup that a process is in, below the hierarchy's root, from the text of its `/proc/<pid>/cgroup`.
+fn own_pods(text: &str) -> Option<PathBuf> {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let above = Path::new(path).ancestors();
+    let pods = above.filter(|path| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(is_pods)
+    });
+    // The outermost: below it a container may have made what it likes.
+    pods.last().map(Path::to_owned)
 }
 
 /// The v2 hierarchies among the mounts of this text (`/proc/<pid>/mounts`).
@@ -117,6 +140,18 @@ mod tests {
     fn only_hierarchies_of_version_2_are_looked_at() {
         let text = "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\ntmpfs /run tmpfs rw 0 0\n";
         assert_eq!(mounts(text), [PathBuf::from("/sys/fs/cgroup/unified")]);
+    }
+
+    #[test]
+    fn a_pod_knows_the_cgroup_of_its_nodes_pods() {
+        let own = |path: &str| own_pods(&format!("3:cpu:/x/kubepods\n0::{path}\n"));
+        let cgroupfs = "/node-1/kubepods/besteffort/podab/c/kubepods/x";
+        assert_eq!(own(cgroupfs), Some(PathBuf::from("node-1/kubepods")));
+        let systemd = "/kubepods.slice/kubepods-burstable.slice/cri.scope";
+        assert_eq!(own(systemd), Some(PathBuf::from("kubepods.slice")));
+        // In a cgroup namespace of the container's own it shows nothing.
+        assert_eq!(own("/"), None);
+        assert_eq!(own_pods("4:memory:/kubepods/pod1\n"), None);
     }
 
     #[test]
