@@ -17,6 +17,7 @@ use sidestep_contract::Dns;
 
 pub use self::hierarchy::{HierarchyError, mount_of, pods_cgroup};
 use crate::{
+    ancestors::ancestors,
     netns::{Namespace, NetnsError},
     sandbox::{Owner, PodUid, Sandbox, Sandboxes},
     source::{Place, Wanted},
@@ -32,7 +33,8 @@ const FOLDERS: usize = 256;
 #[derive(Debug)]
 pub struct InCgroups {
     root: PathBuf,
-    /// The node's own network namespace, and the agent's.
+    /// The node's own network namespace, and the agent's. A pod's processes start in the node's: the runtime puts them into the
+    /// pod's cgroup first.
     not_pods: BTreeSet<u64>,
 }
 
@@ -46,10 +48,11 @@ struct Process {
 impl InCgroups {
     /// The pods in this folder of the v2 hierarchy.
     pub fn new(root: PathBuf) -> Self {
-        let own = ["/proc/self/ns/net", "/proc/1/ns/net"];
+        let own = [std::process::id(), 1];
         let not_pods = own
-            .iter()
-            .filter_map(|path| inode(Path::new(path)).ok())
+            .into_iter()
+            .chain(ancestors())
+            .filter_map(|pid| inode(&PathBuf::from(format!("/proc/{pid}/ns/net"))).ok())
             .collect();
         Self { root, not_pods }
     }

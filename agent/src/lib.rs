@@ -4,6 +4,7 @@
 //! Data flows one way: [`source`] (pods wanted) → [`reconcile`] (what to do about it) → [`dataplane`] (the kernel).
 //! [`status`] shows the result.
 
+mod ancestors;
 pub mod args;
 pub mod arm;
 pub mod dataplane;

@@ -5,7 +5,7 @@ pub mod capabilities;
 use std::{
     fs,
     fs::File,
-    io, iter,
+    io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -25,6 +25,7 @@ use thiserror::Error;
 
 use self::capabilities::Capability;
 use crate::{
+    ancestors::ancestors,
     dataplane::{DataplaneError, Hook},
     sys,
 };
@@ -255,19 +256,11 @@ pub fn check_pins(pin: &Path) -> Result<(), PreflightError> {
     }
 }
 
-/// The processes that brought this one about and see the node's mounts: a container's runtime, and process 1. A node may itself be a
-/// container, whose mounts process 1 does not see.
+/// The processes that brought this one about and see the node's mounts: a container's runtime, and process 1.
 fn outside() -> impl Iterator<Item = u32> {
     let mounts = |pid: &dyn std::fmt::Display| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
     let own = mounts(&"self");
-    let parent = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name in parentheses may hold anything.
-        let behind_name = stat.rsplit_once(')')?.1;
-        behind_name.split_whitespace().nth(1)?.parse().ok()
-    };
-    iter::successors(parent(&std::process::id()), parent)
-        .filter(move |pid| *pid == 1 || mounts(pid).is_some_and(|other| Some(other) != own))
+    ancestors().filter(move |pid| *pid == 1 || mounts(pid).is_some_and(|other| Some(other) != own))
 }
 
 /// Whether a file system of this device is among the mounts of this text (`/proc/<pid>/mountinfo`).

@@ -87,6 +87,11 @@ pub struct Room<'a> {
 }
 
 impl Room<'_> {
+    /// The cluster that it is on.
+    pub fn cluster(&self) -> &Cluster {
+        self.cluster
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

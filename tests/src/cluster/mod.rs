@@ -4,6 +4,7 @@
 //! asked for), so nothing of the machine's own network changes and two clusters run side by side. What it keeps on disk is in
 //! `.parts/clusters/<name>`.
 
+pub mod agent;
 pub mod boot;
 pub mod config;
 pub mod hierarchy;

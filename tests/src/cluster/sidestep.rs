@@ -41,14 +41,25 @@ pub fn build_images(names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(archives.collect())
 }
 
-/// Imports the images, makes the namespace and installs the chart with these values (`key=value`); returns when the webhook answers.
+/// Imports the images, makes the namespace and installs the chart with these values (`key=value`); returns when webhook and agent serve.
 pub fn install(cluster: &Cluster, archives: &[PathBuf], values: &[&str]) -> anyhow::Result<()> {
     for archive in archives {
         images::import(cluster.place(), cluster.host(), archive)?;
     }
     let namespace = std::fs::read_to_string(root().join("manifests/namespace.yaml"))?;
     cluster.admin().apply(&namespace)?;
-    upgrade(cluster, values)
+    let programs = ["deployment/sidestep-webhook", "daemonset/sidestep-agent"];
+    let restart = [&["-n", NAMESPACE, "rollout", "restart"], &programs[..]].concat();
+    let there = cluster
+        .admin()
+        .succeeds(&["-n", NAMESPACE, "get", programs[1]]);
+    upgrade(cluster, values)?;
+    if there {
+        // Nothing else tells it that images of the same name are others.
+        cluster.admin().output(&restart)?;
+        wait(cluster)?;
+    }
+    Ok(())
 }
 
 /// Installs the chart, or changes the release's values to these.
@@ -75,27 +86,19 @@ pub fn uninstall(cluster: &Cluster) -> anyhow::Result<String> {
     helm(cluster, &["uninstall", RELEASE, "--wait"])
 }
 
-/// Waits until every replica of the webhook serves.
+/// Waits until every replica of the webhook serves, and the agent of every node that should have one is ready.
 pub fn wait(cluster: &Cluster) -> anyhow::Result<()> {
-    let status = [
-        "rollout",
-        "status",
-        "deployment/sidestep-webhook",
-        "--timeout=120s",
-    ];
-    let rollout = cluster
-        .admin()
-        .output(&[&["-n", NAMESPACE], &status[..]].concat());
-    rollout.map(drop).map_err(|error| {
-        let about = [
-            "-n",
-            NAMESPACE,
-            "logs",
-            "deployment/sidestep-webhook",
-            "--tail=12",
-        ];
-        error.context(cluster.admin().output(&about).unwrap_or_default())
-    })
+    for part in ["deployment/sidestep-webhook", "daemonset/sidestep-agent"] {
+        let in_place = ["-n", NAMESPACE];
+        let status = ["rollout", "status", part, "--timeout=120s"];
+        let rollout = cluster.admin().output(&[&in_place, &status[..]].concat());
+        rollout.map(drop).map_err(|error| {
+            let about = ["logs", part, "--tail=12"];
+            let logs = cluster.admin().output(&[&in_place, &about[..]].concat());
+            error.context(logs.unwrap_or_default())
+        })?;
+    }
+    Ok(())
 }
 
 fn helm(cluster: &Cluster, arguments: &[&str]) -> anyhow::Result<String> {

@@ -4,38 +4,21 @@ use serde_json::json;
 use sidestep_tests::cluster::kit::{objects, until};
 
 use crate::world::{
-    alone, is_gated, is_plain_istio, left_alone, reason, shared, start_agent, stop_agent,
+    alone, is_gated, is_plain_istio, left_alone, reason, restored, shared, without_agent,
 };
-
-#[test]
-fn an_injected_pod_gets_the_gate_and_waits_at_it() {
-    let Some(cluster) = shared() else { return };
-    let room = cluster.mesh_room("gate");
-    room.apply(&[objects::server("server")]);
-    until("the gate runs", || {
-        room.init_state("server", "istio-init") == "running"
-    });
-    // Nobody programs this pod, so the gate's probe is refused, again and again.
-    until("the gate probes", || {
-        room.logs("server", "istio-init")
-            .contains("connection refused")
-    });
-    let pod = room.get("pod server");
-    assert!(is_gated(&pod), "{pod:#}");
-    assert_eq!(pod["status"]["phase"], "Pending");
-    let policy = pod["metadata"]["annotations"]["sidestep.dev/policy"].as_str();
-    assert!(policy.is_some_and(|policy| !policy.is_empty()));
-}
 
 #[test]
 fn without_an_agent_pods_stay_with_istio_and_say_so() {
     let Some(cluster) = alone() else { return };
-    stop_agent(&cluster);
+    without_agent(&cluster);
     let room = cluster.mesh_room("no-agent");
+    until("the webhook sees that there is no agent", || {
+        left_alone(&room.admit(&objects::client("probe")).pod).is_some()
+    });
     room.apply(&[objects::server("server")]);
     room.ready(&["server"]);
     let pod = room.get("pod server");
-    start_agent(&cluster);
+    restored(&cluster);
     assert!(is_plain_istio(&pod), "{pod:#}");
     assert_eq!(
         left_alone(&pod),

@@ -1,7 +1,7 @@
 //! The label is ours alone.
 
 use serde_json::json;
-use sidestep_tests::cluster::kit::{objects, until};
+use sidestep_tests::cluster::kit::objects;
 
 use crate::world::{is_gated, shared};
 
@@ -49,9 +49,7 @@ fn a_gated_pod_keeps_its_label_and_its_policy() {
     let Some(cluster) = shared() else { return };
     let room = cluster.mesh_room("kept");
     room.apply(&[objects::client("client")]);
-    until("the gate runs", || {
-        room.init_state("client", "istio-init") == "running"
-    });
+    room.ready(&["client"]);
     refuses(&room, &format!("label pod client {LABEL}-"));
     refuses(
         &room,

@@ -1,9 +1,11 @@
-//! On a real Kubernetes with a real Istio: the webhook as users install it. One cluster for all tests; each test has a namespace of its own.
+//! On a real Kubernetes with a real Istio: Sidestep as users install it. One cluster for all tests; each test has a namespace of its own.
 
+mod accelerated;
 mod admission;
 mod forged;
 mod kept_clean;
 mod lifecycle;
 mod plain;
+mod waiting;
 mod ways;
 mod world;

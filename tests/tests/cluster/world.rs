@@ -1,4 +1,4 @@
-//! The cluster of all tests here, with Sidestep's webhook on it.
+//! The cluster of all tests here, with Sidestep on it.
 
 use std::{
     sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -15,11 +15,11 @@ use sidestep_tests::{
     },
 };
 
-/// The release's values: no node runs the agent, so that a test says whether the webhook sees one.
-const VALUES: [&str; 1] = ["agent.nodeSelector.sidestep\\.test/agent=none"];
+/// Values that keep the agent off every node.
+const NO_AGENT: &str = "agent.nodeSelector.sidestep\\.test/agent=none";
 
-/// A pod that is Ready and has the agents' label: what the webhook takes for a node's agent. It does nothing, so every gate stays shut.
-const AGENT: &str = "agent-in-name-only";
+/// A pod that is Ready and has the agents' label: what the webhook takes for another node's agent. It does nothing.
+const ELSEWHERE: &str = "agent-elsewhere";
 
 static CLUSTER: OnceLock<RwLock<Cluster>> = OnceLock::new();
 
@@ -36,12 +36,14 @@ pub fn alone() -> Option<RwLockWriteGuard<'static, Cluster>> {
 }
 
 fn cluster() -> Option<&'static RwLock<Cluster>> {
-    let programs = ["unshare", "mount", "iptables", "nft", "wrk", "python3"];
+    let programs = [
+        "unshare", "nsenter", "mount", "iptables", "nft", "wrk", "python3", "bpftool",
+    ];
     if !can_run(&programs) {
         return None;
     }
     Some(CLUSTER.get_or_init(|| {
-        let images = thread::spawn(|| sidestep::build_images(&["webhook"]));
+        let images = thread::spawn(|| sidestep::build_images(&["webhook", "agent"]));
         let cluster = match std::env::var("SIDESTEP_CLUSTER") {
             // One that is up already, to save half a minute while tests are written.
             Ok(name) => Place::new(&name).and_then(|place| Cluster::attach(&place)),
@@ -55,8 +57,8 @@ fn cluster() -> Option<&'static RwLock<Cluster>> {
             .join()
             .expect("no panic")
             .unwrap_or_else(|error| panic!("{error:#}"));
-        sidestep::install(&cluster, &images, &VALUES).unwrap_or_else(|error| panic!("{error:#}"));
-        start_agent(&cluster);
+        sidestep::install(&cluster, &images, &[]).unwrap_or_else(|error| panic!("{error:#}"));
+        until_gated(&cluster);
         RwLock::new(cluster)
     }))
 }
@@ -73,18 +75,35 @@ extern "C" fn end() {
 /// Puts webhook and agent back where a test has taken them away.
 pub fn restored(cluster: &Cluster) {
     with_values(cluster, &[]);
-    start_agent(cluster);
+    let elsewhere = format!("delete pod {ELSEWHERE} --now --ignore-not-found");
+    cluster.kubectl(&format!("-n {} {elsewhere}", sidestep::NAMESPACE));
+    until("there is one agent", || cluster.agents().len() == 1);
+    until_gated(cluster);
 }
 
-/// Gives the release these values beside those that all tests have.
+/// Gives the release these values.
 pub fn with_values(cluster: &Cluster, values: &[&str]) {
-    let upgraded = sidestep::upgrade(cluster, &[&VALUES, values].concat());
+    let upgraded = sidestep::upgrade(cluster, values);
     upgraded.unwrap_or_else(|error| panic!("{error:#}"));
 }
 
-/// Lets the webhook believe that an agent runs, and waits until it does.
-pub fn start_agent(cluster: &Cluster) {
-    let mut agent = objects::client(AGENT);
+/// Waits until the webhook lets pods be accelerated.
+fn until_gated(cluster: &Cluster) {
+    let room = cluster.mesh_room("agent");
+    until("the webhook sees an agent", || {
+        is_gated(&room.admit(&objects::client("probe")).pod)
+    });
+}
+
+/// Takes the node's agent away. The webhook leaves new pods to Istio then, unless there is another agent [`elsewhere`].
+pub fn without_agent(cluster: &Cluster) {
+    with_values(cluster, &[NO_AGENT]);
+    until("the agent is gone", || cluster.agents().is_empty());
+}
+
+/// Lets the webhook believe that another node has an agent that is ready.
+pub fn elsewhere(cluster: &Cluster) {
+    let mut agent = objects::client(ELSEWHERE);
     agent["metadata"]["namespace"] = json!(sidestep::NAMESPACE);
     agent["metadata"]["labels"] = json!({"app.kubernetes.io/name": "sidestep-agent"});
     // The chart's DaemonSet would adopt it, and delete it, if it belonged to nobody.
@@ -100,22 +119,10 @@ pub fn start_agent(cluster: &Cluster) {
         "controller": true,
     }]);
     cluster.apply(&[agent]);
-    let room = cluster.mesh_room("agent");
-    until("the webhook sees an agent", || {
-        is_gated(&room.admit(&objects::client("probe")).pod)
-    });
-}
-
-/// Takes that agent away, and waits until the webhook knows.
-pub fn stop_agent(cluster: &Cluster) {
     cluster.kubectl(&format!(
-        "-n {} delete pod {AGENT} --now",
+        "-n {} wait --for=condition=Ready --timeout=120s pod/{ELSEWHERE}",
         sidestep::NAMESPACE
     ));
-    let room = cluster.mesh_room("agent");
-    until("the webhook sees that there is no agent", || {
-        left_alone(&room.admit(&objects::client("probe")).pod).is_some()
-    });
 }
 
 /// The containers named `istio-init`.
