@@ -7,7 +7,7 @@ use tokio::runtime::Builder;
 
 use crate::{
     node, probe, run,
-    shortcut::{Reach, selftest},
+    shortcut::{Bounds, LIMIT, Reach, selftest},
     uninstall,
 };
 
@@ -78,11 +78,15 @@ pub struct Args {
     #[arg(long)]
     allow_raw_sockets: bool,
 
-    /// How far the bytes of any pod may go past TCP: not at all, between an application and its own sidecar, or also
+    /// The farthest that any pod's bytes may go past TCP: not at all, between an application and its own sidecar, or also
     /// between two sidecars on the node, where network policies see no more than the connection's start. A pod's annotation
-    /// sidestep.dev/shortcut chooses within this. Off takes effect at once, also for connections that are open
-    #[arg(long, value_enum, value_name = "REACH", default_value = "pod")]
+    /// sidestep.dev/shortcut chooses within this; without one it is "pod". Off takes effect at once, also for open connections
+    #[arg(long, value_enum, value_name = "REACH", default_value = "node")]
     shortcut: Reach,
+
+    /// Most memory that the unread messages of one connection's end may take past TCP, beside TCP's own buffers
+    #[arg(long, value_name = "BYTES", default_value_t = LIMIT, value_parser = clap::value_parser!(u32).range(4096..=(16 << 20)))]
+    shortcut_limit: u32,
 
     /// How often links, pins and namespaces are checked, without --node
     #[arg(long, value_name = "MS", default_value = "1000", value_parser = parse_ms)]
@@ -127,6 +131,7 @@ impl Args {
             sandbox_patience,
             allow_raw_sockets,
             shortcut,
+            shortcut_limit,
             check_interval,
         } = self;
         match command {
@@ -142,6 +147,10 @@ impl Args {
             .enable_all()
             .build()?;
         let strict = !allow_raw_sockets;
+        let shortcut = Bounds {
+            reach: shortcut,
+            limit: shortcut_limit,
+        };
         runtime.block_on(async {
             if let Some(node) = node {
                 // kube asks rustls for a provider of cryptography, and chooses none. Somebody else's is as good.

@@ -32,7 +32,7 @@ use crate::{
     metrics::Metrics,
     pods::Change,
     report::Reports,
-    shortcut::Reach,
+    shortcut::Bounds,
     status::{self, Ask, PodState},
     watch,
 };
@@ -55,7 +55,7 @@ pub struct Settings {
     /// Refuse raw TCP sockets.
     pub strict: bool,
     /// How far any pod's bytes may go past TCP.
-    pub shortcut: Reach,
+    pub shortcut: Bounds,
 }
 
 /// What the agent's thread is told.

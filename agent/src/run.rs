@@ -26,7 +26,7 @@ use crate::{
     preflight,
     reconcile::{Manner, Reconciler},
     sandbox::Named,
-    shortcut::{self, Reach},
+    shortcut::{self, Bounds},
     source::{self, Place, PodName, Snapshot},
     status::{self, Ask, Status},
 };
@@ -51,7 +51,7 @@ pub struct Settings {
     /// Refuse raw TCP sockets.
     pub strict: bool,
     /// How far any pod's bytes may go past TCP.
-    pub shortcut: Reach,
+    pub shortcut: Bounds,
     /// Between checks of links, pins and namespaces.
     pub check_interval: Duration,
 }

@@ -16,35 +16,48 @@ use super::{
 };
 use crate::{dataplane::Cookie, listeners::Found, rules::Rules};
 
+/// What no pod can have more of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// How far its bytes may go.
+    pub reach: Reach,
+    /// Most memory of one receiver's unread messages beside what TCP itself allows, bytes.
+    pub limit: u32,
+}
+
 /// The self-test, while it runs beside everything else that a start does.
 pub struct Proof {
-    reach: Reach,
+    bounds: Bounds,
     cgroup: PathBuf,
     verdict: Option<JoinHandle<Verdict>>,
 }
 
 impl Proof {
     /// Starts it, unless the shortcut is not wanted.
-    pub fn start(reach: Reach, cgroup: &Path) -> Self {
+    pub fn start(bounds: Bounds, cgroup: &Path) -> Self {
         let pods = cgroup.to_owned();
         let prove = move || match std::env::current_exe() {
             Ok(agent) => selftest::prove(&agent, &pods),
             Err(error) => Verdict::off(format!("the agent does not find itself: {error}")),
         };
         Self {
-            reach,
+            bounds,
             cgroup: cgroup.to_owned(),
-            verdict: (reach > Reach::Off).then(|| thread::spawn(prove)),
+            verdict: (bounds.reach > Reach::Off).then(|| thread::spawn(prove)),
         }
     }
 
     /// Establishes the shortcut if it is proven. Otherwise whatever an earlier agent left of it is turned off.
     pub fn establish(self, pin: &Path) -> Established {
         let Self {
-            reach,
+            bounds: Bounds { reach, limit },
             cgroup,
             verdict,
         } = self;
+        let options = Options {
+            limit,
+            ..Options::default()
+        };
         let folder = pins(pin);
         let verdict = match verdict.map(JoinHandle::join) {
             Some(Ok(verdict)) => verdict,
@@ -52,7 +65,7 @@ impl Proof {
             None => Verdict::off("the agent's setting --shortcut is off".to_owned()),
         };
         let shortcut = verdict.shortcut.clone().and_then(|()| {
-            let done = Shortcut::establish(&folder, &cgroup, Options::default());
+            let done = Shortcut::establish(&folder, &cgroup, options);
             done.map_err(|error| error.to_string())
         });
         match &shortcut {

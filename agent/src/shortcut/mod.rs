@@ -40,8 +40,8 @@ use crate::{
 use maps::{Maps, error};
 
 pub use allowed::{Allowed, Reach};
-pub use life::{Established, Proof, ShortcutStatus, pins};
-pub use settings::{Mode, Options, Readers};
+pub use life::{Bounds, Established, Proof, ShortcutStatus, pins};
+pub use settings::{LIMIT, Mode, Options, Readers};
 
 /// Why the shortcut cannot be had.
 #[derive(Debug, Error)]

@@ -31,13 +31,18 @@ pub enum Readers {
     Trusted,
 }
 
+/// What a receiver's unread messages may take by default, bytes.
+pub const LIMIT: u32 = 1 << 20;
+
 /// What can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// [`Mode::Rule`], except in tests.
     pub mode: Mode,
-    /// Most unread bytes of a receiver beside what TCP itself allows.
+    /// Most memory of a receiver's unread messages beside what TCP itself allows, bytes.
     pub limit: u32,
+    /// Percent of `tcp_mem`'s first value: where all TCP sockets have more, what is not read at once goes by TCP.
+    pub memory_share: u32,
     /// Who sees how an application reads its sockets.
     pub readers: Readers,
     /// Seconds of silence on the way between two pods before the kernel asks whether the other is still there.
@@ -50,7 +55,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             mode: Mode::Rule,
-            limit: 1 << 20,
+            limit: LIMIT,
+            memory_share: 100,
             readers: Readers::Watched,
             keepalive: 240,
             keepalive_interval: 15,
@@ -63,6 +69,7 @@ pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> 
     let Options {
         mode,
         limit,
+        memory_share,
         readers,
         keepalive,
         keepalive_interval,
@@ -78,6 +85,7 @@ pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> 
         Mode::Naive => MODE_NAIVE,
     };
     settings.limit = limit;
+    settings.memory_share = memory_share;
     settings.watched = u32::from(readers == Readers::Watched);
     settings.keepalive = keepalive;
     settings.keepalive_interval = keepalive_interval;
@@ -103,6 +111,9 @@ pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> 
     settings.file_flags = at("file", "f_flags", "f_flags of a file")?;
     settings.sk_rcvbuf = at("sock", "sk_rcvbuf", "sk_rcvbuf of a socket")?;
     settings.sk_sndbuf = at("sock", "sk_sndbuf", "sk_sndbuf of a socket")?;
+    settings.sk_prot = at("sock", "__sk_common.skc_prot", "skc_prot of a socket")?;
+    settings.proto_allocated = at("proto", "memory_allocated", "memory_allocated of a protocol")?;
+    settings.proto_limits = at("proto", "sysctl_mem", "sysctl_mem of a protocol")?;
     settings.socket_sk = at("socket", "sk", "sk of a socket")?;
     Ok(settings)
 }

@@ -149,9 +149,60 @@ pub const RECEIVES: u32 = 1 << 3;
 /// [`EndState::flags`]: [`EndState::redirected_at`] means something.
 pub const HAS_REDIRECTED: u32 = 1 << 4;
 
-/// [`EndState::flags`]: the application's calls on it do not block, as far as that can be told when it connects or, for
-/// accepted ones, when its listener starts to listen.
-pub const NONBLOCKING: u32 = 1 << 5;
+/// How many messages were redirected and may be unread. The kernel tells bytes only; each message takes memory beside them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Queue {
+    /// Bytes redirected so far, modulo 2³².
+    pub bytes: u32,
+    /// Messages redirected so far.
+    pub messages: u32,
+    /// Of those, the first so many are read.
+    pub read: u32,
+    /// More are, once this many bytes are read …
+    pub mark_bytes: u32,
+    /// … namely so many.
+    pub mark_messages: u32,
+    reserved: u32,
+}
+
+impl Queue {
+    /// Nothing was redirected.
+    pub const EMPTY: Self = Self {
+        bytes: 0,
+        messages: 0,
+        read: 0,
+        mark_bytes: 0,
+        mark_messages: 0,
+        reserved: 0,
+    };
+
+    /// The most messages that can be unread where so many bytes are. Messages are read in order, so as soon as the bytes
+    /// up to a mark are, the messages up to it are too; then a new mark is set. It never says too few.
+    #[inline(always)]
+    pub const fn unread(&mut self, bytes: u32) -> u32 {
+        if bytes == 0 {
+            self.read = self.messages;
+            self.mark_bytes = self.bytes;
+            self.mark_messages = self.messages;
+            return 0;
+        }
+        let after_mark = self.bytes.wrapping_sub(self.mark_bytes);
+        if bytes <= after_mark {
+            self.read = self.mark_messages;
+            self.mark_bytes = self.bytes;
+            self.mark_messages = self.messages;
+        }
+        self.messages.wrapping_sub(self.read)
+    }
+
+    /// A message is redirected.
+    #[inline(always)]
+    pub const fn push(&mut self, bytes: u32) {
+        self.bytes = self.bytes.wrapping_add(bytes);
+        self.messages = self.messages.wrapping_add(1);
+    }
+}
 
 /// What is kept with a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -163,7 +214,7 @@ pub struct EndState {
     pub hazard: u32,
     /// [`READ_PLAINLY`], once somebody has.
     pub reader: u32,
-    /// [`IS_PROXY`], [`CANDIDATE`], [`SENDS`], [`RECEIVES`], [`HAS_REDIRECTED`], [`NONBLOCKING`].
+    /// [`IS_PROXY`], [`CANDIDATE`], [`SENDS`], [`RECEIVES`], [`HAS_REDIRECTED`].
     pub flags: u32,
     /// The pod's place.
     pub place: u32,
@@ -175,6 +226,10 @@ pub struct EndState {
     pub redirected_at: u32,
     /// How often the other end was not found.
     pub misses: u32,
+    /// Address of the listening `struct sock` it was accepted by, to be read only; 0 where that was not seen to listen.
+    pub listener: u64,
+    /// What of this end's messages the receiver may not have read yet.
+    pub queue: Queue,
     /// The other end, once it is known; its `sock` is 0 before.
     pub peer: EndRecord,
     /// Under which the other end is found.
@@ -197,6 +252,8 @@ impl EndState {
             needs: 0,
             redirected_at: 0,
             misses: 0,
+            listener: 0,
+            queue: Queue::EMPTY,
             peer: EndRecord {
                 sock: 0,
                 id: 0,
@@ -221,6 +278,8 @@ pub enum Count {
     Unread,
     /// Passed: the receiver has more than the limit.
     Full,
+    /// Passed: the machine's memory for TCP is scarce.
+    Scarce,
     /// Passed: the receiver is just being read.
     Busy,
     /// Passed: a hazard was seen at one of the ends.
@@ -241,11 +300,12 @@ pub enum Count {
 
 impl Count {
     /// All of them, by number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Redirected,
         Self::Bytes,
         Self::Unread,
         Self::Full,
+        Self::Scarce,
         Self::Busy,
         Self::Marked,
         Self::Unseen,
@@ -263,6 +323,7 @@ impl Count {
             Self::Bytes => "bytes",
             Self::Unread => "unread",
             Self::Full => "full",
+            Self::Scarce => "scarce",
             Self::Busy => "busy",
             Self::Marked => "marked",
             Self::Unseen => "unseen",
@@ -291,7 +352,7 @@ pub const MODE_NAIVE: u32 = 2;
 pub struct ShortcutSettings {
     /// [`MODE_RULE`], except in tests.
     pub mode: u32,
-    /// Most unread bytes in a receiver, beyond which a message goes by TCP.
+    /// Most memory that a receiver's unread messages take, bytes; a message beyond that goes by TCP.
     pub limit: u32,
     /// Not 0 where it is seen how applications read: then nothing is put into a socket before it was read plainly.
     pub watched: u32,
@@ -335,6 +396,14 @@ pub struct ShortcutSettings {
     pub sk_rcvbuf: u32,
     /// `sk_sndbuf`.
     pub sk_sndbuf: u32,
+    /// `__sk_common.skc_prot`.
+    pub sk_prot: u32,
+    /// `struct proto` to `memory_allocated`.
+    pub proto_allocated: u32,
+    /// `sysctl_mem`.
+    pub proto_limits: u32,
+    /// Percent of `tcp_mem`'s first value beyond which memory is scarce.
+    pub memory_share: u32,
     reserved: u32,
 }
 
@@ -364,6 +433,10 @@ impl ShortcutSettings {
         socket_sk: 0,
         sk_rcvbuf: 0,
         sk_sndbuf: 0,
+        sk_prot: 0,
+        proto_allocated: 0,
+        proto_limits: 0,
+        memory_share: 0,
         reserved: 0,
     };
 }
@@ -372,5 +445,5 @@ const _: () = assert!(size_of::<Member>() == 8 + 64);
 const _: () = assert!(size_of::<PodSwitch>() == 16);
 const _: () = assert!(size_of::<EndKey>() == 56);
 const _: () = assert!(size_of::<EndRecord>() == 32);
-const _: () = assert!(size_of::<EndState>() == 32 + 32 + 56);
-const _: () = assert!(size_of::<ShortcutSettings>() == 96);
+const _: () = assert!(size_of::<EndState>() == 32 + 8 + 24 + 32 + 56);
+const _: () = assert!(size_of::<ShortcutSettings>() == 112);

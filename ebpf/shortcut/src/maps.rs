@@ -122,5 +122,9 @@ impl Config {
         socket_sk,
         sk_rcvbuf,
         sk_sndbuf,
+        sk_prot,
+        proto_allocated,
+        proto_limits,
+        memory_share,
     );
 }

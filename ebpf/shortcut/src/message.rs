@@ -16,7 +16,7 @@ use sidestep_ebpf_common::shortcut::{
 };
 
 use crate::{
-    ctx::{self, add, count, load, peek},
+    ctx::{self, add, count, load, peek, peek_long},
     maps::{CONFIG, ENDS, RECEIVERS, SWITCHES},
 };
 
@@ -68,9 +68,7 @@ fn decide(sk: *mut bpf_sock, state: &mut EndState, size: u32) -> Result<(), Coun
         return Err(Count::Unread);
     }
     let unread = peek(peer, CONFIG.sk_rmem()).ok_or(Count::Alone)?;
-    if unread > CONFIG.limit() || !has_room(peer, u64::from(unread) + u64::from(size)) {
-        return Err(Count::Full);
-    }
+    keeps_up(peer, state, unread, size)?;
     let stayed = state.flags & HAS_REDIRECTED != 0 && state.redirected_at == own_written;
     if !stayed && peek(peer, CONFIG.sk_owned()) != Some(0) {
         return Err(Count::Busy);
@@ -86,6 +84,40 @@ fn decide(sk: *mut bpf_sock, state: &mut EndState, size: u32) -> Result<(), Coun
     state.redirected_at = own_written;
     state.flags |= HAS_REDIRECTED;
     Ok(())
+}
+
+/// Whether the receiver may have this message too.
+#[inline(always)]
+fn keeps_up(peer: u64, state: &mut EndState, unread: u32, size: u32) -> Result<(), Count> {
+    /// Of each message, beside its bytes: `struct sk_msg`, as the kernel allocates it.
+    const MESSAGE: u64 = 1 << 10;
+    let bytes = u64::from(unread) + u64::from(size);
+    let messages = u64::from(state.queue.unread(unread)) + 1;
+    if bytes + messages * MESSAGE > u64::from(CONFIG.limit()) || !has_room(peer, bytes) {
+        return Err(Count::Full);
+    }
+    if unread > ALWAYS_GRANTED && memory_is_scarce(peer) {
+        return Err(Count::Scarce);
+    }
+    Ok(())
+}
+
+/// A socket gets this much whatever the state of the machine's memory: less than `tcp_rmem`'s first value.
+const ALWAYS_GRANTED: u32 = 2 << 10;
+
+/// Whether all TCP sockets together have so much that the kernel might refuse to account more to one: the sender would get
+/// ENOMEM, which no TCP socket ever gets.
+#[inline(always)]
+fn memory_is_scarce(peer: u64) -> bool {
+    let pages = || {
+        let proto = peek_long(peer, CONFIG.sk_prot())?;
+        let allocated = peek_long(peek_long(proto, CONFIG.proto_allocated())?, 0)?;
+        let low = peek_long(peek_long(proto, CONFIG.proto_limits())?, 0)?;
+        Some((allocated, low))
+    };
+    pages().is_none_or(|(allocated, low)| {
+        allocated.wrapping_mul(100) > low.wrapping_mul(u64::from(CONFIG.memory_share()))
+    })
 }
 
 /// Whether the receiver can have so many bytes and still take what TCP brings while it is being read. Above the limit in
@@ -171,8 +203,10 @@ fn redirect(ctx: &SkMsgContext, state: &mut EndState) {
     let done = unsafe { bpf_msg_redirect_hash(ctx.msg, map, key, INGRESS) };
     // Where the other socket is closed already there is none any more: TCP will say so.
     if done == 1 {
+        let size = load!(ctx.msg, size);
+        state.queue.push(size);
         count(Count::Redirected);
-        add(Count::Bytes, load!(ctx.msg, size).into());
+        add(Count::Bytes, size.into());
     } else {
         count(Count::Alone);
     }

@@ -23,7 +23,7 @@ use sidestep_ebpf_common::{
     Addr,
     shortcut::{
         CANDIDATE, Count, EndKey, EndRecord, EndState, INTO_APPLICATION, IS_PROXY, Member,
-        NONBLOCKING, PodSwitch, REACH_NODE, RECEIVES, SENDS,
+        PodSwitch, REACH_NODE, RECEIVES, SENDS,
     },
 };
 
@@ -95,10 +95,10 @@ impl Event {
 #[inline(always)]
 fn listening(member: &Member, sk: *mut bpf_sock, ends: &Ends) {
     if !member.captures_on(ends.local_port) {
-        if is_nonblocking(sk)
-            && let Some(state) = ctx::state_or_new(sk)
-        {
-            *state = EndState::new(NONBLOCKING);
+        // Whether its calls block is asked when it accepts: many a program changes that after it has begun to listen.
+        if let Some(state) = ctx::state_or_new(sk) {
+            *state = EndState::new(0);
+            state.listener = ctx::address_of(sk).unwrap_or(0);
         }
         return;
     }
@@ -152,17 +152,18 @@ fn candidate(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) -> Op
         (same || switch(member.place).allows(cookie, REACH_NODE)).then_some(IS_PROXY)
     } else {
         let fit = same && member.captures_on(ends.remote_port);
-        (fit && (is_nonblocking(sk) || switch(member.place).allows(cookie, INTO_APPLICATION)))
+        let nonblocking = || ctx::address_of(sk).is_some_and(is_nonblocking);
+        (fit && (nonblocking() || switch(member.place).allows(cookie, INTO_APPLICATION)))
             .then_some(0)
     }
 }
 
-/// Whether the file that the socket was opened as has `O_NONBLOCK`.
+/// Whether the file that the socket at this address was opened as has `O_NONBLOCK`. One that is gone has none.
 #[inline(always)]
-fn is_nonblocking(sk: *mut bpf_sock) -> bool {
+fn is_nonblocking(sock: u64) -> bool {
     const O_NONBLOCK: u32 = 0o4000;
     let flags = || {
-        let socket = peek_long(ctx::address_of(sk)?, CONFIG.sk_socket())?;
+        let socket = peek_long(sock, CONFIG.sk_socket())?;
         let file = peek_long(socket, CONFIG.socket_file())?;
         peek(file, CONFIG.file_flags())
     };
@@ -257,8 +258,9 @@ fn accepted(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_soc
     let Some(state) = ctx::state_or_new(sk) else {
         return;
     };
-    if state.flags & (IS_PROXY | NONBLOCKING) == 0
+    if state.flags & IS_PROXY == 0
         && !switch(member.place).allows(cookie, INTO_APPLICATION)
+        && !is_nonblocking(state.listener)
     {
         return;
     }
