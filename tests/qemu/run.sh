@@ -94,8 +94,9 @@ mkdir -p "$root$PWD"
 } >"$root/command"
 (cd "$root" && find . | busybox cpio -o -H newc 2>/dev/null) >"$scratch/initramfs"
 
-# Emulated, so that it is the same everywhere. `timeout` ends QEMU, its own child, if the guest hangs.
-timeout --kill-after=5 "$seconds" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m "$memory" \
+# Emulated, so that it is the same everywhere; without cmpxchg16b, of which QEMU 7.2 leaves rubbish in the flags, and Linux
+# 6.12 falls over that. `timeout` ends QEMU, its own child, if the guest hangs.
+timeout --kill-after=5 "$seconds" qemu-system-x86_64 -accel tcg,thread=multi -cpu max,-cx16 -smp 2 -m "$memory" \
     -nodefaults -no-user-config -display none -nic none -no-reboot -serial stdio \
     -kernel "$kernel/vmlinuz" -initrd "$scratch/initramfs" \
     -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on" </dev/null 2>"$scratch/qemu.log" |

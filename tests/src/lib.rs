@@ -12,6 +12,7 @@ pub mod chart;
 pub mod cluster;
 pub mod envoy;
 pub mod foreign;
+pub mod kernels;
 pub mod kubelet;
 pub mod load;
 pub mod mesh;

@@ -12,8 +12,10 @@ use sidestep_agent::shortcut::{Allowed, Options, Reach};
 
 use super::{Flow, World, worker::Report};
 
-/// Connections of one round.
+/// Most connections of one round. Short runs have shorter ones, so that they try everything too.
 const ROUND: u64 = 500;
+/// Rounds after which everything was tried.
+const KINDS: u64 = 32;
 
 /// How far a run is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,10 +78,11 @@ pub fn run(
     mut tell: impl FnMut(&Progress),
 ) -> io::Result<Progress> {
     let mut world = World::new(options, Allowed::default());
+    let size = (connections / KINDS).clamp(1, ROUND);
     let mut steered = None;
     let before = progress.counts.clone();
     while progress.connections < connections {
-        let round = Round::of(progress.connections / ROUND);
+        let round = Round::of(progress.connections / size);
         if steered.replace(round.steered) != Some(round.steered) {
             world.steer_packets(round.steered);
         }
@@ -92,7 +95,7 @@ pub fn run(
                 },
             );
         }
-        let count = ROUND.min(connections - progress.connections);
+        let count = size.min(connections - progress.connections);
         let report = world.play(round.flow, round.v6, progress.connections, count, 8);
         progress.connections += count;
         progress.report.add(&report);
