@@ -96,22 +96,32 @@ impl std::ops::Sub for Requests {
 impl Mesh {
     /// Makes both pods on this machine, redirected as it redirects, and starts everything in them.
     pub fn new(node: Node) -> Self {
-        Self::make(node, true)
+        Self::make(node, true, Node::pod, |_, _| ())
     }
 
     /// Makes both pods without any redirection: the sidecars run and see nothing.
     pub fn direct(node: Node) -> Self {
-        Self::make(node, false)
+        Self::make(node, false, Node::bare_pod, |_, _| ())
     }
 
-    fn make(node: Node, redirected: bool) -> Self {
-        let pod = if redirected {
-            Node::pod
-        } else {
-            Node::bare_pod
-        };
+    /// Like [`Self::new`], with pods that are made another way, and something to do before anything runs in them.
+    pub fn with_pods(
+        node: Node,
+        pod: impl Fn(&Node, &str, &[&str]) -> Pod,
+        prepare: impl FnOnce(&Pod, &Pod),
+    ) -> Self {
+        Self::make(node, true, pod, prepare)
+    }
+
+    fn make(
+        node: Node,
+        redirected: bool,
+        pod: impl Fn(&Node, &str, &[&str]) -> Pod,
+        prepare: impl FnOnce(&Pod, &Pod),
+    ) -> Self {
         let client = pod(&node, "client", &[CLIENT]);
         let server = pod(&node, "server", &[SERVER]);
+        prepare(&client, &server);
         let app = start_app(&server);
         let authority = Authority::new();
         let certificate = authority.certify("demo", "server");

@@ -53,11 +53,15 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
+        Self::with_agent_arguments(&[])
+    }
+
+    fn with_agent_arguments(arguments: &[&str]) -> Self {
         let all = Cgroup::new("machine");
         let pods = all.child("pods");
         Self {
             agent: OnceLock::new(),
-            folders: AgentFolders::new(&pods),
+            folders: AgentFolders::new(&pods, arguments),
             pods,
             world: all.child("world"),
             system: all.child("system"),
@@ -116,6 +120,14 @@ impl Node {
     /// With a machine of its own, whose agent is ready.
     pub fn alone() -> Self {
         let node = Self::without_agent();
+        node.start_agent();
+        node
+    }
+
+    /// The same with an agent that gets these arguments too.
+    pub fn alone_with(arguments: &[&str]) -> Self {
+        let machine = Machine::with_agent_arguments(arguments);
+        let node = Self::on(Redirect::Sidestep, Arc::new(machine));
         node.start_agent();
         node
     }

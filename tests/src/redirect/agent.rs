@@ -31,10 +31,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct AgentFolders {
     cgroup: PathBuf,
     root: TempDir,
+    arguments: Vec<String>,
 }
 
 impl AgentFolders {
-    pub(super) fn new(pods: &Cgroup) -> Self {
+    pub(super) fn new(pods: &Cgroup, arguments: &[&str]) -> Self {
         SWEEP.call_once(sweep);
         let root = tempfile::Builder::new()
             .prefix(&unique_name("agent"))
@@ -43,6 +44,7 @@ impl AgentFolders {
         let folders = Self {
             cgroup: pods.path().to_owned(),
             root,
+            arguments: arguments.iter().map(ToString::to_string).collect(),
         };
         fs::create_dir(folders.pods()).expect("a new folder");
         fs::create_dir(folders.bpffs()).expect("a new folder");
@@ -81,6 +83,7 @@ impl AgentFolders {
         command.arg("--cgroup").arg(&self.cgroup);
         command.arg("--pin").arg(self.pins());
         command.arg("--socket").arg(self.socket());
+        command.args(&self.arguments);
         command
     }
 
