@@ -23,6 +23,7 @@ fn the_accounts_may_do_their_work_and_no_more() {
     let allowed = [
         (WEBHOOK, "watch pods -A"),
         (WEBHOOK, "watch nodes"),
+        (WEBHOOK, "patch nodes"),
         (WEBHOOK, "get namespaces"),
         (WEBHOOK, "create events.events.k8s.io -n default"),
         (WEBHOOK, "create secrets -n sidestep-system"),
@@ -48,7 +49,8 @@ fn the_accounts_may_do_their_work_and_no_more() {
         );
     }
     let denied = [
-        (WEBHOOK, "patch nodes"),
+        (WEBHOOK, "update nodes"),
+        (WEBHOOK, "patch nodes/status"),
         (WEBHOOK, "patch events.events.k8s.io -n default"),
         (WEBHOOK, "delete pods -n default"),
         (WEBHOOK, "update pods -n default"),

@@ -3,6 +3,7 @@
 use std::{
     path::Path,
     process::{Command, Stdio},
+    thread,
 };
 
 use sidestep_tests::{
@@ -17,6 +18,7 @@ fn what_a_killed_start_left_is_removed_by_down() {
         return;
     }
     let place = Place::new(&unique_name("killed")).expect("a good name");
+    let _removed = Removed(&place);
     let mut up = command(&place, "up").spawn().expect("our own program");
     until("some parts run", || place.log("kube-apiserver").exists());
     up.kill().expect("it is our child");
@@ -32,6 +34,18 @@ fn what_a_killed_start_left_is_removed_by_down() {
     std::fs::remove_file(place.folder().with_extension("lock")).expect("it is there");
     let mounts = std::fs::read_to_string("/proc/mounts").expect("/proc is mounted");
     assert!(!mounts.contains(place.name()), "{mounts}");
+}
+
+/// Takes it down also where the test fails half way.
+struct Removed<'a>(&'a Place);
+
+impl Drop for Removed<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // The test has said what is wrong.
+            let _ = command(self.0, "down").status();
+        }
+    }
 }
 
 fn command(place: &Place, action: &str) -> Command {

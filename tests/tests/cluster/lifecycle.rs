@@ -17,19 +17,29 @@ use crate::world::{
     alone, is_gated, is_plain_istio, istio_init, left_alone, restored, shared, with_values,
 };
 
+/// Does the work and then the rest, also where the work panics: the cluster is for the other tests, too.
+fn then<T>(work: impl FnOnce() -> T, rest: impl FnOnce()) -> T {
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    rest();
+    outcome.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
 #[test]
 fn one_gate_is_there_after_istio_was_asked_again() {
     let Some(cluster) = alone() else { return };
     let room = cluster.mesh_room("again");
-    // Our change makes the API server ask Istio again, whose change makes it ask us again.
-    reinvoke_istio(&cluster, "IfNeeded");
-    let mut pod = json!(null);
-    until("the webhook is asked twice about a pod", || {
-        let before = reviews(&cluster);
-        pod = room.admit(&objects::client("client")).pod;
-        reviews(&cluster) == before + 2
-    });
-    reinvoke_istio(&cluster, "Never");
+    let admitted = || {
+        // Our change makes the API server ask Istio again, whose change makes it ask us again.
+        reinvoke_istio(&cluster, "IfNeeded");
+        let mut pod = json!(null);
+        until("the webhook is asked twice about a pod", || {
+            let before = reviews(&cluster);
+            pod = room.admit(&objects::client("client")).pod;
+            reviews(&cluster) == before + 2
+        });
+        pod
+    };
+    let pod = then(admitted, || reinvoke_istio(&cluster, "Never"));
     assert!(is_gated(&pod), "{pod:#}");
     assert_eq!(istio_init(&pod).len(), 1);
 }
@@ -89,16 +99,16 @@ fn while_certificates_and_replicas_change_every_pod_is_decided() {
                 now["tls.crt"] != before["tls.crt"] && now["ca.crt"] != before["ca.crt"]
             });
         };
-        let outcome = catch_unwind(AssertUnwindSafe(changed));
-        done.store(true, Ordering::Relaxed);
+        then(changed, || {
+            done.store(true, Ordering::Relaxed);
+            with_values(&cluster, &[]);
+        });
         let admitted = load.join().expect("every pod is admitted");
-        outcome.unwrap_or_else(|panic| resume_unwind(panic));
         for pod in &admitted {
             assert!(is_gated(pod), "after {decided} others: {pod:#}");
             decided += 1;
         }
     });
-    with_values(&cluster, &[]);
     assert!(
         decided >= 100,
         "only {decided} pods were admitted meanwhile"
@@ -123,18 +133,22 @@ fn while_the_webhook_is_down_pods_have_iptables() {
             sidestep::NAMESPACE
         ));
     };
-    scale(0);
-    let selector = "pods -l app.kubernetes.io/name=sidestep-webhook";
-    until("the webhook is gone", || {
-        let pods = cluster.get(&format!("-n {} {selector}", sidestep::NAMESPACE));
-        pods["items"].as_array().is_some_and(Vec::is_empty)
-    });
     let room = cluster.mesh_room("down");
-    room.apply(&[objects::server("server")]);
-    room.ready(&["server"]);
-    let pod = room.get("pod server");
-    scale(2);
-    sidestep::wait(&cluster).unwrap_or_else(|error| panic!("{error:#}"));
+    let made = || {
+        scale(0);
+        let selector = "pods -l app.kubernetes.io/name=sidestep-webhook";
+        until("the webhook is gone", || {
+            let pods = cluster.get(&format!("-n {} {selector}", sidestep::NAMESPACE));
+            pods["items"].as_array().is_some_and(Vec::is_empty)
+        });
+        room.apply(&[objects::server("server")]);
+        room.ready(&["server"]);
+        room.get("pod server")
+    };
+    let pod = then(made, || {
+        scale(2);
+        sidestep::wait(&cluster).unwrap_or_else(|error| panic!("{error:#}"));
+    });
     assert!(is_plain_istio(&pod), "{pod:#}");
     assert_eq!(left_alone(&pod), None);
     until("the webhook decides again", || {
@@ -145,14 +159,16 @@ fn while_the_webhook_is_down_pods_have_iptables() {
 #[test]
 fn after_uninstalling_there_is_plain_istio_and_nothing_of_ours() {
     let Some(cluster) = alone() else { return };
-    sidestep::uninstall(&cluster).unwrap_or_else(|error| panic!("{error:#}"));
     let room = cluster.mesh_room("after");
-    room.apply(&[objects::server("server")]);
-    room.ready(&["server"]);
-    let pod = room.get("pod server");
-    let kinds = "mutatingwebhookconfiguration,validatingadmissionpolicy,validatingadmissionpolicybinding,clusterrole,clusterrolebinding";
-    let left = cluster.kubectl(&format!("get {kinds} -o name"));
-    restored(&cluster);
+    let without = || {
+        sidestep::uninstall(&cluster).unwrap_or_else(|error| panic!("{error:#}"));
+        room.apply(&[objects::server("server")]);
+        room.ready(&["server"]);
+        let kinds = "mutatingwebhookconfiguration,validatingadmissionpolicy,validatingadmissionpolicybinding,clusterrole,clusterrolebinding";
+        let left = cluster.kubectl(&format!("get {kinds} -o name"));
+        (room.get("pod server"), left)
+    };
+    let (pod, left) = then(without, || restored(&cluster));
     assert!(is_plain_istio(&pod), "{pod:#}");
     assert!(!pod.to_string().contains("sidestep.dev"), "{pod:#}");
     let ours: Vec<_> = left
@@ -203,11 +219,15 @@ fn a_static_pods_mirror_is_left_as_the_kubelet_wrote_it() {
     std::fs::write(&part, pod.to_string()).expect("a folder of ours");
     std::fs::rename(&part, &file).expect("a folder of ours");
     let mut mirror = json!(null);
-    until("the mirror pod runs", || {
-        mirror = room.get("pods");
-        mirror["items"][0]["status"]["phase"] == "Running"
+    let runs = || {
+        until("the mirror pod runs", || {
+            mirror = room.get("pods");
+            mirror["items"][0]["status"]["phase"] == "Running"
+        });
+    };
+    then(runs, || {
+        std::fs::remove_file(&file).expect("it is there");
     });
-    std::fs::remove_file(&file).expect("it is there");
     let mirror = &mirror["items"][0];
     assert!(!mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null());
     assert!(is_plain_istio(mirror), "{mirror:#}");

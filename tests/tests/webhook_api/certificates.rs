@@ -3,7 +3,7 @@
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::{Value, json};
@@ -38,8 +38,12 @@ fn on_a_new_cluster_pods_are_gated_once_the_webhook_is_ready() {
     );
     let metrics = replica.ask("/metrics");
     assert!(replica.leads(), "{metrics}");
-    let expiry = "\nsidestep_webhook_certificate_expiry_timestamp_seconds 0";
-    assert!(!metrics.contains(expiry), "{metrics}");
+    let expiry = "sidestep_webhook_certificate_expiry_timestamp_seconds ";
+    let expiry = metrics.lines().find_map(|line| line.strip_prefix(expiry));
+    let expiry: f64 = expiry.expect("the metric").parse().expect("a number");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let days = (expiry - now.expect("a clock").as_secs_f64()) / 86_400.0;
+    assert!((85.0..91.0).contains(&days), "it ends in {days} days");
     replica.stop();
 }
 
@@ -49,13 +53,18 @@ fn a_bundle_that_somebody_takes_away_is_put_back() {
     let replica = Replica::start(&server, "one", ADDRESSES[0], &[]);
     replica.ready();
     let right = bundle(&server);
-    for bad in [json!(null), json!("Z2FyYmFnZQ==")] {
+    // The API server takes a certificate's first line for a certificate.
+    for wrong in [json!(null), json!("LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t")] {
         let patch =
-            json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bad}]);
+            json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": wrong}]);
         let patch = patch.to_string();
         let words = ["patch", "mutatingwebhookconfiguration", "sidestep-webhook"];
-        // The API server itself refuses some bundles.
-        let _taken = server.kubectl(words.into_iter().chain(["--type=json", "-p", &patch]));
+        let words = words
+            .into_iter()
+            .chain(["--type=json", "-o", "json", "-p", &patch]);
+        let taken = server.kubectl(words).expect("who may do that can");
+        let taken: Value = serde_json::from_str(&taken).expect("kubectl prints JSON");
+        assert_eq!(taken["webhooks"][0]["clientConfig"]["caBundle"], wrong);
         until("it is as it was", || bundle(&server) == right);
     }
 }
@@ -96,6 +105,9 @@ fn an_empty_secret_of_the_charts_is_filled() {
     });
     server.feed("create", &empty).expect("a Secret");
     Replica::start(&server, "one", ADDRESSES[0], &[]).ready();
+    for key in ["tls.crt", "tls.key", "ca.crt", "ca.key"] {
+        assert!(secret(&server, key).is_some(), "{key}");
+    }
 }
 
 /// Creates pods until told to stop; counts them, and keeps what went wrong.
@@ -130,16 +142,14 @@ fn a_rotation_under_load_loses_no_pod() {
     let (enough, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         let loads = [(); 2].map(|()| scope.spawn(|| load(&server, &enough, &asked)));
-        // As a rolling update does it: out of the Service, then ended, then the new one into it.
+        // As a rolling update does it: out of the Service and told to end, then the new one into it. The API server learns
+        // of it while the one that ends still serves.
         route(&server, &[two]);
-        thread::sleep(Duration::from_secs(2));
         first.stop();
         let first = Replica::start(&server, "three", one, &minute);
         first.ready();
         route(&server, &ADDRESSES);
-        thread::sleep(Duration::from_secs(2));
         route(&server, &[one]);
-        thread::sleep(Duration::from_secs(2));
         second.stop();
         let second = Replica::start(&server, "four", two, &minute);
         second.ready();

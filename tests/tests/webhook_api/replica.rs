@@ -38,7 +38,7 @@ impl<'a> Replica<'a> {
             .arg("--certificates=managed")
             .arg(format!("--listen={address}:8443"))
             .arg(format!("--admin-listen={address}:8080"))
-            .arg("--shutdown-delay=1")
+            .arg("--shutdown-delay=2")
             .args(arguments)
             .env("KUBECONFIG", kubeconfig)
             .env("POD_NAME", name)
