@@ -18,7 +18,7 @@ pub const VERSION: &str = "1.31.1";
 pub const NAMESPACE: &str = "istio-system";
 
 /// The stock Envoy has none of Istio's own filters, so istiod must not send them; then it accepts all that it is sent.
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 10] = [
     "profile=minimal",
     "hub=sidestep.test/istio",
     "tag=1.31.1",
@@ -26,6 +26,11 @@ const SETTINGS: [&str; 7] = [
     "values.pilot.env.PILOT_ENABLE_METADATA_EXCHANGE=false",
     "values.pilot.env.PILOT_ENABLE_ALPN_FILTER=false",
     "values.telemetry.enabled=false",
+    // Many pods fit on a small machine.
+    "values.global.proxy.resources.requests.cpu=1m",
+    "values.global.proxy.resources.requests.memory=1Mi",
+    // Where a namespace asks for an access log.
+    "meshConfig.accessLogEncoding=JSON",
 ];
 
 /// The manifests of an installation, with further `--set` values.

@@ -285,4 +285,14 @@ pub mod objects {
             },
         })
     }
+
+    /// Lets the sidecars of a namespace log every request and connection, as JSON.
+    pub fn access_log() -> Value {
+        json!({
+            "apiVersion": "telemetry.istio.io/v1",
+            "kind": "Telemetry",
+            "metadata": {"name": "access-log"},
+            "spec": {"accessLogging": [{"providers": [{"name": "envoy"}]}]},
+        })
+    }
 }

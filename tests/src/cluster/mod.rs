@@ -17,6 +17,8 @@ pub mod parts;
 pub mod pki;
 pub mod place;
 pub mod sidestep;
+pub mod twins;
+pub mod words;
 pub mod wrappers;
 
 use std::{

@@ -2,10 +2,10 @@
 
 mod accelerated;
 mod admission;
+mod flows;
 mod forged;
 mod kept_clean;
 mod lifecycle;
-mod plain;
 mod waiting;
 mod ways;
 mod world;
