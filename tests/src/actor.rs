@@ -3,6 +3,7 @@
 //! `app.connect("10.77.1.5:80")` is one system call made by a process of the right namespace, cgroup and user.
 
 mod channel;
+mod pidfd;
 pub mod protocol;
 pub mod server;
 mod socket;

@@ -353,13 +353,20 @@ impl Shortcut {
         let write = self.maps.proxies.set(place, 0, 0);
         write.map_err(|e| error("PROXY_PROCESSES", &e))?;
         maps::gone(self.maps.members.remove(&cookie)).map_err(|e| error("MEMBERS", &e))?;
-        drop(pod);
         let addresses = self.maps.addresses.iter().flatten();
         let own: Vec<Addr> = addresses
             .filter_map(|(address, owner)| (owner == cookie).then_some(address))
             .collect();
         for address in own {
             maps::gone(self.maps.addresses.remove(&address)).map_err(|e| error("ADDRESSES", &e))?;
+        }
+        // An address that it claimed too may be another's alone now.
+        let claimed: Vec<Addr> = pod.iter().flat_map(published).collect();
+        for address in claimed {
+            if let Some(owner) = self.only_owner(address) {
+                let write = self.maps.addresses.insert(address, owner, 0);
+                write.map_err(|e| error("ADDRESSES", &e))?;
+            }
         }
         Ok(())
     }
@@ -418,15 +425,8 @@ impl Shortcut {
             }
         }
         for address in published(pod) {
-            let others = self
-                .pods
-                .iter()
-                .filter(|(cookie, _)| **cookie != pod.cookie);
-            let twice = others
-                .filter_map(|(_, (_, other))| other.as_ref())
-                .flat_map(published)
-                .any(|other| other == address);
-            if twice {
+            let others = self.claimants(address).any(|other| other != pod.cookie);
+            if others {
                 maps::gone(self.maps.addresses.remove(&address))
                     .map_err(|e| error("ADDRESSES", &e))?;
             } else {
@@ -435,6 +435,24 @@ impl Shortcut {
             }
         }
         Ok(())
+    }
+
+    /// The pods that say that an address is theirs.
+    fn claimants(&self, address: Addr) -> impl Iterator<Item = Cookie> {
+        let known = self
+            .pods
+            .values()
+            .filter_map(|(_, participant)| participant.as_ref());
+        known
+            .filter(move |pod| published(pod).any(|own| own == address))
+            .map(|pod| pod.cookie)
+    }
+
+    /// The pod that alone says so.
+    fn only_owner(&self, address: Addr) -> Option<Cookie> {
+        let mut claimants = self.claimants(address);
+        let first = claimants.next()?;
+        claimants.next().is_none().then_some(first)
     }
 }
 

@@ -112,7 +112,11 @@ pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> 
     settings.sk_rcvbuf = at("sock", "sk_rcvbuf", "sk_rcvbuf of a socket")?;
     settings.sk_sndbuf = at("sock", "sk_sndbuf", "sk_sndbuf of a socket")?;
     settings.sk_prot = at("sock", "__sk_common.skc_prot", "skc_prot of a socket")?;
-    settings.proto_allocated = at("proto", "memory_allocated", "memory_allocated of a protocol")?;
+    settings.proto_allocated = at(
+        "proto",
+        "memory_allocated",
+        "memory_allocated of a protocol",
+    )?;
     settings.proto_limits = at("proto", "sysctl_mem", "sysctl_mem of a protocol")?;
     settings.socket_sk = at("socket", "sk", "sk of a socket")?;
     Ok(settings)

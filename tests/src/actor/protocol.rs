@@ -102,6 +102,10 @@ pub enum Request {
     Close {
         socket: SocketId,
     },
+    /// Under which number the process itself knows it.
+    Descriptor {
+        socket: SocketId,
+    },
     /// close with `SO_LINGER` 0
     Reset {
         socket: SocketId,
@@ -151,6 +155,7 @@ pub enum Answer {
     Accepted(SocketId, SocketAddr),
     Address(SocketAddr),
     Bytes(Vec<u8>, Option<SocketAddr>),
+    Descriptor(i32),
     Load(Load),
     Failed(Errno),
 }

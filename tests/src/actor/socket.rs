@@ -1,10 +1,14 @@
 //! A socket of an actor, with its system calls as methods.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     channel::{Channel, unexpected},
-    parse,
+    parse, pidfd,
     protocol::{Answer, Errno, Family, Report, Request, SocketId},
 };
 
@@ -226,6 +230,16 @@ impl Socket {
     /// close
     pub fn close(mut self) {
         self.close_now().expect("an open socket can be closed");
+    }
+
+    /// Hands the socket over to the test: the actor has it no more.
+    pub fn take(self) -> TcpStream {
+        let asked = self.channel.ask(&Request::Descriptor { socket: self.id });
+        let Ok(Answer::Descriptor(descriptor)) = asked else {
+            panic!("the actor has no such socket: {asked:?}");
+        };
+        let taken = pidfd::take(self.channel.pid(), descriptor);
+        TcpStream::from(taken.expect("root can take a socket of its child's"))
     }
 
     /// close with `SO_LINGER` 0: the peer gets a reset.

@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     io::{BufRead, Write},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     sync::Arc,
     time::Duration,
 };
@@ -118,6 +118,7 @@ impl Actor {
                 buffer.truncate(count);
                 Ok(Answer::Bytes(buffer, from))
             }
+            Request::Descriptor { socket } => Ok(Answer::Descriptor(self.get(socket)?.as_raw_fd())),
             Request::Close { socket } => done(self.close(socket)),
             Request::Reset { socket } => {
                 sys::reset_on_close(self.get(socket)?)?;

@@ -1,5 +1,7 @@
 //! The shortcut in the agent's hands: armed pods take part, and whatever happens to the agent, no byte is lost.
 
+use std::collections::BTreeMap;
+
 use sidestep_tests::{
     actor::{Actor, Identity, Socket},
     can_run,
@@ -8,6 +10,8 @@ use sidestep_tests::{
 
 /// The pod's address.
 const POD: &str = "10.77.0.10";
+/// Another's.
+const OTHER: &str = "10.77.0.11";
 /// An address that nobody has: a connection there is captured.
 const SERVICE: &str = "10.96.0.7:80";
 
@@ -37,9 +41,9 @@ impl Captured {
 
 /// A proxy that only listens, so that a test can accept in its name.
 struct Proxy {
-    _actor: Actor,
+    actor: Actor,
     outbound: Socket,
-    _inbound: Socket,
+    inbound: Socket,
 }
 
 impl Proxy {
@@ -47,8 +51,8 @@ impl Proxy {
         let actor = pod.actor(&Identity::proxy());
         Self {
             outbound: actor.listen("0.0.0.0:15001"),
-            _inbound: actor.listen("0.0.0.0:15006"),
-            _actor: actor,
+            inbound: actor.listen("0.0.0.0:15006"),
+            actor,
         }
     }
 
@@ -177,6 +181,105 @@ fn an_agent_that_ends_loses_nothing_that_is_unread() {
     assert!(ended.success(), "{ended}");
     connection.send("after the end;");
     connection.expect("unread;after the end;");
+}
+
+/// Two pods whose sidecars may talk past TCP, as far as each says.
+fn two_pods(node: &Node, reach: [&str; 2]) -> [(Pod, Proxy); 2] {
+    let pods = [(POD, reach[0]), (OTHER, reach[1])];
+    pods.map(|(address, reach)| {
+        let pod = node.bare_pod("client", &[address]);
+        node.write_pod_file(&pod, &with_shortcut(&pod, reach));
+        node.agent()
+            .wait_for(pod.name(), |state| state.is_programmed());
+        let proxy = Proxy::of(&pod);
+        node.wait_active(&pod);
+        (pod, proxy)
+    })
+}
+
+/// What one sidecar sends to another: it is captured on its way in.
+fn between(from: &Proxy, to: &Proxy) -> Captured {
+    let app = from.actor.connect(&format!("{OTHER}:8080"));
+    let (proxy, _) = to.inbound.accept().expect("a connection");
+    Captured {
+        app: app.expect("it is captured"),
+        proxy,
+    }
+}
+
+#[test]
+fn sidecars_of_one_node_reach_each_other_past_tcp_where_both_pods_want_it() {
+    if !can_run(&[]) {
+        return;
+    }
+    let node = Node::alone();
+    let [(_first_pod, first), (second_pod, second)] = two_pods(&node, ["node", "node"]);
+    let connection = between(&first, &second);
+    connection.send("first;");
+    connection.expect("first;");
+    let before = counted(&node, "redirected");
+    connection.send("second;");
+    connection.expect("second;");
+    assert!(counted(&node, "redirected") > before, "it goes by TCP");
+
+    // One of the two turns it off, with something unread.
+    connection.send("unread;");
+    node.write_pod_file(&second_pod, &with_shortcut(&second_pod, "off"));
+    node.agent().wait("messages to go by TCP", || {
+        let probe = counted(&node, "off");
+        connection.send(".");
+        counted(&node, "off") > probe
+    });
+    connection.expect("unread;.");
+}
+
+#[test]
+fn sidecars_stay_on_tcp_where_one_pod_wants_no_more_than_its_own() {
+    if !can_run(&[]) {
+        return;
+    }
+    let node = Node::alone();
+    for reach in [["node", "pod"], ["pod", "node"], ["pod", "pod"]] {
+        let [(_first_pod, first), (_second_pod, second)] = two_pods(&node, reach);
+        let connection = between(&first, &second);
+        for _ in 0..3 {
+            connection.send("by TCP;");
+            connection.expect("by TCP;");
+        }
+        assert_eq!(counted(&node, "redirected"), 0, "{reach:?}");
+    }
+}
+
+/// An agent that is killed leaves everything; one that is told to end takes everything away, under what is kept open.
+#[test]
+fn no_request_fails_while_agents_come_and_go() {
+    if !can_run(&[]) {
+        return;
+    }
+    let mut node = Node::alone();
+    let pod = node.pod("client", &[POD]);
+    let _proxy = pod.proxy();
+    node.wait_active(&pod);
+    let app = pod.app();
+    for kill in [true, false, true] {
+        // Without an agent to take over, and so without interception, new connections go nowhere.
+        app.start_load(SERVICE, if kill { 2 } else { 0 }, 4);
+        let redirected = counted(&node, "redirected");
+        node.agent().wait("requests", || {
+            counted(&node, "redirected") > redirected + 200
+        });
+        let agent = node.take_agent();
+        if kill {
+            agent.kill();
+        } else {
+            assert!(agent.stop().success());
+        }
+        node.start_agent();
+        node.wait_active(&pod);
+        let load = app.stop_load();
+        assert_eq!(load.failed, BTreeMap::new());
+        assert!(load.answered.values().sum::<u64>() > 200, "{load:?}");
+    }
 }
 
 /// The pod's file with another reach.

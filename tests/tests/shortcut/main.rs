@@ -1,5 +1,9 @@
 //! The shortcut: bytes arrive, all of them and in order, whatever the two ends do; and what it must not do.
 
 mod agent;
+mod churn;
+mod hazards;
+mod memory;
 mod selftest;
+mod stage;
 mod torture;

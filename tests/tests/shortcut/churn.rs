@@ -1,0 +1,104 @@
+//! A socket is known by its cookie, which no other ever has: what is sent to one that is gone never gets to its successor,
+//! even where that has the same two addresses and ports.
+
+use std::{io::Read, io::Write, net::TcpStream};
+
+use sidestep_ebpf_common::shortcut::Count;
+use sidestep_tests::{actor::Family, actor::Kind, can_run};
+
+use crate::stage::{ADDRESSES, Ends, Stage, carries, patient, warm};
+
+const PORT: u16 = 40_001;
+
+/// The first pod's proxy and the second's, always between the same two ports.
+fn between(stage: &Stage) -> Ends {
+    let proxy = &stage.pods[0].proxy;
+    let socket = proxy.socket(Family::V4, Kind::Tcp).expect("a socket");
+    let reuse = socket.set_option(libc::SOL_SOCKET, libc::SO_REUSEADDR, 1);
+    reuse.expect("an option of every socket");
+    socket
+        .bind(&format!("{}:{PORT}", ADDRESSES[0]))
+        .expect("the port is free");
+    socket
+        .connect(&format!("{}:15006", ADDRESSES[1]))
+        .expect("a listener");
+    let (far, _) = stage.pods[1].inbound.accept().expect("a connection");
+    let [near, far] = [socket, far].map(|socket| {
+        let stream = socket.take();
+        stream.set_nodelay(true).expect("an open socket");
+        patient(&stream);
+        stream
+    });
+    Ends { near, far }
+}
+
+fn reset(stream: TcpStream) {
+    use std::os::fd::AsFd;
+    sidestep_tests::actor::sys::reset_on_close(stream.as_fd()).expect("an open socket");
+    drop(stream);
+}
+
+#[test]
+fn a_successor_with_the_same_ports_gets_its_own_bytes_only() {
+    if !can_run(&[]) {
+        return;
+    }
+    let stage = Stage::new();
+    let mut left = Vec::new();
+    for round in 0..200 {
+        let Ends { near, far } = between(&stage);
+        let text = format!("of round {round};");
+        carries(&near, &far, &text);
+        let before = stage.counted(Count::Redirected);
+        carries(&far, &near, &text);
+        carries(&near, &far, &text);
+        assert!(stage.counted(Count::Redirected) >= before + 1, "{round}");
+        match round % 4 {
+            // Unread bytes are left at the far end, which outlives several successors of the near one.
+            0 | 1 => {
+                (&near).write_all(b"stale").expect("there is room");
+                reset(near);
+                left.push(far);
+            }
+            2 => {
+                reset(far);
+                // The next has the same two ports. This one still knows the end that is gone.
+                let _reset = (&near).write(b"to nobody");
+                drop(near);
+                for far in left.drain(..) {
+                    let mut got = Vec::new();
+                    let _reset = (&far).read_to_end(&mut got);
+                    assert!(
+                        b"stale".starts_with(&got[..]),
+                        "{}",
+                        String::from_utf8_lossy(&got)
+                    );
+                }
+            }
+            _ => reset(near),
+        }
+    }
+}
+
+#[test]
+fn an_end_that_closes_late_takes_nothing_from_its_successor() {
+    if !can_run(&[]) {
+        return;
+    }
+    let stage = Stage::new();
+    for _ in 0..50 {
+        let Ends { near, far } = between(&stage);
+        carries(&near, &far, "first");
+        reset(near);
+        let successor = between(&stage);
+        // Its own record has long been replaced under the same ports.
+        drop(far);
+        warm(&stage, &successor);
+        reset(successor.near);
+    }
+    // Nothing is left of connections that are closed.
+    let gone = sidestep_tests::process::eventually(std::time::Duration::from_secs(2), || {
+        stage.ends() == 0
+    });
+    assert!(gone, "{} ends are left", stage.ends());
+}
