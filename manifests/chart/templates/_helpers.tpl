@@ -17,6 +17,13 @@ app.kubernetes.io/component: {{ . }}
 app.kubernetes.io/name: sidestep-{{ . }}
 {{- end }}
 
+{{/* Labels and annotations of ours that a pod may have, as a CEL list. Not by their prefix: a pod may have a hundred thousand
+annotations, and who loops over them keeps the API server busy. */}}
+{{- define "sidestep.keys" -}}
+{{- $words := list "accelerated" "enabled" "left-alone" "netns" "policy" "shortcut" "shortcut-into" -}}
+['sidestep.dev/{{ join "', 'sidestep.dev/" $words }}']
+{{- end }}
+
 {{/* Image of a part, with how it is pulled. Call with (list . "webhook"). */}}
 {{- define "sidestep.image" -}}
 {{- $image := (index . 0).Values.image -}}

@@ -27,14 +27,30 @@ pub(crate) fn wait_until_in_force(server: &ApiServer) {
 }
 
 fn bind(server: &ApiServer, pod: &str, words: &serde_json::Value) -> Result<String, String> {
+    bind_with(server, pod, words, words)
+}
+
+fn bind_with(
+    server: &ApiServer,
+    pod: &str,
+    labels: &serde_json::Value,
+    annotations: &serde_json::Value,
+) -> Result<String, String> {
     let binding = json!({
         "apiVersion": "v1",
         "kind": "Binding",
-        "metadata": {"name": pod, "labels": words, "annotations": words},
+        "metadata": {"name": pod, "labels": labels, "annotations": annotations},
         "target": {"kind": "Node", "name": "node-1"},
     });
     let path = format!("create --raw /api/v1/namespaces/default/pods/{pod}/binding");
     server.feed(&path, &binding)
+}
+
+/// Three letters or digits that stand for a number.
+fn number(n: usize) -> String {
+    const DIGITS: &[u8; 62] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+    let digits = [n / 62 / 62, n / 62 % 62, n % 62].map(|digit| char::from(DIGITS[digit]));
+    digits.iter().collect()
 }
 
 /// Creates a pod, which must be allowed.
@@ -202,6 +218,22 @@ on_the_installed_server! {
         assert_allowed(server.kubectl(["delete", "pod", "alive", "--wait=false", "--grace-period=0", "--force"]));
         assert_allowed(patch(server, "alive", "", &json!({"metadata": {"finalizers": null}})));
         assert_refused(&server.kubectl(["get", "pod", "alive"]), "not found");
+    }
+
+    fn a_pod_with_as_many_annotations_as_there_may_be_lives_as_any_other(server) {
+        let mut pod = gated("many");
+        let annotations = pod["metadata"]["annotations"].as_object_mut().expect("annotations");
+        // Of their 256 KiB each takes three bytes.
+        annotations.extend((0..87_000).map(|n| (number(n), "".into())));
+        create(server, &pod);
+        assert_allowed(patch(server, "many", "status", &json!({"status": {"phase": "Running"}})));
+        assert_allowed(patch(server, "many", "", &json!({"metadata": {"annotations": {"aaa": null}}})));
+        let policy = json!({"metadata": {"annotations": {"sidestep.dev/policy": "out: nothing"}}});
+        assert_refused(&patch(server, "many", "", &policy), STAYS);
+        let words = (0..80_000).map(|n| (number(n), "".into()));
+        let words = words.collect::<serde_json::Map<_, _>>().into();
+        create(server, &plain("bound-with-many"));
+        assert_allowed(bind_with(server, "bound-with-many", &json!({}), &words));
     }
 
     fn a_pod_without_our_label_lives_as_before(server) {

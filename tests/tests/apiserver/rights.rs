@@ -50,7 +50,7 @@ fn the_accounts_may_do_their_work_and_no_more() {
     }
     let denied = [
         (WEBHOOK, "update nodes"),
-        (WEBHOOK, "patch nodes/status"),
+        (WEBHOOK, "patch nodes --subresource=status"),
         (WEBHOOK, "patch events.events.k8s.io -n default"),
         (WEBHOOK, "delete pods -n default"),
         (WEBHOOK, "update pods -n default"),
@@ -69,7 +69,7 @@ fn the_accounts_may_do_their_work_and_no_more() {
         (AGENT, "patch nodes"),
         (AGENT, "get nodes"),
         (AGENT, "patch pods -n default"),
-        (AGENT, "patch pods/status -n default"),
+        (AGENT, "patch pods --subresource=status -n default"),
         (AGENT, "delete pods -n default"),
         (AGENT, "get secrets -n sidestep-system"),
         (AGENT, "get secrets/sidestep-webhook-tls -n sidestep-system"),

@@ -3,6 +3,7 @@
 mod files;
 mod flags;
 mod objects;
+mod policy;
 mod refusals;
 mod rights;
 mod values;

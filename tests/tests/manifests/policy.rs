@@ -1,0 +1,37 @@
+//! What the policies are about.
+
+use std::collections::BTreeSet;
+
+use sidestep_contract::keys;
+use sidestep_tests::chart::{object, objects};
+
+use crate::ready;
+
+#[test]
+fn the_policies_know_every_key_of_ours_that_a_pod_may_have() {
+    if !ready() {
+        return;
+    }
+    let source = include_str!("../../../webhook/contract/src/keys.rs");
+    let mut wanted = texts(source, '"');
+    for key in [keys::PREFIX, keys::UNSUPPORTED] {
+        assert!(wanted.remove(key), "{key}");
+    }
+    assert!(wanted.contains(keys::ACCELERATED));
+    let objects = objects(&[]);
+    for name in ["sidestep-label", "sidestep-label-binding"] {
+        let policy = object(&objects, "ValidatingAdmissionPolicy", name);
+        let variables = policy["spec"]["variables"].as_array().expect("variables");
+        let ours = variables.iter().find(|variable| variable["name"] == "ours");
+        let ours = ours.expect("our keys")["expression"].as_str();
+        assert_eq!(texts(ours.expect("a text"), '\''), wanted, "{name}");
+    }
+}
+
+/// The texts between quotes that begin as our keys do.
+fn texts(source: &str, quote: char) -> BTreeSet<&str> {
+    let pieces = source.split(quote);
+    pieces
+        .filter(|piece| piece.starts_with(keys::PREFIX))
+        .collect()
+}
