@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit fuzz test-apiserver test-netns test-cluster smoke kernels cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean distclean
+.PHONY: help setup build demo test test-unit fuzz test-apiserver test-netns test-programs test-cluster smoke kernels cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean distclean
 
 SECONDS := 60
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
@@ -22,7 +22,7 @@ demo: setup ## as root: the same traffic between two pods with Envoy sidecars, o
 
 test: ## everything: lint, unit tests, fuzzing for a minute, the smoke test on Linux 6.1, network namespaces, API server, cluster
 # Each is run, whatever the one before it said.
-	@failed=; for part in lint test-unit fuzz smoke test-netns test-apiserver test-cluster; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
+	@failed=; for part in lint test-unit fuzz smoke test-netns test-programs test-apiserver test-cluster; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
 	[ -z "$$failed" ] || { echo "make test: failed:$$failed" >&2; exit 1; }
 
 test-unit: setup ## unit and property tests: no privilege needed
@@ -40,6 +40,11 @@ test-apiserver: ## as root: chart, webhook and agent against a real API server, 
 test-netns: setup ## as root: real BPF programs, sockets and Envoy, in network namespaces of their own
 	cargo build $(PROGRAMS)
 	cargo test --no-fail-fast -p sidestep-tests --lib --bins --test conformance --test lifecycle --test mesh --test shortcut
+
+test-programs: ## as root: nginx, PostgreSQL, Redis, Go, Java and others through real sidecars, with and without the shortcut
+	@tests/setup.sh programs
+	cargo build $(PROGRAMS)
+	cargo test --no-fail-fast -p sidestep-tests --test programs
 
 test-cluster: ## as root: end to end, on a real Kubernetes with Istio
 	@tests/setup.sh cluster

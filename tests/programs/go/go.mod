@@ -1,0 +1,3 @@
+module sidestep.dev/tests/programs
+
+go 1.24

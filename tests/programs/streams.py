@@ -1,0 +1,68 @@
+"""gRPC (streams both ways, without generated code) and WebSocket: a server of both, and a client of each."""
+
+import asyncio
+import hashlib
+import sys
+from concurrent import futures
+
+import grpc
+import websockets
+
+METHOD = "/sidestep.Test/Echo"
+BIG = 16 << 20
+
+
+def message(number):
+    size = 1 + number * number * 97 % 300_000
+    return bytes((i * 31 + number) & 255 for i in range(256)) * (size // 256) + bytes(size % 256)
+
+
+class Echo(grpc.GenericRpcHandler):
+    def service(self, call):
+        if call.method == METHOD:
+            return grpc.stream_stream_rpc_method_handler(lambda messages, _: messages)
+        return None
+
+
+async def echo(websocket):
+    async for received in websocket:
+        await websocket.send(received)
+
+
+async def serve():
+    server = grpc.server(futures.ThreadPoolExecutor(8))
+    server.add_generic_rpc_handlers((Echo(),))
+    assert server.add_insecure_port("0.0.0.0:8081")
+    server.start()
+    async with websockets.serve(echo, "0.0.0.0", 8082, max_size=BIG):
+        await asyncio.Future()
+
+
+def by_grpc(address):
+    whole = hashlib.sha256()
+    count = 0
+    with grpc.insecure_channel(address) as channel:
+        call = channel.stream_stream(METHOD)
+        for received in call((message(number) for number in range(300)), timeout=60):
+            whole.update(received)
+            count += 1
+    print(count, "messages,", whole.hexdigest())
+
+
+async def by_websocket(address):
+    whole = hashlib.sha256()
+    async with websockets.connect(f"ws://{address}/", max_size=BIG) as websocket:
+        for number in range(300):
+            await websocket.send(message(number))
+            received = await websocket.recv()
+            assert received == message(number), number
+            whole.update(received)
+    print("300 messages,", whole.hexdigest())
+
+
+if sys.argv[1] == "serve":
+    asyncio.run(serve())
+elif sys.argv[1] == "grpc":
+    by_grpc(sys.argv[2])
+else:
+    asyncio.run(by_websocket(sys.argv[2]))
