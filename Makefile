@@ -64,8 +64,9 @@ images: ## the webhook's and the agent's images as OCI archives, .parts/images/*
 	@tests/setup.sh build
 	manifests/images/build.sh
 
-smoke: setup ## load everything and capture connections on Debian's 6.1 kernel, in QEMU
+smoke: setup ## capture connections on Debian's 6.1 kernel, prove the shortcut on 6.1 and 6.12, in QEMU
 	@tests/qemu/smoke.sh
+	@tests/qemu/kernels.sh small
 
 kernels: setup ## as root: everything on Debian's kernels 6.1 and 6.12, in QEMU, and on the running one, as a table: some 15 minutes
 	@tests/qemu/kernels.sh
@@ -75,9 +76,11 @@ torture: setup ## as root: a million random streams through the shortcut, every 
 	@mkdir -p .parts
 	@target/release/sidestep-torture run --connections $(or $(CONNECTIONS),1000000) --state .parts/torture.json
 
-bench-shortcut: setup ## as root: one hop through the shortcut against loopback TCP, as a table
+bench-shortcut: setup ## as root: iptables, and Sidestep with each reach of the shortcut: one hop, and real sidecars; tables and a picture
 	cargo build --release -p sidestep-agent -p sidestep-tests --bins
+	@mkdir -p .parts/reports
 	@target/release/sidestep-torture hop
+	@target/release/sidestep-bench --json .parts/reports/shortcut.json --svg .parts/reports/shortcut.svg
 
 bench-webhook: ## reviews per second, latency and memory of the admission server, as a table
 	@tests/setup.sh build

@@ -1,18 +1,26 @@
 #!/usr/bin/env bash
-# Builds, and runs the suite on every kernel of .parts/kernels and on the running one. Arguments go to `sidestep-kernels run`.
+# Builds, and tries everything on every kernel of .parts/kernels and on the running one.
+#   kernels.sh          all tests, 20,000 streams of torture on the running kernel, and 400 on each emulated one
+#   kernels.sh small    what `make test` has time for: no test binaries, few streams, no running kernel
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 echo "kernels: building"
 # Optimised: unoptimised, the emulated agent takes three times as long to start, which every test does.
 cargo build --quiet --release -p sidestep-agent -p sidestep -p sidestep-tests --bins
-binaries=$(cargo test --release -p sidestep-tests --test conformance --test shortcut --no-run --quiet --message-format=json)
-path() { sed -n 's/.*"reason":"compiler-artifact".*"name":"'"$1"'".*"executable":"\([^"]*\)".*/\1/p' <<<"$binaries"; }
-kernels=()
+what=()
 for kernel in .parts/kernels/*/vmlinuz; do
     kernel=${kernel%/vmlinuz}
-    kernels+=(--kernel "${kernel##*/}")
+    what+=(--kernel "${kernel##*/}")
 done
-mkdir -p .parts/reports
-exec target/release/sidestep-kernels run "${kernels[@]}" --here --json .parts/reports/kernels.json \
-    --suite "conformance=$(path conformance),sidestep,--skip,envoy" --suite "shortcut=$(path shortcut),agent::" "$@"
+if [ "${1:-}" = small ]; then
+    shift
+    what+=(--emulated 64)
+else
+    binaries=$(cargo test --release -p sidestep-tests --test conformance --test shortcut --no-run --quiet --message-format=json)
+    path() { sed -n 's/.*"reason":"compiler-artifact".*"name":"'"$1"'".*"executable":"\([^"]*\)".*/\1/p' <<<"$binaries"; }
+    mkdir -p .parts/reports
+    what+=(--here --json .parts/reports/kernels.json)
+    what+=(--suite "conformance=$(path conformance),sidestep,--skip,envoy" --suite "shortcut=$(path shortcut),agent::")
+fi
+exec target/release/sidestep-kernels run "${what[@]}" "$@"

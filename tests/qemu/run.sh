@@ -100,7 +100,7 @@ timeout --kill-after=5 "$seconds" qemu-system-x86_64 -accel tcg,thread=multi -cp
     -nodefaults -no-user-config -display none -nic none -no-reboot -serial stdio \
     -kernel "$kernel/vmlinuz" -initrd "$scratch/initramfs" \
     -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on" </dev/null 2>"$scratch/qemu.log" |
-    tr -d '\r' | tee "$scratch/console" | grep --line-buffered -v -e '^sidestep-vm: exit ' -e 'reboot: Power down$' || true
+    sed -u 's/\r//g' | tee "$scratch/console" | grep --line-buffered -v -e '^sidestep-vm: exit ' -e 'reboot: Power down$' || true
 
 code=$(sed -n 's/^sidestep-vm: exit \([0-9]*\)$/\1/p' "$scratch/console" | tail -1)
 [ -n "$code" ] || { cat "$scratch/qemu.log" >&2; fail "the machine ended, or was ended after $seconds s, without a result"; }

@@ -18,7 +18,7 @@ pub struct Report {
 pub struct Kernel {
     /// `running`, or the folder it was taken from.
     pub place: String,
-    /// From the start of the virtual machine to its first process.
+    /// From the kernel's start to the first process of a virtual machine.
     pub boot_seconds: Option<f64>,
     /// All of it.
     pub seconds: f64,
@@ -89,8 +89,8 @@ impl Kernel {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns = [
-            ("kernel", 26),
-            ("boot", 7),
+            ("kernel", 27),
+            ("boot", 8),
             ("interception", 20),
             ("self-test", 20),
             ("shortcut", 9),
@@ -122,7 +122,7 @@ impl Kernel {
         let boot = self
             .boot_seconds
             .map_or("-".to_owned(), |seconds| format!("{seconds:.1} s"));
-        write!(f, "{:<26}{boot:<7}", self.name())?;
+        write!(f, "{:<27}{boot:<8}", self.name())?;
         let Some(survey) = &self.survey else {
             return writeln!(f, "{}", self.failure.as_deref().unwrap_or("nothing"));
         };
@@ -167,7 +167,7 @@ impl Kernel {
     /// Whatever is not as it should be, and why.
     fn notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: took {:.0} s", self.name(), self.seconds)?;
-        let mut note = |what: &str, why: &str| writeln!(f, "  {what}: {why}");
+        let mut note = |what: &str, why: &str| writeln!(f, "  {what}: {}", why.trim_end());
         if let Some(why) = &self.failure {
             note("nothing is known", why)?;
         }
