@@ -1,5 +1,7 @@
 //! `sidestep uninstall`.
 
+mod plan;
+
 use std::{
     process::ExitCode,
     time::{Duration, Instant},
@@ -14,6 +16,8 @@ use kube::{
 use sidestep_contract::keys;
 use tokio::time::sleep;
 
+use self::plan::{Action, Controller, Plan};
+
 /// Between looks at what is left.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -21,7 +25,10 @@ const PAUSE: Duration = Duration::from_secs(2);
 ///
 /// A pod that runs with Sidestep has no other redirection, so this refuses while there is one. With --roll-back it first
 /// takes the webhook out of admission, so that new pods are plain Istio's, and then evicts the accelerated pods, so that
-/// their controllers make them anew. Disruption budgets are respected.
+/// their controllers make them anew. Disruption budgets are respected. A Job's pods are left to end by themselves, and so
+/// are pods whose template holds a gate (from `sidestep mutate`), which would come back as they are: apply it without.
+///
+/// Exits with 0 if no pod is left, with 2 if some are, each named with the reason.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Replace the accelerated pods by plain Istio's
@@ -73,9 +80,13 @@ impl Args {
     }
 }
 
+/// The pods that depend on Sidestep. Those whose containers have ended do not.
 async fn accelerated(client: &Client) -> anyhow::Result<Vec<Pod>> {
     let all: Api<Pod> = Api::all(client.clone());
-    let selected = ListParams::default().labels(keys::ACCELERATED);
+    let running = "status.phase!=Succeeded,status.phase!=Failed";
+    let selected = ListParams::default()
+        .labels(keys::ACCELERATED)
+        .fields(running);
     let pods = all
         .list(&selected)
         .await
@@ -100,27 +111,44 @@ async fn remove_from_admission(client: &Client, configuration: &str) -> anyhow::
 
 /// Evicts pods until none is left that may be; the answer is the others, and why.
 async fn replace(client: &Client, deadline: Instant) -> anyhow::Result<Vec<(Pod, String)>> {
+    let began = Instant::now();
+    let mut plan = Plan::default();
     let mut told = Vec::new();
     loop {
         let mut left = Vec::new();
         let mut waits = false;
-        for pod in accelerated(client).await? {
-            let Some(owner) = owner(&pod) else {
-                left.push((
-                    pod,
-                    "it has no controller that would make it again; delete it and create it anew"
-                        .to_owned(),
-                ));
-                continue;
+        let pods = accelerated(client).await?;
+        plan.look(pods.iter().filter_map(known), began.elapsed());
+        for pod in pods {
+            let owner = controller(&pod);
+            let action = plan.action(
+                pod.metadata.uid.as_deref().unwrap_or_default(),
+                owner.as_ref(),
+                began.elapsed(),
+            );
+            let why = match action {
+                Action::Leave(why) => {
+                    left.push((pod, why));
+                    continue;
+                }
+                Action::Wait => None,
+                Action::Evict => {
+                    let why = evict(client, &pod).await?;
+                    if why.is_none()
+                        && !told.contains(&pod.uid())
+                        && let Some(owner) = owner
+                    {
+                        println!("evicted      {} ({owner} makes another)", name(&pod));
+                        told.push(pod.uid());
+                    }
+                    why
+                }
             };
             waits = true;
-            let why = evict(client, &pod).await?;
-            if why.is_none() && !told.contains(&pod.uid()) {
-                println!("evicted      {} ({owner} makes another)", name(&pod));
-                told.push(pod.uid());
-            }
-            let why = why.unwrap_or_else(|| "it takes long to end".to_owned());
-            left.push((pod, why));
+            left.push((
+                pod,
+                why.unwrap_or_else(|| "it takes long to end".to_owned()),
+            ));
         }
         if !waits || Instant::now() >= deadline {
             return Ok(left);
@@ -144,10 +172,18 @@ async fn evict(client: &Client, pod: &Pod) -> anyhow::Result<Option<String>> {
     }
 }
 
-fn owner(pod: &Pod) -> Option<String> {
+fn known(pod: &Pod) -> Option<(&str, Controller)> {
+    Some((pod.metadata.uid.as_deref()?, controller(pod)?))
+}
+
+fn controller(pod: &Pod) -> Option<Controller> {
     let mut owners = pod.owner_references().iter();
-    let controller = owners.find(|owner| owner.controller == Some(true))?;
-    Some(format!("{}/{}", controller.kind, controller.name))
+    let owner = owners.find(|owner| owner.controller == Some(true))?;
+    Some(Controller {
+        kind: owner.kind.clone(),
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+    })
 }
 
 fn name(pod: &Pod) -> String {

@@ -13,8 +13,23 @@ use sidestep_agent::status::{PodStatus, Status};
 use super::{
     Cluster,
     kit::{Room, until},
+    kubectl,
     sidestep::NAMESPACE,
 };
+use crate::binary;
+
+/// The maps that pods have entries in.
+const POD_MAPS: [&str; 9] = [
+    "PODS",
+    "PROXIES",
+    "COUNTS",
+    "PORTS",
+    "ADDRS",
+    "GROUPS",
+    "FLOWS",
+    "LISTENERS",
+    "SOCKS",
+];
 
 /// Selects the agents' pods.
 pub const SELECTOR: &str = "app.kubernetes.io/name=sidestep-agent";
@@ -38,15 +53,47 @@ impl Cluster {
 
     /// What `sidestep status` tells in the agent's container.
     pub fn agent_status(&self) -> Status {
-        let agent = self.agent();
+        self.try_agent_status()
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same where there may be no agent, or one that starts; else what was said.
+    pub fn try_agent_status(&self) -> Result<Status, String> {
+        let agents = self.agents();
+        let agent = agents.first().ok_or("there is no agent")?;
         let name = agent["metadata"]["name"].as_str().expect("a name");
         let words = ["exec", name, "--", "sidestep", "status", "-o", "json"];
         let output = self
             .admin()
             .run(&[&["-n", NAMESPACE], &words[..]].concat(), "")
             .unwrap_or_else(|error| panic!("{error:#}"));
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {}", said(&output)))
+        serde_json::from_slice(&output.stdout).map_err(|_| said(&output))
+    }
+
+    /// Runs `sidestep` on the administrator's desk, to its end, whatever that is.
+    pub fn sidestep(&self, words: &str) -> Output {
+        let mut command = kubectl::in_network(self.place(), &binary("sidestep"))
+            .unwrap_or_else(|error| panic!("{error:#}"));
+        command.args(words.split_whitespace());
+        kubectl::run(command, "").unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// How many entries there are in all the maps that pods have entries in.
+    pub fn map_entries(&self) -> usize {
+        let versions = fs::read_dir(self.pins()).into_iter().flatten().flatten();
+        let maps =
+            versions.flat_map(|version| POD_MAPS.map(|map| version.path().join("maps").join(map)));
+        let count = |map: PathBuf| {
+            let dump = Command::new("bpftool")
+                .args(["-j", "map", "dump", "pinned"])
+                .arg(&map)
+                .output()
+                .expect("bpftool is installed");
+            let entries: Value = serde_json::from_slice(&dump.stdout)
+                .unwrap_or_else(|error| panic!("{}: {error}: {}", map.display(), said(&dump)));
+            entries.as_array().expect("a list").len()
+        };
+        maps.map(count).sum()
     }
 
     /// A metric of the agent, by its name with its labels.
@@ -147,6 +194,7 @@ impl Room<'_> {
     }
 }
 
-fn said(output: &Output) -> String {
+/// All that a program printed.
+pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
 }

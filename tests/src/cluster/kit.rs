@@ -4,6 +4,7 @@ use std::{process::Output, time::Duration};
 
 use serde_json::{Value, json};
 
+pub use super::objects;
 use super::{Cluster, istio};
 use crate::{net::unique_name, process::eventually};
 
@@ -228,71 +229,4 @@ pub struct Admitted {
     pub pod: Value,
     /// What kubectl showed: warnings.
     pub said: String,
-}
-
-/// Pods and services of tests.
-pub mod objects {
-    use serde_json::{Value, json};
-
-    use crate::cluster::images::APP;
-
-    /// The port that [`server`] listens on.
-    pub const PORT: u16 = 8080;
-
-    /// A pod that answers HTTP requests with what it saw, on [`PORT`].
-    pub fn server(name: &str) -> Value {
-        pod(
-            name,
-            &json!([
-                "sidestep-app",
-                "serve",
-                "--pod",
-                name,
-                "--listen",
-                format!("0.0.0.0:{PORT}")
-            ]),
-        )
-    }
-
-    /// A pod to run programs in.
-    pub fn client(name: &str) -> Value {
-        pod(name, &json!(["sleep", "1000000"]))
-    }
-
-    /// A pod with one container, `app`, that runs this command.
-    pub fn pod(name: &str, command: &Value) -> Value {
-        json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name, "labels": {"app": name}},
-            "spec": {
-                // Test pods have nothing to say when they are told to end.
-                "terminationGracePeriodSeconds": 1,
-                "containers": [{"name": "app", "image": APP, "imagePullPolicy": "Never", "command": command}],
-            },
-        })
-    }
-
-    /// The service of a [`server`], on port 80.
-    pub fn service(name: &str) -> Value {
-        json!({
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": name},
-            "spec": {
-                "selector": {"app": name},
-                "ports": [{"name": "http", "port": 80, "targetPort": PORT}],
-            },
-        })
-    }
-
-    /// Lets the sidecars of a namespace log every request and connection, as JSON.
-    pub fn access_log() -> Value {
-        json!({
-            "apiVersion": "telemetry.istio.io/v1",
-            "kind": "Telemetry",
-            "metadata": {"name": "access-log"},
-            "spec": {"accessLogging": [{"providers": [{"name": "envoy"}]}]},
-        })
-    }
 }

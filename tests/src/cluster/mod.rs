@@ -13,6 +13,7 @@ pub mod images;
 pub mod istio;
 pub mod kit;
 pub mod kubectl;
+pub mod objects;
 pub mod parts;
 pub mod pki;
 pub mod place;

@@ -13,9 +13,7 @@ use sidestep_tests::cluster::{
     sidestep,
 };
 
-use crate::world::{
-    alone, is_gated, is_plain_istio, istio_init, left_alone, restored, shared, with_values,
-};
+use crate::world::{alone, is_gated, is_plain_istio, istio_init, left_alone, shared, with_values};
 
 /// Does the work and then the rest, also where the work panics: the cluster is for the other tests, too.
 fn then<T>(work: impl FnOnce() -> T, rest: impl FnOnce()) -> T {
@@ -154,28 +152,6 @@ fn while_the_webhook_is_down_pods_have_iptables() {
     until("the webhook decides again", || {
         is_gated(&room.admit(&objects::client("client")).pod)
     });
-}
-
-#[test]
-fn after_uninstalling_there_is_plain_istio_and_nothing_of_ours() {
-    let Some(cluster) = alone() else { return };
-    let room = cluster.mesh_room("after");
-    let without = || {
-        sidestep::uninstall(&cluster).unwrap_or_else(|error| panic!("{error:#}"));
-        room.apply(&[objects::server("server")]);
-        room.ready(&["server"]);
-        let kinds = "mutatingwebhookconfiguration,validatingadmissionpolicy,validatingadmissionpolicybinding,clusterrole,clusterrolebinding";
-        let left = cluster.kubectl(&format!("get {kinds} -o name"));
-        (room.get("pod server"), left)
-    };
-    let (pod, left) = then(without, || restored(&cluster));
-    assert!(is_plain_istio(&pod), "{pod:#}");
-    assert!(!pod.to_string().contains("sidestep.dev"), "{pod:#}");
-    let ours: Vec<_> = left
-        .lines()
-        .filter(|name| name.contains("sidestep"))
-        .collect();
-    assert!(ours.is_empty(), "{ours:?}");
 }
 
 #[test]

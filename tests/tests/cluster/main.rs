@@ -2,10 +2,12 @@
 
 mod accelerated;
 mod admission;
+mod agent;
 mod flows;
 mod forged;
 mod kept_clean;
 mod lifecycle;
+mod uninstall;
 mod waiting;
 mod ways;
 mod world;

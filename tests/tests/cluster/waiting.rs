@@ -4,7 +4,6 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use sidestep_tests::cluster::{
     Cluster,
-    images::APP,
     kit::{Room, objects, until},
     sidestep,
 };
@@ -20,15 +19,14 @@ fn a_pod_waits_at_the_gate_while_its_nodes_agent_is_down_and_then_starts_at_once
     room.apply(&[
         objects::server("server"),
         objects::service("server"),
-        json!({
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "metadata": {"name": "once"},
-            "spec": {"backoffLimit": 0, "template": {"spec": {
-                "restartPolicy": "Never",
-                "containers": [{"name": "app", "image": APP, "imagePullPolicy": "Never", "command": ["sh", "-c", "until wget -qO- http://server/; do sleep 1; done"]}],
-            }}},
-        }),
+        objects::job(
+            "once",
+            &json!([
+                "sh",
+                "-c",
+                "until wget -qO- http://server/; do sleep 1; done"
+            ]),
+        ),
     ]);
     until("both wait at their gates", || {
         let pods = room.get("pods");

@@ -1,10 +1,7 @@
 //! The ways in which pods come to be injected.
 
 use serde_json::{Value, json};
-use sidestep_tests::cluster::{
-    images::APP,
-    kit::{objects, until},
-};
+use sidestep_tests::cluster::kit::{objects, until};
 
 use crate::world::{is_gated, istio_init, shared};
 
@@ -12,15 +9,7 @@ use crate::world::{is_gated, istio_init, shared};
 fn a_pod_of_a_job_gets_the_gate() {
     let Some(cluster) = shared() else { return };
     let room = cluster.mesh_room("job");
-    room.apply(&[json!({
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": "once"},
-        "spec": {"template": {"spec": {
-            "restartPolicy": "Never",
-            "containers": [{"name": "app", "image": APP, "imagePullPolicy": "Never", "command": ["true"]}],
-        }}},
-    })]);
+    room.apply(&[objects::job("once", &json!(["true"]))]);
     let mut pods = json!(null);
     until("the job's pod", || {
         pods = room.get("pods -l job-name=once");
