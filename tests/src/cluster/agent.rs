@@ -152,15 +152,9 @@ impl Room<'_> {
             root.join("burstable"),
             root.join("besteffort"),
         ];
-        let folder = classes.iter().map(|class| class.join(&name));
-        let folder = folder.filter(|folder| folder.exists()).next();
+        let folders = classes.iter().map(|class| fs::read_dir(class.join(&name)));
+        let containers = folders.flatten().flatten().flatten();
         let mut processes = Vec::new();
-        let containers = folder
-            .map(fs::read_dir)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .flatten();
         for container in containers {
             let procs = fs::read_to_string(container.path().join("cgroup.procs"));
             let procs = procs.unwrap_or_default();

@@ -1,12 +1,16 @@
 //! What tests do with a cluster: apply, wait, look, and run programs in pods. It panics with what was said when something fails.
 
-use std::{process::Output, time::Duration};
+use std::{
+    process::Output,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
 pub use super::objects;
 use super::{Cluster, istio};
-use crate::{net::unique_name, process::eventually};
+use crate::net::unique_name;
 
 /// How long anything may take that a cluster does by itself.
 pub const PATIENCE: Duration = Duration::from_mins(2);
@@ -71,13 +75,33 @@ impl Cluster {
     }
 }
 
+/// Between looks.
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// Waits for a condition; panics with what was awaited if it does not come.
 pub fn until(what: &str, condition: impl FnMut() -> bool) {
+    until_within(PATIENCE, what, condition);
+}
+
+/// The same for what may take longer.
+pub fn until_within(patience: Duration, what: &str, condition: impl FnMut() -> bool) {
     assert!(
-        eventually(PATIENCE, condition),
+        comes(patience, condition),
         "{what}: not within {} s",
-        PATIENCE.as_secs()
+        patience.as_secs()
     );
+}
+
+/// Whether a condition comes to hold. To look costs a program's start and more, so it is looked a few times a second only.
+pub fn comes(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + patience;
+    while !condition() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(PAUSE);
+    }
+    true
 }
 
 /// The namespace of one test; it goes when the value is dropped.
@@ -142,6 +166,16 @@ impl Room<'_> {
             pod: serde_json::from_slice(&output.stdout).expect("kubectl prints JSON"),
             said,
         }
+    }
+
+    /// Waits until controllers have made these pods.
+    pub fn made(&self, pods: &[&str]) {
+        let names = pods.join(" ");
+        until(&format!("{names} are there"), || {
+            self.try_kubectl(&format!("get pods {names}"))
+                .status
+                .success()
+        });
     }
 
     /// Waits until the pods are Ready; panics with what is known of them if they do not become so.

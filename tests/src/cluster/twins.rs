@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::{
     Cluster,
-    kit::{PATIENCE, Room, objects},
+    kit::{PATIENCE, Room, comes},
+    objects,
     words::Words,
 };
-use crate::process::eventually;
 
 /// What is compared of a line of Envoy's access log. Times, sizes and random ids are not.
 const FIELDS: [&str; 14] = [
@@ -45,6 +45,11 @@ pub struct Twins<'a> {
 impl<'a> Twins<'a> {
     /// Makes these objects in two namespaces, one of which opts out, and waits until their pods are Ready.
     pub fn new(cluster: &'a Cluster, role: &str, all: &[Value]) -> Self {
+        Self::with_more_pods(cluster, role, all, &[])
+    }
+
+    /// The same; controllers among the objects make these pods.
+    pub fn with_more_pods(cluster: &'a Cluster, role: &str, all: &[Value], more: &[&str]) -> Self {
         let labels = [
             ("istio-injection", "enabled"),
             ("sidestep.dev/enabled", "false"),
@@ -54,15 +59,19 @@ impl<'a> Twins<'a> {
         let twins = Self {
             ours: cluster.mesh_room(role),
             istios: cluster.room(&format!("{role}-istio"), &labels),
-            pods: pods.collect(),
+            pods: pods
+                .chain(more.iter().copied().map(str::to_owned))
+                .collect(),
         };
         for room in twins.both() {
             room.apply(&[objects::access_log()]);
             room.apply(all);
         }
         let names: Vec<_> = twins.pods.iter().map(String::as_str).collect();
-        twins.ours.ready(&names);
-        twins.istios.ready(&names);
+        for room in twins.both() {
+            room.made(&names);
+            room.ready(&names);
+        }
         for pod in &names {
             let label = |room: &Room<'_>| {
                 room.get(&format!("pod {pod}"))["metadata"]["labels"]["sidestep.dev/accelerated"]
@@ -84,7 +93,7 @@ impl<'a> Twins<'a> {
         let url = format!("{url}{WARM}");
         for room in self.both() {
             let mut said = String::new();
-            let reached = eventually(PATIENCE, || {
+            let reached = comes(PATIENCE, || {
                 let output = room.try_exec(pod, &format!("wget -qO- {url}"));
                 said = String::from_utf8_lossy(&output.stderr).into_owned();
                 // Its application does not know the path, and says so.
@@ -96,7 +105,7 @@ impl<'a> Twins<'a> {
 
     /// Does the same in both, and demands the same outcome but for names and addresses; the outcome.
     pub fn agree(&self, what: &str, mut act: impl FnMut(&Room<'_>) -> String) -> String {
-        let [ours, istios] = self.both().map(|room| self.words(room).plain(&act(room)));
+        let [ours, istios] = self.both().map(|room| words(room).plain(&act(room)));
         assert_eq!(ours, istios, "{what}: with Sidestep, and with iptables");
         ours
     }
@@ -122,8 +131,8 @@ impl<'a> Twins<'a> {
     pub fn logged_the_same(&self, pods: &[(&str, usize)]) {
         for (pod, count) in pods {
             let mut logs = [Vec::new(), Vec::new()];
-            let same = eventually(PATIENCE, || {
-                logs = self.both().map(|room| self.log(room, pod));
+            let same = comes(PATIENCE, || {
+                logs = self.both().map(|room| log(room, pod));
                 logs[0].len() >= *count && logs[0] == logs[1]
             });
             let [ours, istios] = &logs;
@@ -142,38 +151,38 @@ impl<'a> Twins<'a> {
             );
         }
     }
+}
 
-    /// What a pod's sidecar logged, sorted: requests at the same time have no order.
-    fn log(&self, room: &Room<'_>, pod: &str) -> Vec<String> {
-        let words = self.words(room);
-        let text = room.logs(pod, "istio-proxy");
-        let records = text.lines().filter(|line| line.starts_with('{'));
-        let records = records.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let mut lines: Vec<_> = records
-            .filter(|record| record["path"] != WARM)
-            .map(|record| {
-                let field = |name: &&str| format!("{name}={}", record[*name]);
-                let fields: Vec<_> = FIELDS.iter().map(field).collect();
-                words.plain(&fields.join(" "))
-            })
-            .collect();
-        lines.sort();
-        lines
-    }
+/// What a pod's sidecar logged, sorted: requests at the same time have no order.
+fn log(room: &Room<'_>, pod: &str) -> Vec<String> {
+    let words = words(room);
+    let text = room.logs(pod, "istio-proxy");
+    let records = text.lines().filter(|line| line.starts_with('{'));
+    let records = records.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut lines: Vec<_> = records
+        .filter(|record| record["path"] != WARM)
+        .map(|record| {
+            let field = |name: &&str| format!("{name}={}", record[*name]);
+            let fields: Vec<_> = FIELDS.iter().map(field).collect();
+            words.plain(&fields.join(" "))
+        })
+        .collect();
+    lines.sort();
+    lines
+}
 
-    fn words(&self, room: &Room<'_>) -> Words {
-        let mut addresses = BTreeMap::new();
-        for kind in ["pods", "services"] {
-            for object in room.get(kind)["items"].as_array().expect("a list") {
-                let name = object["metadata"]["name"].as_str().expect("a name");
-                let address = ["/status/podIP", "/spec/clusterIP"]
-                    .iter()
-                    .find_map(|path| object.pointer(path)?.as_str()?.parse::<IpAddr>().ok());
-                if let Some(address) = address {
-                    addresses.insert(address, format!("<{kind}/{name}>"));
-                }
+fn words(room: &Room<'_>) -> Words {
+    let mut addresses = BTreeMap::new();
+    for kind in ["pods", "services"] {
+        for object in room.get(kind)["items"].as_array().expect("a list") {
+            let name = object["metadata"]["name"].as_str().expect("a name");
+            let address = ["/status/podIP", "/spec/clusterIP"]
+                .iter()
+                .find_map(|path| object.pointer(path)?.as_str()?.parse::<IpAddr>().ok());
+            if let Some(address) = address {
+                addresses.insert(address, format!("<{kind}/{name}>"));
             }
         }
-        Words::new(room.name(), addresses)
     }
+    Words::new(room.name(), addresses)
 }

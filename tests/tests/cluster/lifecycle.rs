@@ -155,25 +155,6 @@ fn while_the_webhook_is_down_pods_have_iptables() {
 }
 
 #[test]
-fn istioctl_finds_nothing_to_object_to() {
-    let Some(cluster) = shared() else { return };
-    let room = cluster.mesh_room("analyze");
-    room.apply(&[objects::server("server"), objects::service("server")]);
-    for place in [
-        format!("--namespace {}", room.name()),
-        format!("--namespace {}", sidestep::NAMESPACE),
-    ] {
-        let output = cluster.istioctl(&format!("analyze {place} --failure-threshold Info"), "");
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        assert!(
-            output.status.success() && said.contains("No validation issues found"),
-            "{said}"
-        );
-    }
-}
-
-#[test]
 fn a_static_pods_mirror_is_left_as_the_kubelet_wrote_it() {
     let Some(cluster) = shared() else { return };
     let room = cluster.room("static", &[]);

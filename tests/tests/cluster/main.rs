@@ -3,10 +3,13 @@
 mod accelerated;
 mod admission;
 mod agent;
+mod desk;
 mod flows;
 mod forged;
 mod kept_clean;
+mod kinds;
 mod lifecycle;
+mod many;
 mod uninstall;
 mod waiting;
 mod ways;

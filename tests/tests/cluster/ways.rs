@@ -1,6 +1,6 @@
 //! The ways in which pods come to be injected.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use sidestep_tests::cluster::kit::{objects, until};
 
 use crate::world::{is_gated, istio_init, shared};
@@ -24,7 +24,9 @@ fn a_pod_of_a_job_gets_the_gate() {
 fn a_namespace_with_a_revision_is_served_too() {
     let Some(cluster) = shared() else { return };
     let room = cluster.room("revision", &[("istio.io/rev", "default")]);
-    let pod = room.admit(&objects::client("client")).pod;
+    room.apply(&[objects::client("client")]);
+    room.accelerated(&["client"]);
+    let pod = room.get("pod client");
     assert!(is_gated(&pod), "{pod:#}");
 }
 
@@ -42,13 +44,14 @@ fn a_kube_injected_pod_gets_the_gate() {
     );
     let injected = String::from_utf8(output.stdout).expect("text");
     assert!(injected.contains("istio-init"));
-    let output = room.try_kubectl_with("create --dry-run=server -o json -f -", &injected);
+    let output = room.try_kubectl_with("create -f -", &injected);
     assert!(
         output.status.success(),
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let pod: Value = serde_json::from_slice(&output.stdout).expect("kubectl prints JSON");
+    room.accelerated(&["client"]);
+    let pod = room.get("pod client");
     assert!(is_gated(&pod), "{pod:#}");
 }
 
@@ -58,7 +61,9 @@ fn a_sidecar_that_is_no_native_one_is_served_too() {
     let room = cluster.mesh_room("classic");
     let mut pod = objects::client("client");
     pod["metadata"]["annotations"] = json!({"sidecar.istio.io/nativeSidecar": "false"});
-    let pod = room.admit(&pod).pod;
+    room.apply(&[pod]);
+    room.accelerated(&["client"]);
+    let pod = room.get("pod client");
     assert!(is_gated(&pod), "{pod:#}");
     let containers = pod["spec"]["containers"].as_array().expect("containers");
     assert!(

@@ -1,6 +1,8 @@
 //! The cluster of all tests here, with Sidestep on it.
 
 use std::{
+    ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     thread,
 };
@@ -30,9 +32,30 @@ pub fn shared() -> Option<RwLockReadGuard<'static, Cluster>> {
 }
 
 /// The cluster, for a test that needs it alone. It leaves it as it found it, or [`restored`].
-pub fn alone() -> Option<RwLockWriteGuard<'static, Cluster>> {
+pub fn alone() -> Option<Alone> {
     let cluster = cluster()?;
-    Some(cluster.write().unwrap_or_else(PoisonError::into_inner))
+    Some(Alone(
+        cluster.write().unwrap_or_else(PoisonError::into_inner),
+    ))
+}
+
+/// The cluster while nobody else uses it; a test that fails must not make others fail.
+pub struct Alone(RwLockWriteGuard<'static, Cluster>);
+
+impl Deref for Alone {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.0
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        if thread::panicking() && catch_unwind(AssertUnwindSafe(|| restored(self))).is_err() {
+            eprintln!("the cluster is not as it was: others may fail, too");
+        }
+    }
 }
 
 fn cluster() -> Option<&'static RwLock<Cluster>> {

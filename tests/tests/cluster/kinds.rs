@@ -1,0 +1,143 @@
+//! Workloads and services of every kind, compared with plain Istio.
+
+use serde_json::{Value, json};
+use sidestep_tests::cluster::{
+    kit::{objects, until},
+    twins::Twins,
+};
+
+use crate::world::shared;
+
+#[test]
+fn each_pod_of_a_stateful_set_answers_by_its_own_name() {
+    let Some(cluster) = shared() else { return };
+    let serve = format!(
+        "exec sidestep-app serve --pod $HOSTNAME --listen 0.0.0.0:{}",
+        objects::PORT
+    );
+    let pod = objects::pod("db", &json!(["sh", "-c", serve]));
+    let mut set = objects::controller("StatefulSet", "db", 2, &pod);
+    set["spec"]["serviceName"] = json!("db");
+    set["spec"]["podManagementPolicy"] = json!("Parallel");
+    let mut service = objects::service("db");
+    service["spec"]["clusterIP"] = json!("None");
+    service["spec"]["ports"][0]["port"] = json!(objects::PORT);
+    let all = [set, service, objects::client("client")];
+    let twins = Twins::with_more_pods(&cluster, "stateful", &all, &["db-0", "db-1"]);
+    for name in ["db-0", "db-1"] {
+        let url = format!("http://{name}.db:{}", objects::PORT);
+        twins.warm("client", &url);
+        let said = twins.run("client", &format!("wget -qO- {url}/"));
+        assert!(said.contains(&format!(r#""pod":"{name}""#)), "{said}");
+        assert!(said.contains("x-forwarded-client-cert"), "{said}");
+    }
+    twins.logged_the_same(&[("client", 2), ("db-0", 1), ("db-1", 1)]);
+}
+
+#[test]
+fn a_job_calls_a_service_and_completes() {
+    let Some(cluster) = shared() else { return };
+    let ask = "until wget -qO- http://server/; do sleep 1; done";
+    let twins = Twins::new(
+        &cluster,
+        "job",
+        &[objects::server("server"), objects::service("server")],
+    );
+    for room in twins.both() {
+        room.apply(&[objects::job("once", &json!(["sh", "-c", ask]))]);
+    }
+    let said = twins.agree("a job's log", |room| {
+        room.kubectl("wait --for=condition=Complete --timeout=120s job/once");
+        let log = room.kubectl("logs job/once -c app");
+        log.lines().last().expect("it was answered").to_owned()
+    });
+    assert!(said.contains("x-forwarded-client-cert"), "{said}");
+}
+
+#[test]
+fn captured_dns_answers_what_only_istio_knows() {
+    let Some(cluster) = shared() else { return };
+    let mut capturing = objects::client("capturing");
+    capturing["metadata"]["annotations"] = json!({
+        "proxy.istio.io/config": r#"{"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}}"#,
+    });
+    let all = [
+        objects::server("server"),
+        objects::service("server"),
+        objects::client("plain"),
+        capturing,
+        made_up(),
+    ];
+    let twins = Twins::new(&cluster, "dns", &all);
+    twins.warm("capturing", "http://made-up.example");
+    let said = twins.run("capturing", "wget -qO- http://made-up.example/");
+    assert!(said.contains("x-forwarded-client-cert"), "{said}");
+    let said = twins.run("plain", "wget -qO- http://made-up.example/");
+    assert!(said.contains("bad address"), "{said}");
+    // The answer comes from the server that was asked, whoever gave it.
+    let said = twins.run("capturing", "nslookup made-up.example 10.96.0.10");
+    assert!(
+        said.contains("240.10.20.30") && said.contains("10.96.0.10"),
+        "{said}"
+    );
+    let name = "kubernetes.default.svc.cluster.local";
+    for client in ["capturing", "plain"] {
+        let said = twins.run(client, &format!("nslookup {name} 10.96.0.10"));
+        assert!(said.contains("10.96.0.1"), "{said}");
+        let said = twins.run(client, "nslookup nowhere.cluster.local 10.96.0.10");
+        assert!(said.contains("NXDOMAIN"), "{said}");
+    }
+}
+
+/// A host that is in no DNS.
+fn made_up() -> Value {
+    json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {"name": "made-up"},
+        "spec": {
+            "hosts": ["made-up.example"],
+            "addresses": ["240.10.20.30"],
+            "ports": [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": objects::PORT}],
+            "resolution": "STATIC",
+            "location": "MESH_INTERNAL",
+            "workloadSelector": {"labels": {"app": "server"}},
+            "exportTo": ["."],
+        },
+    })
+}
+
+#[test]
+fn probes_of_every_kind_find_the_application() {
+    let Some(cluster) = shared() else { return };
+    let port = objects::PORT;
+    let mut server = objects::server("server");
+    server["spec"]["containers"][0]["startupProbe"] =
+        json!({"tcpSocket": {"port": port}, "periodSeconds": 1});
+    server["spec"]["containers"][0]["readinessProbe"] =
+        json!({"httpGet": {"path": "/", "port": port}, "periodSeconds": 1});
+    server["spec"]["containers"][0]["livenessProbe"] =
+        json!({"exec": {"command": ["true"]}, "periodSeconds": 1});
+    let twins = Twins::new(&cluster, "probes", &[server.clone()]);
+    // One that is asked for what it does not have is restarted.
+    server["metadata"]["name"] = json!("failing");
+    server["spec"]["containers"][0]["livenessProbe"] = json!({
+        "httpGet": {"path": "/none", "port": port}, "periodSeconds": 1, "failureThreshold": 1,
+    });
+    for room in twins.both() {
+        room.apply(&[server.clone()]);
+        until("the failing one is restarted", || {
+            let pod = room.get("pod failing");
+            let statuses = pod["status"]["containerStatuses"].as_array();
+            statuses
+                .into_iter()
+                .flatten()
+                .any(|status| status["name"] == "app" && status["restartCount"].as_u64() > Some(0))
+        });
+    }
+    let restarts = |room: &sidestep_tests::cluster::kit::Room<'_>| {
+        let pod = room.get("pod server");
+        pod["status"]["containerStatuses"][0]["restartCount"].to_string()
+    };
+    assert_eq!(twins.agree("restarts of the good one", restarts), "0");
+}
