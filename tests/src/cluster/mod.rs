@@ -26,13 +26,17 @@ use std::{
     fs::{self, File},
     path::PathBuf,
     process::{Child, Command},
+    time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
 
 use self::{host::Host, kubectl::Kubectl};
 pub use self::{host::Life, place::Place};
-use crate::net::{is_stale, unique_name};
+use crate::{
+    net::{is_stale, unique_name},
+    process::eventually,
+};
 
 /// The cluster of `make cluster`.
 pub const DEFAULT_NAME: &str = "ss-cluster";
@@ -179,17 +183,17 @@ fn clean(place: &Place) -> anyhow::Result<()> {
     }
 }
 
-/// One at a time brings a cluster of this name up or down.
+/// One at a time brings a cluster of this name up or down. Where one was killed, a child of it may have the lock for a moment more.
 fn lock(place: &Place) -> anyhow::Result<File> {
     let path = lock_file(place);
     fs::create_dir_all(path.parent().context("a file is in a folder")?)?;
     let file = File::create(path)?;
-    file.try_lock().map_err(|error| {
-        anyhow::anyhow!(
-            "another process is at work on the cluster {}: {error}",
-            place.name()
-        )
-    })?;
+    let taken = eventually(Duration::from_secs(5), || file.try_lock().is_ok());
+    ensure!(
+        taken,
+        "another process is at work on the cluster {}",
+        place.name()
+    );
     Ok(file)
 }
 

@@ -25,8 +25,13 @@ fn what_a_killed_start_left_is_removed_by_down() {
     up.wait().expect("it is our child");
     assert!(hierarchy::population(place.name()) > 2);
 
-    let down = command(&place, "down").status().expect("our own program");
-    assert!(down.success());
+    let mut down = command(&place, "down");
+    let down = down
+        .stderr(Stdio::piped())
+        .output()
+        .expect("our own program");
+    let said = String::from_utf8_lossy(&down.stderr);
+    assert!(down.status.success(), "{said}");
     assert!(!hierarchy::exists(place.name()));
     assert!(!place.folder().exists());
     assert!(!place.netns().exists());
