@@ -61,7 +61,7 @@ cluster-down: ## as root: remove that cluster and everything of it
 	@[ ! -x target/debug/sidestep-cluster ] || target/debug/sidestep-cluster down
 
 images: ## the webhook's and the agent's images as OCI archives, .parts/images/*.tar, without a container engine
-	@tests/setup.sh build
+	@tests/setup.sh images
 	manifests/images/build.sh
 
 smoke: setup ## capture connections on Debian's 6.1 kernel, prove the shortcut on 6.1 and 6.12, in QEMU

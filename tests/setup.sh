@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and testing need, and only what is missing: safe to run twice, quick when there is nothing to do.
 #   tests/setup.sh build   compilers and the BPF linker
-#   tests/setup.sh lint    that, and cargo-deny
+#   tests/setup.sh images  that, and what writes images
+#   tests/setup.sh lint    the first, and cargo-deny
 #   tests/setup.sh fuzz    the first, cargo-fuzz and a C++ compiler
 #   tests/setup.sh         the first, and what the demo and the tests use: Envoy, network tools, QEMU and Linux 6.1 and 6.12
 #   tests/setup.sh programs the first, Envoy, and programs whose connections are tested: nginx, PostgreSQL, Redis, Go, Java, Python
@@ -201,8 +202,8 @@ kernel() {
 [ "$(uname -m)" = x86_64 ] || fail "only x86_64 is supported"
 what=${1:-all}
 case $what in
-build | lint | fuzz | programs | cluster | all) ;;
-*) fail "unknown argument $what (build, lint, fuzz, programs, cluster or nothing)" ;;
+build | images | lint | fuzz | programs | cluster | all) ;;
+*) fail "unknown argument $what (build, images, lint, fuzz, programs, cluster or nothing)" ;;
 esac
 mkdir -p .parts/bin
 exec 9>.parts/lock
@@ -211,7 +212,9 @@ PATH=$PWD/.parts/bin:$PATH
 packages ca-certificates gcc libc6-dev
 rust
 crate bpf-linker "$BPF_LINKER"
-if [ "$what" = lint ]; then
+if [ "$what" = images ]; then
+    packages python3 binutils
+elif [ "$what" = lint ]; then
     crate cargo-deny "$CARGO_DENY"
 elif [ "$what" = fuzz ]; then
     packages g++
