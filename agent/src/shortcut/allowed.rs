@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 use sidestep_contract::keys;
-use sidestep_ebpf_common::shortcut::{INTO_APPLICATION, REACH_NODE, REACH_POD};
+use sidestep_ebpf_common::shortcut::{FROM_APPLICATION, INTO_APPLICATION, REACH_NODE, REACH_POD};
 
 /// How far a pod's bytes may go past TCP.
 #[derive(
@@ -28,6 +28,8 @@ pub enum Reach {
 pub struct Allowed {
     /// How far.
     pub reach: Reach,
+    /// Whether the application's sockets may be ends at all.
+    pub from_application: bool,
     /// Whether bytes may be put into the application's sockets too.
     pub into_application: bool,
 }
@@ -44,6 +46,7 @@ impl Allowed {
                 Some("node") => Reach::Node,
                 Some(_) => Reach::Off,
             },
+            from_application: true,
             into_application: annotations
                 .get(keys::SHORTCUT_INTO)
                 .is_some_and(|into| into == "application"),
@@ -55,6 +58,7 @@ impl Allowed {
     pub fn narrowed(self, other: Self) -> Self {
         Self {
             reach: self.reach.min(other.reach),
+            from_application: self.from_application && other.from_application,
             into_application: self.into_application && other.into_application,
         }
     }
@@ -74,11 +78,12 @@ impl Allowed {
             Reach::Pod => REACH_POD,
             Reach::Node => REACH_POD | REACH_NODE,
         };
-        if self.into_application {
-            reach | INTO_APPLICATION
-        } else {
-            reach
-        }
+        let application = match (self.from_application, self.into_application) {
+            (false, _) => 0,
+            (true, false) => FROM_APPLICATION,
+            (true, true) => FROM_APPLICATION | INTO_APPLICATION,
+        };
+        reach | application
     }
 }
 
@@ -113,6 +118,7 @@ mod tests {
     fn of_two_the_narrower_holds() {
         let wide = Allowed {
             reach: Reach::Node,
+            from_application: true,
             into_application: true,
         };
         assert_eq!(wide.narrowed(Allowed::default()), Allowed::default());

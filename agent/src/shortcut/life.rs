@@ -81,6 +81,7 @@ impl Proof {
         }
         Established {
             reach,
+            from_application: verdict.from_application,
             into_application: verdict.into_application,
             shortcut: shortcut.map(Box::new),
         }
@@ -97,6 +98,7 @@ pub fn pins(pin: &Path) -> PathBuf {
 /// The shortcut, or why there is none.
 pub struct Established {
     reach: Reach,
+    from_application: Result<(), String>,
     into_application: Result<(), String>,
     shortcut: Result<Box<Shortcut>, String>,
 }
@@ -105,6 +107,7 @@ impl Default for Established {
     fn default() -> Self {
         Self {
             reach: Reach::Off,
+            from_application: Err(String::new()),
             into_application: Err(String::new()),
             shortcut: Err("the agent is starting".to_owned()),
         }
@@ -120,6 +123,8 @@ pub struct ShortcutStatus {
     pub reason: Option<String>,
     /// How far any pod's bytes may go.
     pub reach: Reach,
+    /// Why the sockets of applications keep to TCP, but for those that ask for it; absent where they need not.
+    pub not_from_applications: Option<String>,
     /// Why nothing is put into the sockets of applications that ask for it; absent where it can be.
     pub not_into_applications: Option<String>,
     /// Ends of connections that are open.
@@ -135,6 +140,8 @@ impl Established {
             return;
         };
         let allowed = Allowed {
+            // Who wants bytes put into its sockets knows how it reads them.
+            from_application: self.from_application.is_ok() || rules.allowed.into_application,
             into_application: rules.allowed.into_application && self.into_application.is_ok(),
             ..rules.allowed.within(self.reach)
         };
@@ -195,6 +202,7 @@ impl Established {
             on: shortcut.is_some(),
             reason: self.shortcut.as_ref().err().cloned(),
             reach: self.reach,
+            not_from_applications: self.from_application.clone().err(),
             not_into_applications: self.into_application.clone().err(),
             ends: shortcut.map_or(0, |shortcut| shortcut.ends()),
             counts: tally

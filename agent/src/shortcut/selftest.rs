@@ -34,6 +34,8 @@ pub const WORKER: &str = "shortcut-selftest-worker";
 pub struct Verdict {
     /// The shortcut, or why not.
     pub shortcut: Result<(), String>,
+    /// Letting any application's sockets take part, or why not: then only those take part whose authors say so.
+    pub from_application: Result<(), String>,
     /// Putting bytes into applications' sockets, or why not.
     pub into_application: Result<(), String>,
     /// Every check that was made, and what failed.
@@ -47,6 +49,7 @@ impl Verdict {
     pub fn off(why: String) -> Self {
         Self {
             shortcut: Err(why.clone()),
+            from_application: Err(why.clone()),
             into_application: Err(why),
             checks: Vec::new(),
             took: Duration::ZERO,
@@ -54,13 +57,37 @@ impl Verdict {
     }
 }
 
+/// What depends on a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Proves {
+    /// All of it.
+    Shortcut,
+    /// That an application notices nothing of its sockets' being ends.
+    Application,
+}
+
 /// A check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     /// Its name.
     pub name: String,
+    /// What depends on it.
+    pub proves: Proves,
     /// What was wrong.
     pub failure: Option<String>,
+}
+
+/// Whether everything holds that something depends on.
+fn proven(checks: &[Check], proves: Proves) -> Result<(), String> {
+    let of_it = checks.iter().filter(|check| check.proves == proves);
+    let failed: Vec<String> = of_it
+        .filter_map(|check| Some(format!("{}: {}", check.name, check.failure.as_ref()?)))
+        .collect();
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("the self-test failed: {}", failed.join("; ")))
+    }
 }
 
 /// What the worker says, a line each. Everything but a check wants an answer: a number.
@@ -97,19 +124,20 @@ pub fn prove(worker: &Path, pods: &Path) -> Verdict {
         limit: RECEIVER_LIMIT,
         ..Options::default()
     };
-    match examine(worker, pods, options) {
+    // A machine that is very busy may be too slow for it once. What is wrong is wrong twice.
+    let passes = |examined: &Result<Examined, String>| {
+        let checks = examined.as_ref().map(|(checks, _)| checks);
+        checks.is_ok_and(|checks| proven(checks, Proves::Shortcut).is_ok())
+    };
+    let first = Some(examine(worker, pods, options)).filter(passes);
+    match first.unwrap_or_else(|| examine(worker, pods, options)) {
         Err(error) => off(error),
         Ok((checks, readers)) => {
-            let failed: Vec<String> = checks
-                .iter()
-                .filter_map(|check| Some(format!("{}: {}", check.name, check.failure.as_ref()?)))
-                .collect();
-            let shortcut = if failed.is_empty() {
-                Ok(())
-            } else {
-                Err(format!("the self-test failed: {}", failed.join("; ")))
-            };
+            let shortcut = proven(&checks, Proves::Shortcut);
             Verdict {
+                from_application: shortcut
+                    .clone()
+                    .and_then(|()| proven(&checks, Proves::Application)),
                 into_application: shortcut.clone().and(readers),
                 shortcut,
                 checks,
@@ -181,6 +209,7 @@ fn admit(shortcut: &mut Shortcut, cookie: u64, on: bool) -> Result<(), ShortcutE
         addresses: Vec::new(),
         allowed: Allowed {
             reach: if on { Reach::Pod } else { Reach::Off },
+            from_application: true,
             into_application: false,
         },
     })

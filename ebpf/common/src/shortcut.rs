@@ -14,6 +14,8 @@ pub const REACH_POD: u32 = 1 << 0;
 pub const REACH_NODE: u32 = 1 << 1;
 /// [`PodSwitch::flags`]: bytes may also be put into the application's sockets.
 pub const INTO_APPLICATION: u32 = 1 << 2;
+/// [`PodSwitch::flags`]: sockets of the application may be ends at all.
+pub const FROM_APPLICATION: u32 = 1 << 3;
 
 /// A pod that takes part, under its network namespace's cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +53,7 @@ impl Member {
 pub struct PodSwitch {
     /// The pod's network namespace: who remembers a place of an earlier pod finds another cookie in it.
     pub cookie: u64,
-    /// [`REACH_POD`], [`REACH_NODE`], [`INTO_APPLICATION`].
+    /// [`REACH_POD`], [`REACH_NODE`], [`INTO_APPLICATION`], [`FROM_APPLICATION`].
     pub flags: u32,
     reserved: u32,
 }

@@ -3,8 +3,8 @@
 //! A socket is the proxy's if it is accepted by a capture listener (it starts with a copy of the listener's state), or
 //! connected by the process that opened those. Its user tells nothing: other programs of the sidecar have the same.
 //!
-//! An application's socket takes part only where its calls do not block, unless bytes may be put into it anyway: Linux
-//! ends a blocking read of a socket in a sockhash with EAGAIN whenever another thread shuts the socket down, or gets
+//! An application's socket takes part only where its pod lets it, and where its calls do not block, unless bytes may be
+//! put into it anyway: Linux ends a blocking read of a socket in a sockhash with EAGAIN whenever another thread shuts the socket down, or gets
 //! room to write (`tcp_msg_wait_data` waits for one event, whatever it is).
 
 use aya_ebpf::{
@@ -22,7 +22,8 @@ use aya_ebpf::{
 use sidestep_ebpf_common::{
     Addr,
     shortcut::{
-        CANDIDATE, Count, EndKey, EndRecord, EndState, INTO_APPLICATION, IS_PROXY, Member,
+        CANDIDATE, Count, EndKey, EndRecord, EndState, FROM_APPLICATION, INTO_APPLICATION,
+        IS_PROXY, Member,
         PodSwitch, REACH_NODE, RECEIVES, SENDS,
     },
 };
@@ -152,10 +153,16 @@ fn candidate(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) -> Op
         (same || switch(member.place).allows(cookie, REACH_NODE)).then_some(IS_PROXY)
     } else {
         let fit = same && member.captures_on(ends.remote_port);
-        let nonblocking = || ctx::address_of(sk).is_some_and(is_nonblocking);
-        (fit && (nonblocking() || switch(member.place).allows(cookie, INTO_APPLICATION)))
-            .then_some(0)
+        (fit && may_be_end(cookie, member, ctx::address_of(sk).unwrap_or(0))).then_some(0)
     }
+}
+
+/// Whether an application's socket may be an end, judged by the one at this address: itself, or who accepted it.
+#[inline(always)]
+fn may_be_end(cookie: u64, member: &Member, sock: u64) -> bool {
+    let allowed = switch(member.place);
+    allowed.allows(cookie, FROM_APPLICATION)
+        && (is_nonblocking(sock) || allowed.allows(cookie, INTO_APPLICATION))
 }
 
 /// Whether the file that the socket at this address was opened as has `O_NONBLOCK`. One that is gone has none.
@@ -258,10 +265,7 @@ fn accepted(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_soc
     let Some(state) = ctx::state_or_new(sk) else {
         return;
     };
-    if state.flags & IS_PROXY == 0
-        && !switch(member.place).allows(cookie, INTO_APPLICATION)
-        && !is_nonblocking(state.listener)
-    {
+    if state.flags & IS_PROXY == 0 && !may_be_end(cookie, member, state.listener) {
         return;
     }
     join(ctx, member, sk, state, &own, client.role, Some(client));

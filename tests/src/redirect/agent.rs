@@ -148,6 +148,8 @@ pub struct ShortcutStatus {
     pub on: bool,
     /// Why it is not.
     pub reason: Option<String>,
+    /// Why applications' sockets keep to TCP, but for those that ask for it.
+    pub not_from_applications: Option<String>,
     /// Ends of connections that are open.
     pub ends: u64,
     /// What was counted, by name.

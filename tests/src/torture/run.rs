@@ -91,6 +91,7 @@ pub fn run(
                 pod,
                 Allowed {
                     reach: Reach::Node,
+                    from_application: true,
                     into_application: round.into_application,
                 },
             );

@@ -13,10 +13,16 @@ use crate::{
 pub struct Client {
     pub name: &'static str,
     pub client: fn(&World) -> String,
+    /// Its sockets block, so they keep to TCP.
+    pub blocks: bool,
 }
 
 const fn client(name: &'static str, client: fn(&World) -> String) -> Client {
-    Client { name, client }
+    Client {
+        name,
+        client,
+        blocks: false,
+    }
 }
 
 pub const ALL: [Client; 16] = [
@@ -43,7 +49,11 @@ pub const ALL: [Client; 16] = [
     client("Go, io.Copy at both ends", |w| go(w, "copy", 9100)),
     client("Java, HTTP/1.1", |w| java(w, "http1", 8083)),
     client("Java, HTTP/2", |w| java(w, "http2", 8083)),
-    client("Java, a blocking socket", |w| java(w, "socket", 9100)),
+    Client {
+        name: "Java, a blocking socket",
+        client: |w| java(w, "socket", 9100),
+        blocks: true,
+    },
     client("PostgreSQL", postgresql),
     client("Redis", redis),
 ];

@@ -15,7 +15,7 @@ use sidestep_tests::{
     envoy::{Envoy, Service, Sidecar},
     net::unique_name,
     process::{Program, Running, eventually},
-    redirect::{Node, Pod, PodState},
+    redirect::{Node, Pod, PodState, ShortcutStatus},
 };
 use tempfile::TempDir;
 
@@ -29,6 +29,35 @@ pub const SERVER: &str = "10.77.0.11";
 /// The server's HTTP ports, with mutual TLS between the sidecars. Any other is passed on as it is.
 const HTTP_PORTS: [u16; 5] = [8080, 8081, 8082, 8083, 8084];
 
+/// How far the shortcut reaches, and what the pods' authors say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Nowhere.
+    Off,
+    /// Within each pod.
+    Pod,
+    /// Within each pod, and the client's author asks for it for the client's own sockets.
+    PodAsked,
+    /// Also between the sidecars.
+    Node,
+}
+
+impl Reach {
+    fn annotations(self, fixture: &str) -> String {
+        let word = match self {
+            Self::Off => "off",
+            Self::Pod | Self::PodAsked => "pod",
+            Self::Node => "node",
+        };
+        let asked = if self == Self::PodAsked && fixture == "client" {
+            "    sidestep.dev/shortcut-into: application\n"
+        } else {
+            ""
+        };
+        format!("annotations:\n    sidestep.dev/shortcut: \"{word}\"\n{asked}")
+    }
+}
+
 pub struct World {
     // Dropped in this order: processes, pods, the machine they are on, what they wrote.
     _sidecars: [Envoy; 2],
@@ -41,7 +70,7 @@ pub struct World {
 
 impl World {
     /// Starts everything; both pods allow this reach.
-    pub fn new(reach: &str) -> Self {
+    pub fn new(reach: Reach) -> Self {
         assert!(can_run(&[]));
         let folder = tempfile::Builder::new()
             .prefix(&unique_name("programs"))
@@ -54,8 +83,10 @@ impl World {
             [("client", CLIENT), ("server", SERVER)].map(|(fixture, address)| {
                 let pod = node.bare_pod(fixture, &[address]);
                 let manifest = pod.manifest();
-                let annotation = format!("annotations:\n    sidestep.dev/shortcut: \"{reach}\"\n");
-                node.write_pod_file(&pod, &manifest.replacen("annotations:\n", &annotation, 1));
+                node.write_pod_file(
+                    &pod,
+                    &manifest.replacen("annotations:\n", &reach.annotations(fixture), 1),
+                );
                 node.agent().wait_for(pod.name(), PodState::is_programmed);
                 pod
             });
@@ -74,11 +105,11 @@ impl World {
         }
     }
 
-    /// Messages that went past TCP so far.
-    pub fn redirected(&self) -> u64 {
+    /// What the agent says of the shortcut.
+    pub fn shortcut(&self) -> ShortcutStatus {
         let status = self.node.agent().status().expect("the agent answers");
         assert!(status.shortcut.on, "{:?}", status.shortcut.reason);
-        status.shortcut.counts["redirected"]
+        status.shortcut
     }
 
     /// A folder of the applications.

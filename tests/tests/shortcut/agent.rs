@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sidestep_tests::{
     actor::{Actor, Identity, Socket},
     can_run,
-    redirect::{Node, Pod},
+    redirect::{Node, Pod, PodState},
 };
 
 /// The pod's address.
@@ -87,7 +87,7 @@ fn an_applications_bytes_reach_its_sidecar_past_tcp() {
         return;
     }
     let node = Node::alone();
-    let pod = node.pod("client", &[POD]);
+    let pod = pod(&node);
     let proxy = Proxy::of(&pod);
     node.wait_active(&pod);
     shortcut(&node, &proxy, &pod.app());
@@ -101,7 +101,7 @@ fn a_proxy_that_listened_before_its_pod_was_armed_is_known() {
     let node = Node::alone();
     let pod = node.bare_pod("client", &[POD]);
     let proxy = Proxy::of(&pod);
-    node.redirect_pod(&pod);
+    node.write_pod_file(&pod, &with_shortcut(&pod, "pod"));
     node.wait_active(&pod);
     shortcut(&node, &proxy, &pod.app());
 }
@@ -128,7 +128,7 @@ fn turned_off_it_loses_nothing_that_is_on_its_way() {
         return;
     }
     let node = Node::alone();
-    let pod = node.pod("client", &[POD]);
+    let pod = pod(&node);
     let proxy = Proxy::of(&pod);
     node.wait_active(&pod);
     let connection = shortcut(&node, &proxy, &pod.app());
@@ -151,7 +151,7 @@ fn an_agent_that_is_killed_leaves_it_as_it_is_and_the_next_one_takes_over() {
         return;
     }
     let mut node = Node::alone();
-    let pod = node.pod("client", &[POD]);
+    let pod = pod(&node);
     let proxy = Proxy::of(&pod);
     node.wait_active(&pod);
     let app = pod.app();
@@ -172,7 +172,7 @@ fn an_agent_that_ends_loses_nothing_that_is_unread() {
         return;
     }
     let mut node = Node::alone();
-    let pod = node.pod("client", &[POD]);
+    let pod = pod(&node);
     let proxy = Proxy::of(&pod);
     node.wait_active(&pod);
     let connection = shortcut(&node, &proxy, &pod.app());
@@ -183,14 +183,33 @@ fn an_agent_that_ends_loses_nothing_that_is_unread() {
     connection.expect("unread;after the end;");
 }
 
+/// Some kernels tell programs wrong things of a socket in a sockhash. There applications keep to TCP that do not ask for it.
+#[test]
+fn an_application_that_says_nothing_takes_part_only_where_it_cannot_notice() {
+    if !can_run(&[]) {
+        return;
+    }
+    let node = Node::alone();
+    let pod = node.pod("client", &[POD]);
+    let proxy = Proxy::of(&pod);
+    node.wait_active(&pod);
+    let connection = proxy.capture(&pod.app());
+    for _ in 0..3 {
+        connection.send("a message;");
+        connection.expect("a message;");
+    }
+    let status = node.agent().status().expect("the agent answers").shortcut;
+    let why = status.not_from_applications;
+    assert_eq!(status.counts["redirected"] > 0, why.is_none(), "{why:?}");
+}
+
 /// Two pods whose sidecars may talk past TCP, as far as each says.
 fn two_pods(node: &Node, reach: [&str; 2]) -> [(Pod, Proxy); 2] {
     let pods = [(POD, reach[0]), (OTHER, reach[1])];
     pods.map(|(address, reach)| {
         let pod = node.bare_pod("client", &[address]);
         node.write_pod_file(&pod, &with_shortcut(&pod, reach));
-        node.agent()
-            .wait_for(pod.name(), |state| state.is_programmed());
+        node.agent().wait_for(pod.name(), PodState::is_programmed);
         let proxy = Proxy::of(&pod);
         node.wait_active(&pod);
         (pod, proxy)
@@ -257,7 +276,7 @@ fn no_request_fails_while_agents_come_and_go() {
         return;
     }
     let mut node = Node::alone();
-    let pod = node.pod("client", &[POD]);
+    let pod = pod(&node);
     let _proxy = pod.proxy();
     node.wait_active(&pod);
     let app = pod.app();
@@ -282,14 +301,22 @@ fn no_request_fails_while_agents_come_and_go() {
     }
 }
 
+/// A pod whose author says that its application's sockets may take part, whatever the kernel does to them.
+fn pod(node: &Node) -> Pod {
+    let pod = node.bare_pod("client", &[POD]);
+    node.write_pod_file(&pod, &with_shortcut(&pod, "pod"));
+    let agent = node.agent();
+    agent.wait_for(pod.name(), PodState::is_programmed);
+    pod
+}
+
 /// The pod's file with another reach.
 fn with_shortcut(pod: &Pod, reach: &str) -> String {
     let manifest = pod.manifest();
-    let annotated = manifest.replacen(
-        "annotations:\n",
-        &format!("annotations:\n    sidestep.dev/shortcut: \"{reach}\"\n"),
-        1,
+    let ours = format!(
+        "annotations:\n    sidestep.dev/shortcut: \"{reach}\"\n    sidestep.dev/shortcut-into: application\n"
     );
+    let annotated = manifest.replacen("annotations:\n", &ours, 1);
     assert_ne!(annotated, manifest, "the file has no annotations");
     annotated
 }

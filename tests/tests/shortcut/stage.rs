@@ -23,6 +23,7 @@ pub const ADDRESSES: [&str; 2] = ["10.77.0.10", "10.77.0.11"];
 /// Everything that a pod can allow without knowing how its application reads.
 pub const NODE: Allowed = Allowed {
     reach: Reach::Node,
+    from_application: true,
     into_application: false,
 };
 

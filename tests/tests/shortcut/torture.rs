@@ -57,6 +57,7 @@ fn a_reader_who_is_far_behind_is_told_of_a_reset() {
     }
     let allowed = Allowed {
         reach: Reach::Node,
+        from_application: true,
         into_application: false,
     };
     let world = World::new(Some(Options::default()), allowed);

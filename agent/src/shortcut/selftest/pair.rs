@@ -118,6 +118,11 @@ pub(super) fn expect_end(from: &TcpStream) -> Outcome {
     }
 }
 
+/// Waits until there is something to read.
+pub(super) fn wait_readable(socket: &TcpStream) -> Outcome {
+    wait(socket, PollFlags::IN, Instant::now() + PATIENCE)
+}
+
 fn wait(socket: &TcpStream, events: PollFlags, deadline: Instant) -> Outcome {
     let left = deadline.saturating_duration_since(Instant::now());
     let timeout = Timespec {

@@ -37,10 +37,11 @@ pub fn run() -> io::Result<()> {
         proxy: TcpListener::bind(("127.0.0.1", INBOUND))?,
         application: application()?,
     };
-    for (name, check) in checks::ALL {
+    for (name, proves, check) in checks::ALL {
         let failure = check(&bench).err();
         let check = Check {
             name: name.to_owned(),
+            proves,
             failure,
         };
         say(&Said::Checked(check))?;

@@ -46,6 +46,7 @@ fn hop(rounds: u32, limit: u32) {
     type Measure = fn(&World) -> u64;
     let allowed = Allowed {
         reach: Reach::Pod,
+        from_application: true,
         into_application: true,
     };
     let world = |choice: Choice| World::to_measure(choice.options(limit), allowed);
