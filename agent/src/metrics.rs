@@ -16,7 +16,7 @@ use prometheus_client::{
 };
 use sidestep_ebpf_common::sighting::Seen;
 
-use crate::{status::PodState, watch};
+use crate::{shortcut::ShortcutStatus, status::PodState, watch};
 
 /// The agent's metrics. A clone is the same.
 #[derive(Clone, Debug)]
@@ -24,6 +24,9 @@ pub struct Metrics {
     registry: Arc<Registry>,
     pods: Family<State, Gauge>,
     lingering: Gauge,
+    shortcut: Family<Part, Gauge>,
+    shortcut_ends: Gauge,
+    shortcut_counts: Family<What, Counter>,
     programming: Histogram,
     reaction: Histogram,
     failures: Family<Reason, Counter>,
@@ -40,6 +43,16 @@ pub struct Metrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct State {
     state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Part {
+    part: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct What {
+    what: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -69,6 +82,9 @@ impl Default for Metrics {
             registry: Arc::default(),
             pods: Family::default(),
             lingering: Gauge::default(),
+            shortcut: Family::default(),
+            shortcut_ends: Gauge::default(),
+            shortcut_counts: Family::default(),
             programming: Histogram::new(SECONDS),
             reaction: Histogram::new(SECONDS),
             failures: Family::default(),
@@ -91,6 +107,21 @@ impl Default for Metrics {
             "lingering_namespaces",
             "Network namespaces that stay armed until they are gone, though no pod wants them any more",
             m.lingering.clone(),
+        );
+        all.register(
+            "shortcut",
+            "1 where it is proven on this kernel and in place, by part: sidecars, applications that do not ask for it, into applications",
+            m.shortcut.clone(),
+        );
+        all.register(
+            "shortcut_ends",
+            "Ends of open connections that take part in the shortcut",
+            m.shortcut_ends.clone(),
+        );
+        all.register(
+            "shortcut_seen",
+            "What its programs counted: messages redirected and their bytes, messages left to TCP by reason, ends, hazards",
+            m.shortcut_counts.clone(),
         );
         all.register(
             "programming_duration_seconds",
@@ -198,8 +229,14 @@ impl Metrics {
         self.answers.load(Ordering::Relaxed) > 0
     }
 
-    /// All of them in the OpenMetrics text format, with the pods' states as they are now.
-    pub fn text(&self, states: &[PodState], lingering: usize) -> Result<String, fmt::Error> {
+    /// All of them in the OpenMetrics text format, with the pods' states and the shortcut's as they are now.
+    pub fn text(
+        &self,
+        states: &[PodState],
+        lingering: usize,
+        shortcut: &ShortcutStatus,
+    ) -> Result<String, fmt::Error> {
+        self.tell_of(shortcut);
         for state in PodState::ALL {
             let count = states.iter().filter(|of| **of == state).count();
             let state = self.pods.get_or_create(&State {
@@ -212,6 +249,30 @@ impl Metrics {
         let mut out = String::new();
         text::encode(&mut out, &self.registry)?;
         Ok(out)
+    }
+}
+
+impl Metrics {
+    fn tell_of(&self, shortcut: &ShortcutStatus) {
+        let on = |without: &Option<String>| shortcut.on && without.is_none();
+        for (part, on) in [
+            ("sidecars", shortcut.on),
+            ("applications", on(&shortcut.not_from_applications)),
+            ("into_applications", on(&shortcut.not_into_applications)),
+        ] {
+            self.shortcut
+                .get_or_create(&Part { part })
+                .set(i64::from(on));
+        }
+        self.shortcut_ends
+            .set(i64::try_from(shortcut.ends).unwrap_or(i64::MAX));
+        for (what, count) in &shortcut.counts {
+            let counter = self
+                .shortcut_counts
+                .get_or_create(&What { what: what.clone() });
+            // The kernel's counters go on where an agent starts anew.
+            counter.inner().store(*count, Ordering::Relaxed);
+        }
     }
 }
 

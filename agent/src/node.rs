@@ -32,7 +32,7 @@ use crate::{
     metrics::Metrics,
     pods::Change,
     report::Reports,
-    shortcut::Bounds,
+    shortcut::{Bounds, ShortcutStatus},
     status::{self, Ask, PodState},
     watch,
 };
@@ -68,7 +68,7 @@ enum Message {
     /// Somebody wants to know everything.
     Ask(Ask),
     /// Somebody counts.
-    Count(oneshot::Sender<(Vec<PodState>, usize)>),
+    Count(oneshot::Sender<(Vec<PodState>, usize, ShortcutStatus)>),
     /// The end.
     Stop,
 }
@@ -143,8 +143,8 @@ fn collect(metrics: &Metrics, messages: &Sender<Message>) -> Collect {
         let (reply, answer) = oneshot::channel();
         let _the_agent_ended = messages.send(Message::Count(reply));
         Box::pin(async move {
-            let (states, lingering) = answer.await.unwrap_or_default();
-            metrics.text(&states, lingering)
+            let (states, lingering, shortcut) = answer.await.unwrap_or_default();
+            metrics.text(&states, lingering, &shortcut)
         })
     })
 }

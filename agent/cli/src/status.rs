@@ -59,6 +59,18 @@ fn text(status: &Status) -> String {
         None => writeln!(out, "shortcut on, {} ends of connections", shortcut.ends),
         Some(why) => writeln!(out, "shortcut off: {why}"),
     };
+    let parts = [
+        ("sockets of applications", &shortcut.not_from_applications),
+        (
+            "delivery into applications",
+            &shortcut.not_into_applications,
+        ),
+    ];
+    for (part, why) in parts {
+        if let (None, Some(why)) = (&shortcut.reason, why) {
+            let _infallible = writeln!(out, "shortcut: {part} left to TCP: {why}");
+        }
+    }
     for pod in &status.pods {
         line(&mut out, pod);
     }

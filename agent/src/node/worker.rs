@@ -171,7 +171,9 @@ impl Worker {
                     Ok(())
                 }
                 Ok(Message::Count(reply)) => {
-                    let _asker_left = reply.send(node.reconciler.states());
+                    let (states, lingering) = node.reconciler.states();
+                    let shortcut = node.reconciler.shortcut();
+                    let _asker_left = reply.send((states, lingering, shortcut));
                     Ok(())
                 }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => {

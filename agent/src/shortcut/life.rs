@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use sidestep_ebpf_common::shortcut::SHORTCUT_ABI_VERSION;
 
 use super::{
     Allowed, Options, Participant, Reach, Shortcut,
-    selftest::{self, Verdict},
+    selftest::{self, Check, Verdict},
 };
 use crate::{dataplane::Cookie, listeners::Found, rules::Rules};
 
@@ -83,6 +84,8 @@ impl Proof {
             reach,
             from_application: verdict.from_application,
             into_application: verdict.into_application,
+            checks: verdict.checks,
+            took: verdict.took,
             shortcut: shortcut.map(Box::new),
         }
     }
@@ -100,6 +103,8 @@ pub struct Established {
     reach: Reach,
     from_application: Result<(), String>,
     into_application: Result<(), String>,
+    checks: Vec<Check>,
+    took: Duration,
     shortcut: Result<Box<Shortcut>, String>,
 }
 
@@ -109,6 +114,8 @@ impl Default for Established {
             reach: Reach::Off,
             from_application: Err(String::new()),
             into_application: Err(String::new()),
+            checks: Vec::new(),
+            took: Duration::ZERO,
             shortcut: Err("the agent is starting".to_owned()),
         }
     }
@@ -127,6 +134,12 @@ pub struct ShortcutStatus {
     pub not_from_applications: Option<String>,
     /// Why nothing is put into the sockets of applications that ask for it; absent where it can be.
     pub not_into_applications: Option<String>,
+    /// What the self-test found, check by check.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+    /// How long it took, milliseconds.
+    #[serde(default)]
+    pub selftest_ms: u64,
     /// Ends of connections that are open.
     pub ends: usize,
     /// What was counted since the programs were loaded first.
@@ -204,6 +217,8 @@ impl Established {
             reach: self.reach,
             not_from_applications: self.from_application.clone().err(),
             not_into_applications: self.into_application.clone().err(),
+            checks: self.checks.clone(),
+            selftest_ms: u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
             ends: shortcut.map_or(0, |shortcut| shortcut.ends()),
             counts: tally
                 .into_iter()

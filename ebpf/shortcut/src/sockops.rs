@@ -23,8 +23,7 @@ use sidestep_ebpf_common::{
     Addr,
     shortcut::{
         CANDIDATE, Count, EndKey, EndRecord, EndState, FROM_APPLICATION, INTO_APPLICATION,
-        IS_PROXY, Member,
-        PodSwitch, REACH_NODE, RECEIVES, SENDS,
+        IS_PROXY, Member, PodSwitch, REACH_NODE, RECEIVES, SENDS,
     },
 };
 

@@ -57,6 +57,7 @@ fn programs_that_redirect_nothing_do_not_pass() {
         failed,
         [
             "bytes go past TCP",
+            "an application's bytes to its proxy, in order",
             "an upper layer protocol keeps its connection to TCP"
         ]
     );

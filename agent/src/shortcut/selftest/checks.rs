@@ -138,7 +138,15 @@ fn read_many(from: &TcpStream) -> Outcome {
 }
 
 fn from_application(bench: &Bench) -> Outcome {
+    let before = counted(Count::Redirected)?;
     let Pair { near, far } = pair(&bench.application)?;
+    send(&far, 0, 100)?;
+    receive(&near, 0, 100)?;
+    send(&far, 0, 100)?;
+    receive(&near, 0, 100)?;
+    if counted(Count::Redirected)? == before {
+        return Err("they do not go past TCP".to_owned());
+    }
     thread::scope(|scope| {
         let streams = [
             scope.spawn(|| write_many(&far)),

@@ -49,16 +49,14 @@ pub fn run() -> io::Result<()> {
     say(&Said::Done)
 }
 
-/// A listener that does not block, as far as the programs can see when it starts to listen.
+/// A listener that does not block, nor do those, as the programs see it, that it accepts.
 fn application() -> io::Result<TcpListener> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     bind(&socket, &std::net::SocketAddr::from(([127, 0, 0, 1], 8080)))?;
     listen(&socket, 64)?;
-    let listener = TcpListener::from(socket);
-    listener.set_nonblocking(false)?;
-    Ok(listener)
+    Ok(TcpListener::from(socket))
 }
 
 /// Turns the shortcut on or off.
