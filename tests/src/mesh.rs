@@ -55,8 +55,9 @@ pub struct CpuTime {
 }
 
 impl CpuTime {
-    fn of(pod: &Pod) -> Self {
-        let path = pod.cgroup().path().join("cpu.stat");
+    /// Of everything that ever was in a cgroup.
+    pub fn of_cgroup(folder: &Path) -> Self {
+        let path = folder.join("cpu.stat");
         let text = std::fs::read_to_string(&path)
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let read = |name: &str| {
@@ -67,6 +68,17 @@ impl CpuTime {
         Self {
             user: read("user_usec"),
             kernel: read("system_usec"),
+        }
+    }
+}
+
+impl std::ops::Add for CpuTime {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            user: self.user + other.user,
+            kernel: self.kernel + other.kernel,
         }
     }
 }
@@ -199,11 +211,8 @@ impl Mesh {
 
     /// The processor time that everything in the two pods has used so far.
     pub fn cpu(&self) -> CpuTime {
-        let [client, server] = [&self.client, &self.server].map(CpuTime::of);
-        CpuTime {
-            user: client.user + server.user,
-            kernel: client.kernel + server.kernel,
-        }
+        let of = |pod: &Pod| CpuTime::of_cgroup(pod.cgroup().path());
+        of(&self.client) + of(&self.server)
     }
 
     /// Waits until the sidecars have counted as many requests as these.

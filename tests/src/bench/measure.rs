@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use anyhow::{Context, ensure};
 
-use super::{Case, Prepared, Report, Round, Setting};
+use super::{Case, Report, Round, Stage};
 use crate::mesh::{CpuTime, Requests};
 
 /// Failed requests that are no news: one of so many. A sidecar may close a connection just as it is used again.
@@ -19,80 +19,76 @@ pub struct Plan {
     pub rounds: u32,
     /// How long each kind of traffic is measured, in whole seconds.
     pub duration: Duration,
-    /// What is compared; ratios are to the first.
-    pub settings: Vec<Setting>,
     /// Kinds of traffic.
     pub cases: Vec<Case>,
 }
 
 /// Measures; `tell` hears what was measured.
-pub fn measure(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Report> {
-    let mut all = Vec::new();
-    for setting in &plan.settings {
-        tell(&format!("{}: two pods with a sidecar each", setting.name()));
-        let prepared = setting.prepare();
-        prepared.check()?;
-        all.push(prepared);
-    }
-    let mut report = Report::new(plan);
+pub fn measure(
+    plan: &Plan,
+    stages: &mut [Box<dyn Stage + '_>],
+    tell: impl Fn(&str),
+) -> anyhow::Result<Report> {
+    let settings = stages.iter().map(|stage| stage.setting()).collect();
+    let mut report = Report::new(plan, settings);
     for round in 0..plan.rounds {
-        let mut order: Vec<usize> = (0..all.len()).collect();
+        let mut order: Vec<usize> = (0..stages.len()).collect();
         if round % 2 == 1 {
             order.reverse();
         }
         for at in order {
-            let prepared = &mut all[at];
+            let stage = &mut *stages[at];
             if round > 0 {
-                // Connections between the sidecars stay for an hour; each round shall have its own luck with workers.
-                prepared.mesh.start_sidecars();
+                stage.renew();
             }
             for case in &plan.cases {
-                let measured = once(prepared, *case, plan.duration)
-                    .with_context(|| format!("{}, {}", prepared.setting.name(), case.name()))?;
+                let measured = once(stage, *case, plan.duration)
+                    .with_context(|| format!("{}, {}", stage.setting().name(), case.name()))?;
                 tell(&format!(
                     "round {} of {}: {:<24}{:<24}{:>9.0}/s {:>7.1} µs in the kernel",
                     round + 1,
                     plan.rounds,
-                    prepared.setting.name(),
+                    stage.setting().name(),
                     case.name(),
                     measured.rate,
                     measured.kernel_us
                 ));
-                report.add(prepared.setting, *case, measured);
+                report.add(stage.setting(), *case, measured);
             }
         }
     }
-    for prepared in &all {
-        report.counts.insert(prepared.setting, prepared.counts());
+    for stage in &*stages {
+        report.counts.insert(stage.setting(), stage.counts());
     }
     Ok(report)
 }
 
-fn once(prepared: &Prepared, case: Case, duration: Duration) -> anyhow::Result<Round> {
-    let mesh = &prepared.mesh;
-    let before = mesh.requests();
-    for answer in mesh.get(CHECKED, false)? {
+fn once(stage: &dyn Stage, case: Case, duration: Duration) -> anyhow::Result<Round> {
+    let before = stage.requests();
+    for answer in stage.answers(CHECKED)? {
         let proven = answer.headers.get("x-forwarded-client-cert");
         ensure!(
-            proven.is_some_and(|cert| cert.contains("/sa/client")),
+            proven.is_some_and(|cert| cert.contains("/sa/")),
             "the server saw the wrong caller: {answer:?}"
         );
     }
-    let (cpu, machine) = (mesh.cpu(), machine()?);
-    let measured = mesh.load(&case.load(duration), || false)?;
-    let (cpu, machine) = (mesh.cpu() - cpu, self::machine()? - machine);
+    let (cpu, machine) = (stage.cpu(), machine()?);
+    let measured = stage.load(&case.load(duration))?;
+    let (cpu, machine) = (stage.cpu() - cpu, self::machine()? - machine);
     ensure!(
         measured.errors * FEW <= measured.requests,
         "{} of {} requests failed",
         measured.errors,
         measured.requests
     );
-    let Requests { outbound, inbound } = mesh.wait_for_requests(before, measured.requests);
-    ensure!(
-        outbound.min(inbound) >= measured.requests,
-        "the sidecars saw {outbound} and {inbound} of {} requests",
-        measured.requests
-    );
+    if let Some(before) = before {
+        let Requests { outbound, inbound } = stage.wait_for_requests(before, measured.requests);
+        ensure!(
+            outbound.min(inbound) >= measured.requests,
+            "the sidecars saw {outbound} and {inbound} of {} requests",
+            measured.requests
+        );
+    }
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let each = |time: Duration| time.as_secs_f64() * 1e6 / measured.requests as f64;
     Ok(Round {

@@ -94,7 +94,8 @@ impl fmt::Display for Report {
             ("interception", 20),
             ("self-test", 20),
             ("shortcut", 9),
-            ("into apps", 10),
+            ("from apps", 11),
+            ("into apps", 11),
             ("torture: corrupted/lost/stuck", 30),
         ];
         for (name, width) in columns {
@@ -156,8 +157,9 @@ impl Kernel {
         });
         write!(
             f,
-            "{hooks:<20}{checks:<20}{:<9}{:<10}{torture:<30}",
+            "{hooks:<20}{checks:<20}{:<9}{:<11}{:<11}{torture:<30}",
             on(&selftest.off),
+            on(&selftest.not_from_applications),
             on(&selftest.not_into_applications)
         )?;
         let tests: Vec<String> = self.suites.iter().map(Suite::to_string).collect();
@@ -177,6 +179,12 @@ impl Kernel {
             }
             if let Some(why) = &survey.selftest.off {
                 note("the shortcut is off", why)?;
+            }
+            if let Some(why) = &survey.selftest.not_from_applications {
+                note(
+                    "applications keep to TCP unless they ask for the shortcut",
+                    why,
+                )?;
             }
             if let Some(why) = &survey.selftest.not_into_applications {
                 note("nothing is put into applications", why)?;

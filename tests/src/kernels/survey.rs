@@ -53,6 +53,8 @@ pub struct SelfTest {
     pub checks: Vec<Check>,
     /// Why the shortcut is off; absent where it is on.
     pub off: Option<String>,
+    /// Why only those applications send past TCP that ask for it; absent where all may.
+    pub not_from_applications: Option<String>,
     /// Why nothing is put into applications' sockets; absent where it can be.
     pub not_into_applications: Option<String>,
     /// How long it took, in milliseconds.
@@ -131,6 +133,7 @@ fn selftest() -> SelfTest {
     SelfTest {
         checks: verdict.checks,
         off: verdict.shortcut.err(),
+        not_from_applications: verdict.from_application.err(),
         not_into_applications: verdict.into_application.err(),
         milliseconds: u64::try_from(verdict.took.as_millis()).unwrap_or(u64::MAX),
     }
