@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use tokio::runtime::Builder;
 
 use crate::{
-    node, probe, run,
+    node, preflight, probe, run,
     shortcut::{Bounds, LIMIT, Reach, selftest},
     uninstall,
 };
@@ -142,6 +142,7 @@ impl Args {
             None => {}
         }
         sidestep_runtime::logging::init();
+        preflight::raise_descriptors();
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .enable_all()
@@ -151,7 +152,7 @@ impl Args {
             reach: shortcut,
             limit: shortcut_limit,
         };
-        runtime.block_on(async {
+        let done = runtime.block_on(async {
             if let Some(node) = node {
                 // kube asks rustls for a provider of cryptography, and chooses none. Somebody else's is as good.
                 let _installed_already = rustls::crypto::ring::default_provider().install_default();
@@ -177,7 +178,10 @@ impl Args {
                 check_interval,
             })
             .await
-        })
+        });
+        // What hangs in the kernel must not keep a process that was told to end.
+        runtime.shutdown_background();
+        done
     }
 }
 

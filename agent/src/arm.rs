@@ -64,6 +64,8 @@ pub struct Armed {
     pub rules: Rules,
     /// How long programming it took.
     pub took: Duration,
+    /// It was armed already, by somebody else, whose sets are to be swept.
+    pub took_over: bool,
 }
 
 /// Arms a pod, or brings an armed one up to date. `before` is what an earlier call wrote for this namespace; `None` says
@@ -91,15 +93,15 @@ pub fn arm(
     }
     let known = before.filter(|armed| armed.cookie == cookie);
     if let Some(armed) = known
-        && dataplane.is_attached(cookie)
-        && dataplane.rules_of(cookie) == Some(armed.rules.record.rules)
+        && dataplane.is_attached(cookie)?
+        && dataplane.rules_of(cookie)? == Some(armed.rules.record.rules)
         && rules::compile(policy, &facts, armed.rules.record.rules, strict)?.allowing(allowed)
             == armed.rules
     {
         return Ok(None);
     }
     let rules = rules::compile(policy, &facts, dataplane.new_rules_id(), strict)?.allowing(allowed);
-    let was_armed = dataplane.rules_of(cookie).is_some();
+    let was_armed = dataplane.rules_of(cookie)?.is_some();
     let prepared = prepare(dataplane, sandbox, policy, cookie, &rules, was_armed);
     let known_listeners = match prepared {
         Ok(known) => known,
@@ -108,9 +110,11 @@ pub fn arm(
     if let Err(error) = dataplane.commit(cookie, &rules) {
         return Err(undo(dataplane, &rules, was_armed, cookie, error.into()));
     }
+    // From here on the record points to the new sets. A pod that was armed before has lost nothing, and one that is active by
+    // now may have let its gate through: then it must stay captured, and only the rest is tried again.
     match notice(dataplane, sandbox, policy, cookie, &known_listeners) {
-        // From here on the record points to the new sets. A pod that was armed before has lost nothing.
         Err(error) if was_armed => tracing::warn!(%error, cookie, "cannot look for listeners"),
+        Err(error) if !matches!(dataplane.is_active(cookie), Ok(false)) => return Err(error),
         Err(error) => return Err(undo(dataplane, &rules, was_armed, cookie, error)),
         Ok(()) => {}
     }
@@ -121,6 +125,7 @@ pub fn arm(
         cookie,
         rules,
         took: start.elapsed(),
+        took_over: was_armed && known.is_none(),
     }))
 }
 
@@ -188,7 +193,7 @@ pub fn look_again(
     policy: &Policy,
     cookie: Cookie,
 ) -> Result<(), ArmError> {
-    if dataplane.is_active(cookie) && dataplane.has_listener(cookie) {
+    if dataplane.is_active(cookie)? && dataplane.has_listener(cookie) {
         return Ok(());
     }
     notice(dataplane, sandbox, policy, cookie, &HashSet::new())

@@ -18,14 +18,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use kube::Client;
 use sidestep_ebpf_common::Sighting;
 use sidestep_runtime::{
-    Readiness, Signals,
+    Liveness, Readiness, Signals,
     admin::{self, Collect},
 };
-use tokio::{net::TcpListener, sync::oneshot, task::spawn_blocking};
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    task::{JoinHandle, spawn_blocking},
+};
 
 use self::worker::Worker;
 use crate::{
@@ -36,6 +40,9 @@ use crate::{
     status::{self, Ask, PodState},
     watch,
 };
+
+/// How long the agent's thread may not go round before it counts as stuck.
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// What the command line says.
 #[derive(Debug)]
@@ -77,6 +84,7 @@ enum Message {
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let readiness = Readiness::default();
+    let liveness = Liveness::default();
     let metrics = Metrics::default();
     let (messages, inbox) = channel();
     let socket = settings.socket.clone();
@@ -93,7 +101,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let address = admin.local_addr()?;
     let admin = admin::serve(
         admin,
-        admin::router(readiness.clone(), collect(&metrics, &messages)),
+        admin::router(
+            liveness.clone(),
+            readiness.clone(),
+            collect(&metrics, &messages),
+        ),
     );
     let questions = messages.clone();
     let answers = status::serve(
@@ -118,21 +130,46 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     ));
     tracing::info!(node = settings.node, %address, "watching this node's pods");
 
-    let worker = Worker::new(settings, readiness, metrics, reports, messages.clone());
-    let thread = spawn_blocking(move || worker.work(&inbox));
-    signals.stop().await;
-    tracing::info!("stopping");
-    let _already_ended = messages.send(Message::Stop);
-    tokio::select! {
-        done = thread => done?,
-        () = signals.stop() => tracing::warn!("stopped at once"),
+    let heartbeat = liveness.heartbeat("the agent's thread", SILENCE);
+    let worker = Worker::new(
+        settings,
+        readiness,
+        heartbeat,
+        metrics,
+        reports,
+        messages.clone(),
+    );
+    let mut thread = spawn_blocking(move || worker.work(&inbox));
+    let mut done = until_told(&mut thread, signals.stop()).await;
+    if done.is_ok() {
+        tracing::info!("stopping");
+        let _already_ended = messages.send(Message::Stop);
+        tokio::select! {
+            ended = thread => done = ended.map_err(|error| anyhow!("the agent's thread: {error}")),
+            () = signals.stop() => tracing::warn!("stopped at once"),
+        }
     }
     for task in [admin, watching, reporting] {
         task.abort();
     }
     answers.abort();
     let _already_gone = fs::remove_file(&socket);
-    Ok(())
+    done
+}
+
+/// Waits for the agent to be told to end. A thread that ends by itself is an error: an agent without it would look well and
+/// do nothing.
+async fn until_told(
+    thread: &mut JoinHandle<()>,
+    told: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = told => Ok(()),
+        ended = thread => Err(match ended {
+            Ok(()) => anyhow!("the agent's thread ended by itself"),
+            Err(error) => anyhow!("the agent's thread: {error}"),
+        }),
+    }
 }
 
 /// Pods are counted by who knows them.
@@ -147,4 +184,36 @@ fn collect(metrics: &Metrics, messages: &Sender<Message>) -> Collect {
             metrics.text(&states, lingering, &shortcut)
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_whose_thread_panics_ends_with_an_error() {
+        let mut thread = spawn_blocking(|| panic!("a bug"));
+        let error = until_told(&mut thread, pending())
+            .await
+            .expect_err("an end");
+        assert!(error.to_string().contains("panicked"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_agent_whose_thread_ends_by_itself_ends_with_an_error() {
+        let mut thread = spawn_blocking(|| ());
+        assert!(until_told(&mut thread, pending()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_told_to_end_waits_for_nothing() {
+        let (end, wait) = channel::<()>();
+        let mut thread = spawn_blocking(move || {
+            let _until_dropped = wait.recv();
+        });
+        assert!(until_told(&mut thread, ready(())).await.is_ok());
+        drop(end);
+    }
 }

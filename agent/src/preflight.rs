@@ -19,6 +19,7 @@ use rustix::{
     fs::{FlockOperation, flock, major, minor},
     io::Errno,
     mount::{MountFlags, mount},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 use sidestep_ebpf_common::KernelOffsets;
 use thiserror::Error;
@@ -192,6 +193,18 @@ impl Readable for BtfFile {
     }
 }
 
+/// Allows this process as many descriptors as it may have: each armed pod costs one, and container runtimes start with 1024.
+pub fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// Makes sure that one agent looks after a cgroup. The lock ends with the file, and with the process.
 pub fn lock(cgroup: &Path) -> Result<File, PreflightError> {
     let failed = |error: io::Error| PreflightError::Cgroup {
@@ -206,15 +219,22 @@ pub fn lock(cgroup: &Path) -> Result<File, PreflightError> {
     }
 }
 
+fn is_bpffs(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|s| s.f_type.cast_unsigned() == BPFFS_MAGIC)
+}
+
+/// Whether a folder is on a bpffs, or will be once it is made.
+pub(crate) fn is_on_bpffs(folder: &Path) -> bool {
+    let mut existing = folder.ancestors().filter(|path| path.exists());
+    existing.next().is_some_and(is_bpffs)
+}
+
 /// Makes sure that the pin folder's parent is a bpffs, mounting one where there is none. Returns where it mounted.
 pub fn ensure_bpffs(pin: &Path) -> Result<Option<PathBuf>, PreflightError> {
     let at = pin.parent().unwrap_or(pin);
     let failed = |error: io::Error| PreflightError::Bpffs {
         path: at.to_owned(),
         error,
-    };
-    let is_bpffs = |path: &Path| {
-        rustix::fs::statfs(path).is_ok_and(|s| s.f_type.cast_unsigned() == BPFFS_MAGIC)
     };
     if is_bpffs(at) || is_bpffs(pin) {
         return Ok(None);

@@ -105,7 +105,8 @@ fn prove(
     )?;
     child.tell(word::LISTEN)?;
     let cookie = armed.as_ref().map(|armed| armed.cookie);
-    if !cookie.is_some_and(|cookie| dataplane.is_active(cookie)) {
+    let active = cookie.map(|cookie| dataplane.is_active(cookie));
+    if active.transpose().map_err(ArmError::from)? != Some(true) {
         return Err(ProbeError::Unproven(
             "sock_ops did not notice a proxy that listens".to_owned(),
         ));

@@ -1,6 +1,7 @@
 //! From pods wanted to pods armed. Level-triggered: whatever is told is only a reason to compare what is wanted with what
 //! is there, and whatever failed is tried again.
 
+mod manner;
 mod pod;
 mod status;
 
@@ -14,87 +15,17 @@ use sidestep_ebpf_common::{
     sighting::{QuietKey, Seen},
 };
 
+pub use self::manner::{Happening, Manner, Release, Tell};
 use self::pod::Pod;
 use crate::{
     arm::{self, ArmError, Armed},
-    dataplane::{Cookie, Dataplane, DataplaneError, clock},
+    dataplane::{Cookie, Dataplane, DataplaneError, Repairs, clock},
     sandbox::{Owner, PodUid, Sandboxes},
-    source::{Entry, Left, Place, PodName, Wanted},
+    source::{Entry, Place, PodName, Wanted},
 };
 
 /// How long those in a namespace that are no pod's are not heard of.
 const HUSH: Duration = Duration::from_mins(10);
-
-/// How the reconciler goes about it.
-#[derive(Clone, Copy, Debug)]
-pub struct Manner {
-    /// Refuse raw TCP sockets.
-    pub strict: bool,
-    /// When a namespace is taken out of the kernel.
-    pub release: Release,
-    /// Between looks at a pod's link and pin.
-    pub look: Duration,
-    /// Between looks at a pod's addresses and name servers, which otherwise are read when something happens.
-    pub study: Duration,
-    /// How long a pod may be without a sandbox before somebody should know.
-    pub patience: Duration,
-}
-
-/// When a namespace is taken out of the kernel. What is taken out goes around its proxy from then on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Release {
-    /// As soon as no pod wants it.
-    Unwanted,
-    /// When it is gone. Whatever happens to the pod's object or its label, its processes stay captured to their end.
-    Gone,
-}
-
-impl Manner {
-    /// With Pod files: who removes one means it, and every pass looks at everything.
-    pub const fn standalone(strict: bool) -> Self {
-        Self {
-            strict,
-            release: Release::Unwanted,
-            look: Duration::ZERO,
-            study: Duration::ZERO,
-            patience: Duration::MAX,
-        }
-    }
-
-    /// On a Kubernetes node.
-    pub const fn node(strict: bool, patience: Duration) -> Self {
-        Self {
-            strict,
-            release: Release::Gone,
-            look: Duration::from_secs(30),
-            study: Duration::from_mins(10),
-            patience,
-        }
-    }
-}
-
-/// What happened to a pod, for whoever counts or reports it.
-#[derive(Debug)]
-pub enum Happening<'a> {
-    /// It is armed, for the first time or anew.
-    Armed {
-        /// How long programming it took.
-        took: Duration,
-        /// The time since its namespace was first seen; where nobody saw it, nothing.
-        reaction: Option<Duration>,
-    },
-    /// It is not armed for this reason, told once.
-    Failed(&'a ArmError),
-    /// It is left alone, told once.
-    Left(&'a Left),
-    /// It has had no sandbox for a while, told once.
-    NoSandbox,
-    /// Its namespace is gone, or was let go.
-    Released,
-}
-
-/// Hears what happens.
-pub type Tell = Box<dyn FnMut(&PodName, Happening<'_>) + Send>;
 
 /// All pods, and the dataplane they are in.
 pub struct Reconciler<D, S> {
@@ -104,7 +35,8 @@ pub struct Reconciler<D, S> {
     pods: BTreeMap<PodName, Pod>,
     /// Armed, and no pod's any more, until they are out of the kernel.
     departed: Vec<(PodName, Armed)>,
-    /// Whether sets of an earlier agent may be left.
+    /// Whether there are sets that nobody uses any more and nobody remembers: an earlier agent's, of a pod that has sets of
+    /// this one now.
     untidy: bool,
     tell: Tell,
 }
@@ -118,7 +50,7 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
             manner,
             pods: BTreeMap::new(),
             departed: Vec::new(),
-            untidy: true,
+            untidy: false,
             tell,
         }
     }
@@ -137,11 +69,7 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
             self.forget(&name);
         }
         self.disarm_unwanted()?;
-        if std::mem::take(&mut self.untidy) {
-            // Pods taken over have new sets now; the old ones are nobody's.
-            self.dataplane.sweep_rules()?;
-        }
-        Ok(())
+        self.tidy()
     }
 
     /// One pod that is new, or of which something new is said.
@@ -209,30 +137,45 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
         Ok(())
     }
 
-    /// Tries again what failed and is due, notices what went away, and restores what was lost. The answer names what
-    /// was restored.
-    pub fn pass(&mut self) -> Result<Vec<String>, DataplaneError> {
-        let mut restored = self.dataplane.repair()?;
-        let lost = !restored.is_empty();
+    /// Tries again what failed and is due, notices what went away, and restores what was lost. What goes wrong holds up
+    /// nothing else.
+    pub fn pass(&mut self) -> Repairs {
+        let mut done = self.dataplane.repair();
+        let lost = !done.restored.is_empty();
         let now = Instant::now();
         for name in self.names(|pod| pod.is_due(now)) {
-            let Some(pod) = self.pods.get_mut(&name) else {
-                continue;
-            };
-            let study = pod.due(now, &self.manner);
-            let cookie = pod.armed.as_ref().map(|armed| armed.cookie);
-            let attached = cookie.is_some_and(|cookie| self.dataplane.is_attached(cookie));
-            if let (true, Some(cookie)) = (attached, cookie) {
-                restored.extend(self.dataplane.repair_pod(cookie)?);
-            }
-            if study || !attached {
-                // Nothing is written where nothing changed; what may change unseen are addresses and name servers.
-                self.arm(&name, None)?;
-            }
-            self.look_again(&name, lost);
+            done.note(self.look_at(&name, now, lost));
         }
-        self.disarm_unwanted()?;
-        Ok(restored)
+        done.note(self.disarm_unwanted());
+        done.note(self.tidy());
+        done
+    }
+
+    fn look_at(&mut self, name: &PodName, now: Instant, lost: bool) -> Result<(), DataplaneError> {
+        let Some(pod) = self.pods.get_mut(name) else {
+            return Ok(());
+        };
+        let study = pod.due(now, &self.manner);
+        let cookie = pod.armed.as_ref().map(|armed| armed.cookie);
+        let attached = match cookie {
+            Some(cookie) => self.dataplane.is_attached(cookie)?,
+            None => false,
+        };
+        if study || !attached {
+            // Nothing is written where nothing changed; what may change unseen are addresses and name servers.
+            self.arm(name, None)?;
+        }
+        self.look_again(name, lost);
+        Ok(())
+    }
+
+    /// Sweeps the sets of earlier agents, once a pod has sets of its own instead.
+    fn tidy(&mut self) -> Result<(), DataplaneError> {
+        if self.untidy {
+            self.dataplane.sweep_rules()?;
+            self.untidy = false;
+        }
+        Ok(())
     }
 
     /// When the next pass is due for a pod that failed.
@@ -252,8 +195,10 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
 
     /// Takes everything out of the kernel if no namespace is armed that still exists; whether that was so.
     pub fn remove_if_idle(&mut self) -> Result<bool, DataplaneError> {
-        // What lost its link is armed again, what is gone is disarmed; then the records tell.
-        self.pass()?;
+        // What lost its link is armed again, what is gone is disarmed, pins are restored; then the records tell.
+        if let Some(error) = self.pass().errors.into_iter().next() {
+            return Err(error);
+        }
         if !self.dataplane.armed()?.is_empty() {
             return Ok(false);
         }
@@ -288,6 +233,7 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
                 let took = armed.took;
                 tracing::info!(pod = %name, us = took.as_micros(), "armed");
                 let cookie = armed.cookie;
+                self.untidy |= armed.took_over;
                 let reaction = seen.map(|at| Duration::from_nanos(clock().saturating_sub(at)));
                 pod.reaction_us = reaction.and_then(|r| u64::try_from(r.as_micros()).ok());
                 let old = pod.armed.replace(armed);
@@ -323,7 +269,7 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
     fn look_again(&mut self, name: &PodName, lost: bool) {
         if let Some(pod) = self.pods.get(name)
             && let (Ok(wanted), Some(armed)) = (&pod.entry, &pod.armed)
-            && (lost || !self.dataplane.is_active(armed.cookie))
+            && (lost || !matches!(self.dataplane.is_active(armed.cookie), Ok(true)))
             && let Ok(Some(sandbox)) = self.sandboxes.find(wanted)
             && sandbox.namespace.cookie().ok() == Some(armed.cookie)
         {

@@ -222,21 +222,18 @@ impl Agent {
     }
 
     fn check(&mut self) {
-        match self.reconciler.pass() {
-            Ok(restored) => {
-                self.failed_check = None;
-                for what in restored {
-                    tracing::warn!(what, "was lost, and is restored");
-                    self.repairs.push(what);
-                }
-                let excess = self.repairs.len().saturating_sub(REPAIRS);
-                self.repairs.drain(..excess);
-            }
-            Err(error) => {
-                tracing::error!(%error, "check failed; trying again");
-                self.failed_check = Some(format!("check failed: {error}"));
-            }
+        let done = self.reconciler.pass();
+        let failure = done.failure();
+        if let Some(error) = &failure {
+            tracing::error!(error, "check failed; trying again");
         }
+        self.failed_check = failure.map(|error| format!("check failed: {error}"));
+        for what in done.restored {
+            tracing::warn!(what, "was lost, and is restored");
+            self.repairs.push(what);
+        }
+        let excess = self.repairs.len().saturating_sub(REPAIRS);
+        self.repairs.drain(..excess);
     }
 
     fn status(&self) -> Status {

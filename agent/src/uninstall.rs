@@ -8,7 +8,7 @@ use std::{
 
 use thiserror::Error;
 
-use crate::dataplane;
+use crate::dataplane::{self, DataplaneError};
 
 /// Why it is not done.
 #[derive(Debug, Error)]
@@ -23,6 +23,9 @@ pub enum UninstallError {
         .0.len(), list(.0)
     )]
     Armed(Vec<u64>),
+    /// What is there cannot be read.
+    #[error("{0}; nothing was taken away")]
+    Unknown(#[from] DataplaneError),
     /// A file on the bpffs.
     #[error("{path}: {error}")]
     Pin {
@@ -42,7 +45,7 @@ pub fn run(pin: &Path, socket: &Path) -> Result<(), UninstallError> {
         path: pin.to_owned(),
         error,
     };
-    let armed = dataplane::pinned_pods(pin).map_err(failed)?;
+    let armed = dataplane::pinned_pods(pin)?;
     if !armed.is_empty() {
         return Err(UninstallError::Armed(armed));
     }

@@ -10,7 +10,9 @@ mod pod;
 use std::{
     cell::RefCell,
     collections::BTreeSet,
+    fs,
     io::Write,
+    path::PathBuf,
     process::Stdio,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -165,6 +167,14 @@ impl Node {
     /// What the agent is told to use.
     pub fn folders(&self) -> &AgentFolders {
         &self.machine.folders
+    }
+
+    /// What is pinned in a folder of the agent's: `maps`, `links` or `pods`.
+    pub fn pinned(&self, folder: &str) -> BTreeSet<PathBuf> {
+        let versions = fs::read_dir(self.folders().pins()).into_iter().flatten();
+        let paths = versions.flatten().map(|version| version.path().join(folder));
+        let entries = paths.flat_map(|path| fs::read_dir(path).into_iter().flatten());
+        entries.flatten().map(|entry| entry.path()).collect()
     }
 
     /// How this node redirects.

@@ -11,7 +11,10 @@ use axum::{
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::Readiness;
+use crate::{Liveness, Readiness, bounded::Bounded};
+
+/// Most connections at a time. Probes and scrapes have one each, for a moment.
+const CONNECTIONS: usize = 64;
 
 /// The text of all metrics, in the OpenMetrics format.
 pub type Text = Pin<Box<dyn Future<Output = Result<String, fmt::Error>> + Send>>;
@@ -20,15 +23,16 @@ pub type Text = Pin<Box<dyn Future<Output = Result<String, fmt::Error>> + Send>>
 pub type Collect = Arc<dyn Fn() -> Text + Send + Sync>;
 
 /// What the port serves: `/livez`, `/readyz` and `/metrics`.
-pub fn router(readiness: Readiness, collect: Collect) -> Router {
+pub fn router(liveness: Liveness, readiness: Readiness, collect: Collect) -> Router {
     Router::new()
-        .route("/livez", get(|| async { "alive\n" }))
+        .route("/livez", get(alive).with_state(liveness))
         .route("/readyz", get(ready).with_state(readiness))
         .route("/metrics", get(metrics).with_state(collect))
 }
 
-/// Serves it on a listening socket, until the task is aborted.
+/// Serves it on a listening socket, until the task is aborted. Where too many connections are open the oldest is ended.
 pub fn serve(listener: TcpListener, router: Router) -> JoinHandle<()> {
+    let listener = Bounded::new(listener, CONNECTIONS);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "probes and metrics are no longer served");
@@ -36,13 +40,20 @@ pub fn serve(listener: TcpListener, router: Router) -> JoinHandle<()> {
     })
 }
 
-/// Every reason on a line of its own.
+async fn alive(State(liveness): State<Liveness>) -> Response {
+    well_or("alive\n", &liveness.silent())
+}
+
 async fn ready(State(readiness): State<Readiness>) -> Response {
-    let missing = readiness.missing();
-    if missing.is_empty() {
-        return "ready\n".into_response();
+    well_or("ready\n", &readiness.missing())
+}
+
+/// Every reason on a line of its own.
+fn well_or(well: &'static str, reasons: &[String]) -> Response {
+    if reasons.is_empty() {
+        return well.into_response();
     }
-    let text = missing.join("\n") + "\n";
+    let text = reasons.join("\n") + "\n";
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
@@ -56,6 +67,8 @@ async fn metrics(State(collect): State<Collect>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpStream,
@@ -76,15 +89,19 @@ mod tests {
         answer
     }
 
+    async fn serve_nothing_but(liveness: Liveness, readiness: Readiness) -> TcpStream {
+        let collect: Collect = Arc::new(|| Box::pin(async { Ok("# EOF\n".to_owned()) }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        serve(listener, router(liveness, readiness, collect));
+        TcpStream::connect(address).await.expect("a server")
+    }
+
     #[tokio::test]
     async fn who_is_not_ready_says_why() {
         let readiness = Readiness::default();
         let condition = readiness.condition("programs", "not attached yet");
-        let collect: Collect = Arc::new(|| Box::pin(async { Ok("# EOF\n".to_owned()) }));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let server = serve(listener, router(readiness, collect));
-        let probe = TcpStream::connect(address).await.expect("a server");
+        let probe = serve_nothing_but(Liveness::default(), readiness).await;
         assert!(ask(&probe, "/livez").await.starts_with("HTTP/1.0 200"));
         let answer = ask(&probe, "/readyz").await;
         assert!(answer.starts_with("HTTP/1.0 503"), "{answer}");
@@ -92,6 +109,38 @@ mod tests {
         condition.met();
         assert!(ask(&probe, "/readyz").await.starts_with("HTTP/1.0 200"));
         assert!(ask(&probe, "/metrics").await.ends_with("# EOF\n"));
-        server.abort();
+    }
+
+    #[tokio::test]
+    async fn who_is_silent_for_too_long_is_not_alive() {
+        let liveness = Liveness::default();
+        let heartbeat = liveness.heartbeat("worker", Duration::ZERO);
+        let probe = serve_nothing_but(liveness, Readiness::default()).await;
+        let answer = ask(&probe, "/livez").await;
+        assert!(answer.starts_with("HTTP/1.0 503"), "{answer}");
+        assert!(answer.contains("worker"), "{answer}");
+        drop(heartbeat);
+    }
+
+    #[tokio::test]
+    async fn connections_that_are_held_open_keep_nobody_out() {
+        let probe = serve_nothing_but(Liveness::default(), Readiness::default()).await;
+        let address = probe.peer_addr().expect("a connection");
+        let mut held = Vec::new();
+        for _ in 0..4 * CONNECTIONS {
+            let mut stream = TcpStream::connect(address).await.expect("a server");
+            stream.write_all(b"GET /li").await.expect("a server");
+            held.push(stream);
+        }
+        assert!(ask(&probe, "/livez").await.starts_with("HTTP/1.0 200"));
+        // The oldest were ended: reading tells, where one that is open would wait.
+        for stream in &mut held[..3 * CONNECTIONS] {
+            let mut byte = [0];
+            assert!(matches!(stream.read(&mut byte).await, Ok(0) | Err(_)));
+        }
+        let mut byte = [0];
+        let newest = held.last_mut().expect("a connection");
+        let waits = tokio::time::timeout(Duration::from_millis(50), newest.read(&mut byte));
+        assert!(waits.await.is_err(), "the newest was ended too");
     }
 }

@@ -1,12 +1,15 @@
-//! What every long-running program of the project has: [`readiness`] as a value, [`signals`], the [`admin`] server with
+//! What every long-running program of the project has: [`readiness`] and [`liveness`] as values, [`signals`], the [`admin`] server with
 //! probes and metrics, and [`logging`].
 
 #![forbid(unsafe_code)]
 
 pub mod admin;
+mod bounded;
+pub mod liveness;
 pub mod logging;
 pub mod readiness;
 pub mod signals;
 
+pub use liveness::{Heartbeat, Liveness};
 pub use readiness::{Condition, Readiness};
 pub use signals::Signals;

@@ -1,31 +1,28 @@
 //! The real dataplane: BPF programs and maps, pinned so that they outlive the agent.
 
+mod establish;
+
 use std::{
-    collections::{HashMap, HashSet},
-    fs::{self, File},
-    io,
+    collections::HashMap,
+    fs::File,
     os::{
         fd::{AsFd, BorrowedFd},
         unix::fs::MetadataExt,
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
 use aya::Ebpf;
-use sidestep_ebpf_common::{
-    ABI_VERSION, KernelOffsets, LISTENER_SLOTS, ListenerKey, ProxyState, Row,
-    sighting::{EVERYBODY, QuietKey},
-};
+use sidestep_ebpf_common::{LISTENER_SLOTS, ListenerKey, ProxyState, Row, sighting::QuietKey};
 
 use super::{
-    Cookie, Dataplane, DataplaneError,
+    Cookie, Dataplane, DataplaneError, Repairs,
     hooks::{HOOKS, Hook, INBOUND},
     inbound::Inbound,
-    link::{self, Link},
-    maps::{self, Maps, error, gone, prefix},
-    object,
-    sightings::{self, Sightings, clock},
+    link::{self, Link, pin_error},
+    maps::{self, Maps, error, gone, prefix, present},
+    sightings::clock,
 };
 use crate::{
     listeners::{Found, Listener},
@@ -49,144 +46,23 @@ pub struct Bpf {
 }
 
 impl Bpf {
-    /// Whether an earlier agent left anything there.
-    pub fn is_pinned(pin: &Path) -> bool {
-        version_folder(pin).exists()
-    }
-
-    /// Loads the programs and attaches them to the pods' cgroup, or takes over what an earlier agent left pinned under
-    /// `pin`: the maps as they are, the links with this agent's programs.
-    pub fn establish(
-        pin: &Path,
-        cgroup: &Path,
-        offsets: KernelOffsets,
-    ) -> Result<Self, DataplaneError> {
-        let folder = version_folder(pin);
-        let fresh = !folder.exists();
-        let done = Self::load_and_attach(folder.clone(), cgroup, offsets);
-        if done.is_err() && fresh {
-            // Links and maps end with their pins: nothing of a start that failed may stay.
-            let _best_effort = fs::remove_dir_all(&folder);
-            let _not_ours_alone = fs::remove_dir(pin);
-        }
-        done
-    }
-
-    fn load_and_attach(
-        folder: PathBuf,
-        cgroup: &Path,
-        offsets: KernelOffsets,
-    ) -> Result<Self, DataplaneError> {
-        for sub in ["maps", "links", "pods"] {
-            let path = folder.join(sub);
-            fs::create_dir_all(&path).map_err(|error| pin_error(&path, error))?;
-        }
-        let mut object = object::load(&folder, offsets)?;
-        let maps = Maps::take(&mut object)?;
-        let last_rules_id = maps
-            .pods
-            .iter()
-            .flatten()
-            .map(|(_, record)| record.rules)
-            .max()
-            .unwrap_or(0);
-        let mut bpf = Self {
-            folder,
-            cgroup: open_cgroup(cgroup)?,
-            cgroup_path: cgroup.to_owned(),
-            object,
-            inbound: Inbound::prepare(object::BYTES, &maps.descriptors()?)?,
-            maps,
-            hooks: Vec::new(),
-            pods: HashMap::new(),
-            last_rules_id,
-            shortcut: Established::default(),
-        };
-        // All of them load before the first is attached.
-        for hook in HOOKS {
-            object::load_program(&mut bpf.object, hook)?;
-        }
-        for hook in HOOKS {
-            let link = bpf.attach_hook(hook)?;
-            bpf.hooks.push(link);
-        }
-        bpf.adopt()?;
-        Ok(bpf)
-    }
-
-    /// Takes what was established of the shortcut; from then on armed pods take part.
-    pub fn take_shortcut(&mut self, shortcut: Established) {
-        self.shortcut = shortcut;
-    }
-
-    /// Lets the agent hear of namespaces. The host's own is never told of.
-    pub fn sightings(&mut self) -> Result<Sightings, DataplaneError> {
-        if let Some(host) = sightings::host_cookie() {
-            let everybody = QuietKey {
-                cookie: host,
-                cgroup: EVERYBODY,
-            };
-            self.hush(everybody, Duration::MAX);
-        }
-        if let Err(error) = sightings::watch_execs(&mut self.object) {
-            tracing::warn!(%error, "pods are noticed when they use their network, not when they start");
-        }
-        Sightings::take(&mut self.object)
-    }
-
-    fn attach_hook(&self, hook: Hook) -> Result<Link, DataplaneError> {
-        let program = object::program(&self.object, hook)?;
-        let id = self
-            .cgroup
-            .metadata()
-            .map_err(|error| pin_error(&self.cgroup_path, error))?
-            .ino();
-        let path = self.folder.join("links").join(hook.name);
-        Link::establish(hook, program, self.cgroup.as_fd(), id, path).map_err(|e| match e {
-            DataplaneError::Attach { error, .. }
-                if error.kind() == io::ErrorKind::PermissionDenied =>
-            {
-                preflight::exclusive_above(&self.cgroup_path, hook).unwrap_or(
-                    DataplaneError::Attach {
-                        hook: hook.name,
-                        error,
-                    },
-                )
-            }
-            other => other,
-        })
-    }
-
-    /// Opens the inbound links that an earlier agent left.
-    fn adopt(&mut self) -> Result<(), DataplaneError> {
-        let folder = self.folder.join("pods");
-        let armed: HashSet<Cookie> = self.armed()?.into_iter().collect();
-        let entries = fs::read_dir(&folder).map_err(|error| pin_error(&folder, error))?;
-        for entry in entries.flatten() {
-            let cookie: Option<Cookie> = entry.file_name().to_str().and_then(|n| n.parse().ok());
-            let cookie = cookie.filter(|cookie| armed.contains(cookie));
-            let link = cookie.and_then(|_| Link::open(entry.path()).ok());
-            match (cookie, link) {
-                (Some(cookie), Some(link)) if link.target().is_some() => {
-                    self.pods.insert(cookie, link);
-                }
-                _ => link::remove_file(&entry.path())?,
-            }
-        }
-        // What a pod had that was being armed when the agent died.
-        let states: Vec<_> = self.maps.counts.keys().flatten().collect();
-        for cookie in states.into_iter().filter(|cookie| !armed.contains(cookie)) {
-            self.disarm(cookie)?;
-        }
-        // Rules of a policy that was being written when the agent died.
-        self.sweep_rules()
-    }
-
     fn remove_listeners(&mut self, pod: Cookie) {
         for slot in 0..LISTENER_SLOTS {
             // Absent is fine; a socket that is closed has left already.
             let _absent = self.maps.listeners.remove(&ListenerKey::new(pod, slot));
         }
+    }
+
+    /// Attaches a hook's link again, or pins it again; what was done.
+    fn repair_hook(&mut self, index: usize, hook: Hook) -> Result<Option<String>, DataplaneError> {
+        if self.hooks[index].target()?.is_none() {
+            // Links end with their cgroup; one of the same name may have taken its place.
+            self.cgroup = establish::open_cgroup(&self.cgroup_path)?;
+            self.hooks[index] = self.attach_hook(hook)?;
+            return Ok(Some(format!("link of {}", hook.name)));
+        }
+        let repinned = self.hooks[index].repin()?;
+        Ok(repinned.then(|| format!("pin of link {}", hook.name)))
     }
 }
 
@@ -231,9 +107,10 @@ impl Dataplane for Bpf {
     }
 
     fn sweep_rules(&mut self) -> Result<(), DataplaneError> {
-        let records = self.maps.pods.iter().flatten();
-        let live: Vec<u32> = records.map(|(_, record)| record.rules).collect();
-        self.maps.sweep_rules(&live)
+        let records = self.maps.pods.iter();
+        let live: Result<Vec<u32>, _> =
+            records.map(|r| r.map(|(_, record)| record.rules)).collect();
+        self.maps.sweep_rules(&live.map_err(|e| error("PODS", &e))?)
     }
 
     fn open_state(&mut self, pod: Cookie) -> Result<(), DataplaneError> {
@@ -265,9 +142,11 @@ impl Dataplane for Bpf {
             .map_err(|error| pin_error(&self.folder, error))?
             .ino();
         let path = self.folder.join("pods").join(pod.to_string());
-        self.pods.remove(&pod);
+        if let Some(link) = self.pods.get(&pod) {
+            link.repin()?; // it is taken over by its pin
+        }
         let link = Link::establish(INBOUND, program.as_fd(), netns, id, path)?;
-        if link.target() != Some(id) {
+        if link.target()? != Some(id) {
             return Err(DataplaneError::NotThere("the sk_lookup link"));
         }
         self.pods.insert(pod, link);
@@ -298,7 +177,7 @@ impl Dataplane for Bpf {
     }
 
     fn activate(&mut self, pod: Cookie, spread: bool) -> Result<(), DataplaneError> {
-        if self.is_active(pod) {
+        if self.is_active(pod)? {
             return Ok(()); // the programs keep it up to date
         }
         let state = ProxyState {
@@ -309,8 +188,9 @@ impl Dataplane for Bpf {
         write.map_err(|e| error("PROXIES", &e))
     }
 
-    fn rules_of(&self, pod: Cookie) -> Option<u32> {
-        self.maps.pods.get(&pod, 0).ok().map(|record| record.rules)
+    fn rules_of(&self, pod: Cookie) -> Result<Option<u32>, DataplaneError> {
+        let record = present(self.maps.pods.get(&pod, 0)).map_err(|e| error("PODS", &e))?;
+        Ok(record.map(|record| record.rules))
     }
 
     fn has_listener(&self, pod: Cookie) -> bool {
@@ -318,9 +198,9 @@ impl Dataplane for Bpf {
         keys.any(|key| key.cookie() == pod)
     }
 
-    fn is_active(&self, pod: Cookie) -> bool {
-        let state = self.maps.proxies.get(&pod, 0);
-        state.is_ok_and(|state| state.active != 0)
+    fn is_active(&self, pod: Cookie) -> Result<bool, DataplaneError> {
+        let state = present(self.maps.proxies.get(&pod, 0)).map_err(|e| error("PROXIES", &e))?;
+        Ok(state.is_some_and(|state| state.active != 0))
     }
 
     fn disarm(&mut self, pod: Cookie) -> Result<(), DataplaneError> {
@@ -339,10 +219,11 @@ impl Dataplane for Bpf {
         Ok(())
     }
 
-    fn is_attached(&self, pod: Cookie) -> bool {
-        self.pods
-            .get(&pod)
-            .is_some_and(|link| link.target().is_some())
+    fn is_attached(&self, pod: Cookie) -> Result<bool, DataplaneError> {
+        match self.pods.get(&pod) {
+            Some(link) => Ok(link.target()?.is_some()),
+            None => Ok(false),
+        }
     }
 
     fn counts(&self, pod: Cookie) -> Vec<(Row, u64)> {
@@ -361,31 +242,33 @@ impl Dataplane for Bpf {
         open
     }
 
-    fn repair(&mut self) -> Result<Vec<String>, DataplaneError> {
-        let mut restored = Vec::new();
-        if self.hooks.iter().any(|link| link.target().is_none()) {
-            // Links end with their cgroup; one of the same name may have taken its place.
-            self.cgroup = open_cgroup(&self.cgroup_path)?;
+    fn repair(&mut self) -> Repairs {
+        let mut done = Repairs::default();
+        if !preflight::is_on_bpffs(&self.folder) {
+            done.errors
+                .push(DataplaneError::NoBpffs(self.folder.clone()));
+            return done;
+        }
+        if let Err(error) = establish::make_folders(&self.folder) {
+            done.errors.push(error);
         }
         for (index, hook) in HOOKS.into_iter().enumerate() {
-            if self.hooks[index].target().is_none() {
-                self.hooks[index] = self.attach_hook(hook)?;
-                restored.push(format!("link of {}", hook.name));
-            } else if self.hooks[index].repin()? {
-                restored.push(format!("pin of link {}", hook.name));
+            match self.repair_hook(index, hook) {
+                Ok(restored) => done.restored.extend(restored),
+                Err(error) => done.errors.push(error),
             }
         }
-        restored.extend(self.maps.repin(&self.folder.join("maps"))?);
-        Ok(restored)
-    }
-
-    fn repair_pod(&mut self, pod: Cookie) -> Result<Vec<String>, DataplaneError> {
-        let restored = match self.pods.get(&pod) {
-            Some(link) => link.repin()?,
-            None => false,
-        };
-        let what = || format!("pin of the inbound link of namespace {pod}");
-        Ok(restored.then(what).into_iter().collect())
+        for (pod, link) in &self.pods {
+            match link.repin() {
+                Ok(true) => done
+                    .restored
+                    .push(format!("pin of the inbound link of namespace {pod}")),
+                Ok(false) => {}
+                Err(error) => done.errors.push(error),
+            }
+        }
+        self.maps.repin(&self.folder.join("maps"), &mut done);
+        done
     }
 
     fn hush(&mut self, who: QuietKey, time: Duration) {
@@ -406,27 +289,6 @@ impl Dataplane for Bpf {
         for map in maps::NAMES {
             link::remove_file(&self.folder.join("maps").join(map))?;
         }
-        for path in ["maps", "links", "pods", ""].map(|sub| self.folder.join(sub)) {
-            fs::remove_dir(&path).map_err(|error| pin_error(&path, error))?;
-        }
-        // The folder may hold another version's state; then it stays.
-        let _kept = self.folder.parent().map(fs::remove_dir);
-        Ok(())
-    }
-}
-
-/// Two layouts of the maps never share a folder.
-fn version_folder(pin: &Path) -> PathBuf {
-    pin.join(format!("v{ABI_VERSION}"))
-}
-
-fn open_cgroup(path: &Path) -> Result<File, DataplaneError> {
-    File::open(path).map_err(|error| pin_error(path, error))
-}
-
-fn pin_error(path: &Path, error: io::Error) -> DataplaneError {
-    DataplaneError::Pin {
-        path: path.to_owned(),
-        error,
+        establish::remove_folders(&self.folder)
     }
 }

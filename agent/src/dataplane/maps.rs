@@ -19,7 +19,7 @@ use sidestep_ebpf_common::{
     ProxyState, Row, row::RowCounts, sighting::QuietKey,
 };
 
-use super::{Cookie, DataplaneError};
+use super::{Cookie, DataplaneError, Repairs, link::pin_error};
 
 /// Every pinned map.
 pub(super) const NAMES: [&str; 9] = [
@@ -91,16 +91,20 @@ impl Maps {
         Ok(self.all()?.map(|(name, map)| (name, fd(map))).to_vec())
     }
 
-    /// Restores pins that somebody removed; the answer names them.
-    pub(super) fn repin(&self, folder: &Path) -> Result<Vec<String>, DataplaneError> {
-        let mut restored = Vec::new();
-        for (name, map) in self.all()? {
-            if !folder.join(name).exists() {
-                map.pin(folder.join(name)).map_err(|e| error(name, &e))?;
-                restored.push(format!("pin of map {name}"));
+    /// Restores pins that somebody removed, as far as it can.
+    pub(super) fn repin(&self, folder: &Path, done: &mut Repairs) {
+        match self.all() {
+            Err(error) => done.errors.push(error),
+            Ok(all) => {
+                for (name, map) in all {
+                    match repin(name, map, &folder.join(name)) {
+                        Ok(true) => done.restored.push(format!("pin of map {name}")),
+                        Ok(false) => {}
+                        Err(error) => done.errors.push(error),
+                    }
+                }
             }
         }
-        Ok(restored)
     }
 
     /// Deletes every rule whose number is not in `keep`.
@@ -122,6 +126,15 @@ impl Maps {
     }
 }
 
+/// Restores a pin if somebody removed it; whether that was so.
+fn repin(name: &'static str, map: &MapData, path: &Path) -> Result<bool, DataplaneError> {
+    if path.try_exists().map_err(|e| pin_error(path, e))? {
+        return Ok(false);
+    }
+    map.pin(path).map_err(|e| error(name, &e))?;
+    Ok(true)
+}
+
 /// A trie key.
 pub(super) fn prefix<K: aya::Pod>(prefix: &crate::rules::Prefix<K>) -> Key<K> {
     Key::new(prefix.length, prefix.key)
@@ -133,6 +146,15 @@ pub(super) fn gone(answer: Result<(), MapError>) -> Result<(), MapError> {
         Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
         Err(MapError::SyscallError(e)) if e.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+/// Finding nothing is an answer; everything else that goes wrong is none.
+pub(super) fn present<T>(answer: Result<T, MapError>) -> Result<Option<T>, MapError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -79,6 +79,25 @@ pub enum DataplaneError {
         /// Why.
         error: io::Error,
     },
+    /// Pins went with the file system they were on.
+    #[error(
+        "{0} is not on a bpffs any more: nothing can be pinned, and with the agent's end every pod's connections would go \
+             around its proxy. Leave the agent running, mount a bpffs there again (mount -t bpf bpf /sys/fs/bpf), and it \
+             pins everything anew"
+    )]
+    NoBpffs(PathBuf),
+    /// Programs of two versions would misunderstand each other.
+    #[error(
+        "{folder} holds programs of another version of Sidestep, on which {pods} running pods of this node depend; two \
+             versions beside each other would break their connections. Nothing is attached until those pods have ended: \
+             replace them (restart their workloads, or drain the node), or go back to that version of the agent"
+    )]
+    OtherVersion {
+        /// Where they are pinned.
+        folder: PathBuf,
+        /// How many pods live that they capture.
+        pods: usize,
+    },
     /// The object could not be loaded at all.
     #[error("cannot load the BPF object: {0}")]
     Object(String),
@@ -103,7 +122,30 @@ fn last_lines(error: &io::Error, log: &str) -> String {
     format!("{error}\n  {}", last.join("\n  "))
 }
 
-/// One domain verb per thing that is written. Every verb may be repeated.
+/// What was lost: what of it is back, and what stands in the way of the rest. One thing that fails holds up no other.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Repairs {
+    /// What was restored.
+    pub restored: Vec<String>,
+    /// What could not be read, or not be restored.
+    pub errors: Vec<DataplaneError>,
+}
+
+impl Repairs {
+    /// Everything that went wrong, in one line; nothing where nothing did.
+    pub fn failure(&self) -> Option<String> {
+        let errors: Vec<String> = self.errors.iter().map(ToString::to_string).collect();
+        (!errors.is_empty()).then(|| errors.join("; "))
+    }
+
+    /// Notes what went wrong.
+    pub(crate) fn note(&mut self, done: Result<(), DataplaneError>) {
+        self.errors.extend(done.err());
+    }
+}
+
+/// One domain verb per thing that is written. Every verb may be repeated. What cannot be read is an error, never "no".
 pub trait Dataplane {
     /// Pods that are armed now.
     fn armed(&self) -> Result<Vec<Cookie>, DataplaneError>;
@@ -132,23 +174,21 @@ pub trait Dataplane {
     /// Turns interception on: its proxy listens already, with `spread` on every address on its outbound port.
     fn activate(&mut self, pod: Cookie, spread: bool) -> Result<(), DataplaneError>;
     /// The number of the rules that the pod's record points to.
-    fn rules_of(&self, pod: Cookie) -> Option<u32>;
+    fn rules_of(&self, pod: Cookie) -> Result<Option<u32>, DataplaneError>;
     /// Whether inbound capture has a socket to hand connections to.
     fn has_listener(&self, pod: Cookie) -> bool;
     /// Whether interception is on.
-    fn is_active(&self, pod: Cookie) -> bool;
+    fn is_active(&self, pod: Cookie) -> Result<bool, DataplaneError>;
     /// Takes a pod out: inbound capture first, then the record.
     fn disarm(&mut self, pod: Cookie) -> Result<(), DataplaneError>;
     /// Whether inbound capture is still attached.
-    fn is_attached(&self, pod: Cookie) -> bool;
+    fn is_attached(&self, pod: Cookie) -> Result<bool, DataplaneError>;
     /// What each row decided for this pod.
     fn counts(&self, pod: Cookie) -> Vec<(Row, u64)>;
     /// How many captured connections are open, by pod.
     fn flows(&self) -> HashMap<Cookie, usize>;
-    /// Looks after what all pods share; the answer names what had to be restored.
-    fn repair(&mut self) -> Result<Vec<String>, DataplaneError>;
-    /// Looks after what this pod alone has, while it is attached.
-    fn repair_pod(&mut self, pod: Cookie) -> Result<Vec<String>, DataplaneError>;
+    /// Looks after links, pins and maps.
+    fn repair(&mut self) -> Repairs;
     /// Lets programs be silent about somebody for a while.
     fn hush(&mut self, who: QuietKey, time: Duration);
     /// Takes everything out of the kernel.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidestep_runtime::{Condition, Readiness};
+use sidestep_runtime::{Condition, Heartbeat, Readiness};
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{
@@ -36,6 +36,7 @@ const REPAIRS: usize = 100;
 pub(super) struct Worker {
     settings: Settings,
     readiness: Readiness,
+    heartbeat: Heartbeat,
     programs: Condition,
     listed: Condition,
     metrics: Metrics,
@@ -64,6 +65,7 @@ impl Worker {
     pub(super) fn new(
         settings: Settings,
         readiness: Readiness,
+        heartbeat: Heartbeat,
         metrics: Metrics,
         reports: Reports,
         messages: Sender<Message>,
@@ -73,6 +75,7 @@ impl Worker {
             listed: readiness.condition("pods", "the API server has not told of them yet"),
             settings,
             readiness,
+            heartbeat,
             metrics,
             reports,
             messages,
@@ -107,6 +110,7 @@ impl Worker {
     /// Listens without programs; whether it is told to stop.
     fn idle(&mut self, inbox: &Receiver<Message>, until: Instant) -> bool {
         loop {
+            self.heartbeat.beat();
             let left = until.saturating_duration_since(Instant::now());
             match inbox.recv_timeout(left) {
                 Ok(Message::Pods(change)) => {
@@ -158,6 +162,7 @@ impl Worker {
         let mut next_check = Instant::now() + CHECK;
         self.report(&node);
         loop {
+            self.heartbeat.beat();
             let retry = node.reconciler.next_retry();
             let wake = retry.map_or(next_check, |retry| retry.min(next_check));
             let done = match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
@@ -216,22 +221,21 @@ impl Worker {
     }
 
     fn check(&mut self, node: &mut Node) {
-        match node.reconciler.pass() {
-            Ok(restored) => {
-                self.programs.met();
-                self.metrics.restored(restored.len());
-                for what in restored {
-                    tracing::warn!(what, "was lost, and is restored");
-                    self.repairs.push(what);
-                }
-                let excess = self.repairs.len().saturating_sub(REPAIRS);
-                self.repairs.drain(..excess);
-            }
-            Err(error) => {
-                tracing::error!(%error, "check failed; trying again");
+        let done = node.reconciler.pass();
+        self.metrics.restored(done.restored.len());
+        match done.failure() {
+            None => self.programs.met(),
+            Some(error) => {
+                tracing::error!(error, "check failed; trying again");
                 self.programs.unmet(format!("check failed: {error}"));
             }
         }
+        for what in done.restored {
+            tracing::warn!(what, "was lost, and is restored");
+            self.repairs.push(what);
+        }
+        let excess = self.repairs.len().saturating_sub(REPAIRS);
+        self.repairs.drain(..excess);
     }
 
     /// Sends what happened meanwhile as Events.
@@ -271,7 +275,9 @@ fn leave(reconciler: &mut Reconciler<Bpf, InCgroups>) {
     match reconciler.remove_if_idle() {
         Ok(true) => tracing::info!("no pod is armed: everything was taken out of the kernel"),
         Ok(false) => tracing::info!("programs, maps and links stay, for the pods that are armed"),
-        Err(error) => tracing::warn!(%error, "what the kernel holds may be incomplete"),
+        Err(error) => {
+            tracing::error!(%error, "what running pods need without an agent may be incomplete in the kernel: start another soon");
+        }
     }
 }
 

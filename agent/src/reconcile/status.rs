@@ -43,7 +43,9 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
             (Err(_), _) => PodState::Left,
             (Ok(Wanted { ended: true, .. }), None) => PodState::Ended,
             (Ok(_), None) => PodState::Pending,
-            (Ok(_), Some(cookie)) if self.dataplane.is_active(cookie) => PodState::Active,
+            (Ok(_), Some(cookie)) if matches!(self.dataplane.is_active(cookie), Ok(true)) => {
+                PodState::Active
+            }
             (Ok(_), Some(_)) => PodState::Armed,
         }
     }
@@ -90,11 +92,12 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
     /// namespace stays armed: what is disarmed goes around the proxy.
     pub(super) fn disarm_unwanted(&mut self) -> Result<(), DataplaneError> {
         for (name, pod) in &mut self.pods {
-            let gone = pod.armed.as_ref().is_some_and(|armed| {
-                let elsewhere = pod.cookie != Some(armed.cookie);
-                let unwanted = pod.entry.is_err() && self.manner.release == Release::Unwanted;
-                unwanted || elsewhere && !self.dataplane.is_attached(armed.cookie)
-            });
+            let Some(cookie) = pod.armed.as_ref().map(|armed| armed.cookie) else {
+                continue;
+            };
+            let elsewhere = pod.cookie != Some(cookie);
+            let unwanted = pod.entry.is_err() && self.manner.release == Release::Unwanted;
+            let gone = unwanted || elsewhere && !self.dataplane.is_attached(cookie)?;
             let armed = pod.armed.take_if(|_| gone);
             self.departed
                 .extend(armed.map(|armed| (name.clone(), armed)));
@@ -123,10 +126,10 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
         let held = self.held();
         let mut index = 0;
         while let Some((name, armed)) = self.departed.get(index) {
-            let lives = self.dataplane.is_attached(armed.cookie);
             // Another pod may have taken the namespace over.
             let taken = held.contains(&armed.cookie);
-            if lives && !taken && self.manner.release == Release::Gone {
+            let at_its_end = self.manner.release == Release::Gone;
+            if at_its_end && !taken && self.dataplane.is_attached(armed.cookie)? {
                 index += 1;
                 continue;
             }
@@ -153,7 +156,7 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
                 continue;
             }
             let doubtful = lost || self.manner.release == Release::Gone;
-            if !(doubtful && self.dataplane.is_attached(cookie)) {
+            if !(doubtful && self.dataplane.is_attached(cookie)?) {
                 tracing::info!(cookie, "disarmed");
                 self.dataplane.disarm(cookie)?;
                 disarmed = true;

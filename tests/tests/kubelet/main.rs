@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod capabilities;
+mod descriptors;
 mod life;
 mod sandboxes;
 mod start;

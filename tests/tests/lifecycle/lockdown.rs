@@ -35,7 +35,7 @@ fn connections_are_captured_and_the_proxys_pass_without_reading_kernel_memory() 
         .expect("a dataplane that works");
     let proxy = pod.proxy();
     while reconciler.status()[0].state != PodState::Active {
-        reconciler.pass().expect("a dataplane that works");
+        assert_eq!(reconciler.pass().failure(), None);
     }
     assert_captured(&pod.app(), "outbound", SERVICE);
     assert_captured(proxy.actor(), "inbound", &format!("{POD}:8080"));

@@ -4,6 +4,7 @@ mod arming;
 mod arming_steps;
 mod bad_input;
 mod crash;
+mod descriptors;
 mod leftovers;
 mod lockdown;
 mod neighbours;

@@ -1,0 +1,261 @@
+//! How the dataplane comes about: from nothing, or from what an earlier agent left pinned. In doubt a pin stays: a link
+//! without one ends with the agent, and then its pod's connections go around the proxy.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::{self, File},
+    io,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sidestep_ebpf_common::{
+    ABI_VERSION, KernelOffsets,
+    sighting::{EVERYBODY, QuietKey},
+};
+
+use super::Bpf;
+use crate::{
+    dataplane::{
+        Cookie, Dataplane, DataplaneError,
+        hooks::{HOOKS, Hook},
+        inbound::Inbound,
+        link::{self, Link, pin_error},
+        maps::{Maps, error},
+        object,
+        sightings::{self, Sightings},
+    },
+    preflight,
+    shortcut::Established,
+};
+
+/// Folders of one version's pins.
+const FOLDERS: [&str; 3] = ["maps", "links", "pods"];
+/// Where a rehearsal pins. Not a version's folder.
+const REHEARSAL: &str = "rehearsal";
+
+impl Bpf {
+    /// Whether an earlier agent left anything there.
+    pub fn is_pinned(pin: &Path) -> bool {
+        version_folder(pin).exists()
+    }
+
+    /// Loads the programs and attaches them to the pods' cgroup, or takes over what an earlier agent left pinned under
+    /// `pin`: the maps as they are, the links with this agent's programs. Refuses where pods depend on programs of another
+    /// version.
+    pub fn establish(
+        pin: &Path,
+        cgroup: &Path,
+        offsets: KernelOffsets,
+    ) -> Result<Self, DataplaneError> {
+        be_the_only_version(pin)?;
+        let folder = version_folder(pin);
+        let fresh = !folder.exists();
+        let done = Self::load_and_attach(folder.clone(), cgroup, offsets);
+        if done.is_err() && fresh {
+            // Links and maps end with their pins: nothing of a start that failed may stay.
+            let _best_effort = fs::remove_dir_all(&folder);
+            let _not_ours_alone = fs::remove_dir(pin);
+        }
+        done
+    }
+
+    /// The same programs with maps of their own, on a cgroup where no pod is: they can be tried before running pods depend
+    /// on them. To be taken away with [`Dataplane::remove`]; what an agent that was killed left of one goes with the next.
+    pub fn rehearse(
+        pin: &Path,
+        cgroup: &Path,
+        offsets: KernelOffsets,
+    ) -> Result<Self, DataplaneError> {
+        let folder = pin.join(REHEARSAL);
+        remove_folder(&folder)?;
+        let done = Self::load_and_attach(folder.clone(), cgroup, offsets);
+        if done.is_err() {
+            let _best_effort = fs::remove_dir_all(&folder);
+        }
+        done
+    }
+
+    fn load_and_attach(
+        folder: PathBuf,
+        cgroup: &Path,
+        offsets: KernelOffsets,
+    ) -> Result<Self, DataplaneError> {
+        make_folders(&folder)?;
+        let mut object = object::load(&folder, offsets)?;
+        let maps = Maps::take(&mut object)?;
+        let mut last_rules_id = 0;
+        for entry in maps.pods.iter() {
+            let (_, record) = entry.map_err(|e| error("PODS", &e))?;
+            last_rules_id = last_rules_id.max(record.rules);
+        }
+        let mut bpf = Self {
+            folder,
+            cgroup: open_cgroup(cgroup)?,
+            cgroup_path: cgroup.to_owned(),
+            object,
+            inbound: Inbound::prepare(object::BYTES, &maps.descriptors()?)?,
+            maps,
+            hooks: Vec::new(),
+            pods: HashMap::new(),
+            last_rules_id,
+            shortcut: Established::default(),
+        };
+        // All of them load before the first is attached.
+        for hook in HOOKS {
+            object::load_program(&mut bpf.object, hook)?;
+        }
+        for hook in HOOKS {
+            let link = bpf.attach_hook(hook)?;
+            bpf.hooks.push(link);
+        }
+        bpf.adopt()?;
+        Ok(bpf)
+    }
+
+    /// Takes what was established of the shortcut; from then on armed pods take part.
+    pub fn take_shortcut(&mut self, shortcut: Established) {
+        self.shortcut = shortcut;
+    }
+
+    /// Lets the agent hear of namespaces. The host's own is never told of.
+    pub fn sightings(&mut self) -> Result<Sightings, DataplaneError> {
+        if let Some(host) = sightings::host_cookie() {
+            let everybody = QuietKey {
+                cookie: host,
+                cgroup: EVERYBODY,
+            };
+            self.hush(everybody, Duration::MAX);
+        }
+        if let Err(error) = sightings::watch_execs(&mut self.object) {
+            tracing::warn!(%error, "pods are noticed when they use their network, not when they start");
+        }
+        Sightings::take(&mut self.object)
+    }
+
+    pub(super) fn attach_hook(&self, hook: Hook) -> Result<Link, DataplaneError> {
+        let program = object::program(&self.object, hook)?;
+        let id = self
+            .cgroup
+            .metadata()
+            .map_err(|error| pin_error(&self.cgroup_path, error))?
+            .ino();
+        let path = self.folder.join("links").join(hook.name);
+        Link::establish(hook, program, self.cgroup.as_fd(), id, path).map_err(|e| match e {
+            DataplaneError::Attach { error, .. }
+                if error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                preflight::exclusive_above(&self.cgroup_path, hook).unwrap_or(
+                    DataplaneError::Attach {
+                        hook: hook.name,
+                        error,
+                    },
+                )
+            }
+            other => other,
+        })
+    }
+
+    /// Opens the inbound links that an earlier agent left. A pin is removed only where nobody is armed by it, or the kernel
+    /// says that its namespace is gone.
+    fn adopt(&mut self) -> Result<(), DataplaneError> {
+        let armed: HashSet<Cookie> = self.armed()?.into_iter().collect();
+        for path in link::entries(&self.folder.join("pods"))? {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let cookie: Option<Cookie> = name.and_then(|name| name.parse().ok());
+            let Some(cookie) = cookie.filter(|cookie| armed.contains(cookie)) else {
+                link::remove_file(&path)?;
+                continue;
+            };
+            if let Some(link) = Link::open(&path)? {
+                if link.target()?.is_some() {
+                    self.pods.insert(cookie, link);
+                } else {
+                    link.remove()?;
+                }
+            }
+        }
+        // What a pod had that was being armed when the agent died.
+        let states: Vec<_> = self.maps.counts.keys().flatten().collect();
+        for cookie in states.into_iter().filter(|cookie| !armed.contains(cookie)) {
+            self.disarm(cookie)?;
+        }
+        // Rules of a policy that was being written when the agent died.
+        self.sweep_rules()
+    }
+}
+
+/// Two versions' programs on the same pods would explain each other's connections wrongly. Where pods depend on another
+/// version's nothing is attached; where none does any more they are taken away.
+fn be_the_only_version(pin: &Path) -> Result<(), DataplaneError> {
+    let own = version_folder(pin);
+    for folder in link::entries(pin)? {
+        if folder == own || !is_version(&folder) {
+            continue;
+        }
+        let pods = link::living_pods(&folder)?.len();
+        if pods > 0 {
+            return Err(DataplaneError::OtherVersion { folder, pods });
+        }
+        remove_folder(&folder)?;
+        tracing::info!(folder = %folder.display(), "took another version's programs away, on which no pod depends");
+    }
+    Ok(())
+}
+
+/// Two layouts of the maps never share a folder.
+fn version_folder(pin: &Path) -> PathBuf {
+    pin.join(format!("v{ABI_VERSION}"))
+}
+
+fn is_version(folder: &Path) -> bool {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    let number = name.and_then(|name| name.strip_prefix('v'));
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+/// Makes the folders of pins that are not there.
+pub(super) fn make_folders(folder: &Path) -> Result<(), DataplaneError> {
+    for path in FOLDERS.map(|sub| folder.join(sub)) {
+        fs::create_dir_all(&path).map_err(|error| pin_error(&path, error))?;
+    }
+    Ok(())
+}
+
+/// Removes the folders of pins, which must be empty.
+pub(super) fn remove_folders(folder: &Path) -> Result<(), DataplaneError> {
+    let below = FOLDERS.map(|sub| folder.join(sub));
+    for path in below.iter().map(PathBuf::as_path).chain([folder]) {
+        fs::remove_dir(path).map_err(|error| pin_error(path, error))?;
+    }
+    // The folder may hold another version's state; then it stays.
+    let _kept = folder.parent().map(fs::remove_dir);
+    Ok(())
+}
+
+/// Removes a folder and what is pinned in it, if it is there.
+fn remove_folder(folder: &Path) -> Result<(), DataplaneError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(pin_error(folder, error)),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn open_cgroup(path: &Path) -> Result<File, DataplaneError> {
+    File::open(path).map_err(|error| pin_error(path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_versions_folder_is_told_from_others() {
+        assert!(is_version(&version_folder(Path::new("/pins"))));
+        assert!(is_version(Path::new("/pins/v999")));
+        for other in ["rehearsal", "v", "vx", "1", "v1-shortcut"] {
+            assert!(!is_version(&Path::new("/pins").join(other)), "{other}");
+        }
+    }
+}
