@@ -8,7 +8,6 @@ use axum::body::Body;
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
-use tokio::sync::Semaphore;
 use tokio::time;
 
 use crate::admission::{Answer, Refusal, Request};
@@ -20,12 +19,14 @@ pub mod admin;
 mod body;
 pub mod listen;
 
+use body::Budget;
+
 /// What a server may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of one review. The API server itself takes requests of at most 3 MiB.
     pub body: usize,
-    /// Bytes of all reviews being read or answered; more wait.
+    /// Bytes of all reviews being read or answered; more wait. Nearly all are small, and those have a quarter to themselves.
     pub bodies: usize,
     /// For a review to arrive. The API server gives up after the webhook's `timeoutSeconds`.
     pub time: Duration,
@@ -54,8 +55,7 @@ pub struct App {
     world: Arc<World>,
     metrics: Arc<Metrics>,
     limits: Limits,
-    /// A permit for each KiB.
-    budget: Arc<Semaphore>,
+    budget: Budget,
 }
 
 impl App {
@@ -71,7 +71,7 @@ impl App {
             world,
             metrics,
             limits,
-            budget: Arc::new(Semaphore::new(limits.bodies >> 10)),
+            budget: Budget::new(limits.bodies),
         }
     }
 

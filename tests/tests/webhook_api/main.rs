@@ -4,6 +4,7 @@ mod certificates;
 mod cluster;
 mod duties;
 mod leader;
+mod pods;
 mod replica;
 
 use std::time::Duration;
