@@ -151,6 +151,36 @@ fn a_gated_pod_has_the_policy_it_had_but_for_the_port_of_its_own_probe() {
 }
 
 #[test]
+fn nothing_that_a_gated_pod_says_of_itself_widens_its_policy() {
+    let words = [
+        "sidestep.dev/policy",
+        "sidestep.dev/shortcut",
+        "sidestep.dev/shortcut-into",
+        "sidestep.dev/netns",
+        "sidestep.dev/anything",
+        "sidecar.istio.io/interceptionMode",
+        "traffic.sidecar.istio.io/excludeInboundPorts",
+        "traffic.sidecar.istio.io/excludeOutboundIPRanges",
+        "traffic.sidecar.istio.io/excludeOutboundPorts",
+        "traffic.sidecar.istio.io/includeOutboundIPRanges",
+    ];
+    for (name, pod) in pods() {
+        let mut gated = mutated(&pod);
+        let policy = Policy::from_pod(&typed(&gated));
+        for (key, value) in words.into_iter().zip(
+            ["1-65535", "0.0.0.0/0", "node", "", "*"]
+                .into_iter()
+                .cycle(),
+        ) {
+            for field in ["labels", "annotations"] {
+                gated["metadata"][field][key] = value.into();
+            }
+        }
+        assert_eq!(Policy::from_pod(&typed(&gated)), policy, "{name}");
+    }
+}
+
+#[test]
 fn what_istio_makes_of_a_gated_pod_is_gated_as_the_first_time() {
     let fresh = read(&folder().join("client/pod.yaml"));
     let gated = mutated(&fresh);
