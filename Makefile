@@ -54,7 +54,7 @@ test-cluster: ## as root: end to end, on a real Kubernetes with Istio
 cluster: ## as root: a real one-node Kubernetes with Istio and Sidestep, in namespaces of its own; says how to use it
 	@tests/setup.sh cluster
 	cargo build -p sidestep-tests --bins
-	@target/debug/sidestep-cluster up
+	@target/debug/sidestep-cluster up >/dev/null
 	@target/debug/sidestep-cluster install
 
 cluster-down: ## as root: remove that cluster and everything of it

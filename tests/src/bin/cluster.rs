@@ -5,7 +5,9 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use sidestep_tests::cluster::{
-    Cluster, DEFAULT_NAME, Life, Place, down, images, kubectl, sidestep, wrappers,
+    Cluster, DEFAULT_NAME, Life, Place, down,
+    images::{self, APP},
+    kubectl, sidestep, wrappers,
 };
 
 /// A real one-node Kubernetes with Istio, in namespaces and a cgroup of its own. Needs root, and `tests/setup.sh cluster` once.
@@ -102,6 +104,16 @@ fn usage(place: &Place) {
     for program in wrappers::PROGRAMS {
         println!("  {}", place.file(program).display());
     }
+    let kubectl = place.file("kubectl");
+    let kubectl = kubectl.display();
+    println!(
+        "Where Sidestep is installed, pods that Istio injects are accelerated:\n  \
+         {kubectl} label namespace default istio-injection=enabled\n  \
+         {kubectl} run web --image={APP} --image-pull-policy=Never -- sidestep-app serve --pod web --listen 0.0.0.0:8080\n  \
+         {kubectl} get pods -l sidestep.dev/accelerated\n  \
+         {kubectl} -n {} exec daemonset/sidestep-agent -- sidestep status",
+        sidestep::NAMESPACE
+    );
     println!("It is gone with `make cluster-down`.");
 }
 

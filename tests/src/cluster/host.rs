@@ -95,7 +95,7 @@ impl Host {
             fs::create_dir_all(file.parent().context("a key has a folder")?)?;
             fs::write(file, format!("{value}\n"))?;
         }
-        hierarchy::make(place.name())?;
+        hierarchy::make(place.name(), &place.shared_out())?;
         ip(&format!("netns add {}", place.name()))?;
         for words in [
             "link set lo up",

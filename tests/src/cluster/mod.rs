@@ -122,7 +122,7 @@ impl Cluster {
     /// Ends it, if it belongs to this value.
     pub fn end(&mut self) {
         if let Some(children) = self.children.take() {
-            hierarchy::remove(self.place.name());
+            hierarchy::remove(self.place.name(), &self.place.shared_out());
             for mut child in children {
                 let _ = child.wait();
             }
@@ -161,7 +161,7 @@ fn clean(place: &Place) -> anyhow::Result<()> {
         place.folder().exists() || hierarchy::population(name) == 0,
         "a cluster {name} of another checkout is up: take it down there, or choose another --name"
     );
-    hierarchy::remove(name);
+    hierarchy::remove(name, &place.shared_out());
     ensure!(
         !hierarchy::exists(name),
         "the cgroup {name} cannot be removed: see what is in it with `systemd-cgls` or in cgroup.procs"

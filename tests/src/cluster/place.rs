@@ -93,6 +93,11 @@ impl Place {
         self.file("admin.kubeconfig")
     }
 
+    /// What the cluster changed at the root of the machine's cgroups.
+    pub fn shared_out(&self) -> PathBuf {
+        self.file("shared-out")
+    }
+
     /// The network namespace's file.
     pub fn netns(&self) -> PathBuf {
         Path::new("/run/netns").join(&self.name)

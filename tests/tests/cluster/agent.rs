@@ -123,7 +123,7 @@ fn under_load(room: &Room<'_>, action: impl FnOnce()) -> usize {
         });
         let outcome = catch_unwind(AssertUnwindSafe(action));
         done.store(true, Ordering::Relaxed);
-        let counts = loads.map(|load| load.join());
+        let counts = loads.map(thread::ScopedJoinHandle::join);
         outcome.unwrap_or_else(|panic| resume_unwind(panic));
         let counts = counts.map(|count| count.unwrap_or_else(|panic| resume_unwind(panic)));
         counts.into_iter().sum()
