@@ -172,7 +172,9 @@ impl Node {
     /// What is pinned in a folder of the agent's: `maps`, `links` or `pods`.
     pub fn pinned(&self, folder: &str) -> BTreeSet<PathBuf> {
         let versions = fs::read_dir(self.folders().pins()).into_iter().flatten();
-        let paths = versions.flatten().map(|version| version.path().join(folder));
+        let paths = versions
+            .flatten()
+            .map(|version| version.path().join(folder));
         let entries = paths.flat_map(|path| fs::read_dir(path).into_iter().flatten());
         entries.flatten().map(|entry| entry.path()).collect()
     }

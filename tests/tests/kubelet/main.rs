@@ -7,3 +7,4 @@ mod descriptors;
 mod life;
 mod sandboxes;
 mod start;
+mod versions;

@@ -2,7 +2,12 @@
 
 use std::{fs, process::Command};
 
-use sidestep_tests::{actor::Kind, can_run, net::run, redirect::Node};
+use sidestep_tests::{
+    actor::Kind,
+    can_run,
+    net::run,
+    redirect::{Node, Status},
+};
 
 use crate::{POD, SERVICE, assert_captured};
 
@@ -54,6 +59,68 @@ fn a_pin_that_somebody_removed_is_restored() {
         pins.iter().all(|pin| pin.exists())
     });
     assert_captured(&pod.app(), "outbound", SERVICE);
+}
+
+#[test]
+fn a_pin_folder_that_somebody_removed_is_made_again_and_the_next_agent_finds_everything() {
+    if !can_run(&[]) {
+        return;
+    }
+    let mut node = Node::alone();
+    let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
+    let pins = files(&node.folders().pins());
+    fs::remove_dir_all(node.folders().pins()).expect("a folder of pins");
+    node.agent().wait("the pins to be back", || {
+        pins.iter().all(|pin| pin.exists())
+    });
+    // Everybody is armed as before.
+    let (other, _other_proxy) = node.pod_with_proxy("client", &["10.77.0.11"]);
+    node.agent().wait_until_ready();
+
+    node.take_agent().kill();
+    assert_captured(&node.outside(), "inbound", &format!("{POD}:8080"));
+    node.start_agent();
+    for pod in [&pod, &other] {
+        node.wait_active(pod);
+        assert_captured(&pod.app(), "outbound", SERVICE);
+    }
+}
+
+#[test]
+fn a_bpffs_that_is_mounted_anew_gets_every_pin_again() {
+    if !can_run(&["mount", "umount"]) {
+        return;
+    }
+    let mut node = Node::alone();
+    let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
+    let pins = files(&node.folders().pins());
+    let (other, _other_proxy) = node.pod_with_proxy("client", &["10.77.0.11"]);
+    let folder = node.folders().pins();
+    let bpffs = folder.parent().expect("a mount point");
+    run(Command::new("umount").arg(bpffs));
+    let complains = |status: &Status| {
+        let errors = status.errors.join("\n");
+        errors.contains("is not on a bpffs any more") && errors.contains("mount -t bpf")
+    };
+    node.agent().wait("the agent to say so", || {
+        let status = node.agent().status();
+        status.is_some_and(|status| !status.ready && complains(&status))
+    });
+    assert_captured(&pod.app(), "outbound", SERVICE);
+    // It stops nothing else: a pod that is not wanted any more is let go meanwhile.
+    node.remove_pod_file(&other);
+    node.agent().wait("the other pod to be free", || {
+        node.outside().call("10.77.0.11:8080").is_err()
+    });
+
+    run(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(bpffs));
+    node.agent().wait_until_ready();
+    assert!(pins.iter().all(|pin| pin.exists()), "{pins:?}");
+    node.take_agent().kill();
+    assert_captured(&pod.app(), "outbound", SERVICE);
+    assert_captured(&node.outside(), "inbound", &format!("{POD}:8080"));
+    node.start_agent();
+    node.wait_active(&pod);
 }
 
 fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {

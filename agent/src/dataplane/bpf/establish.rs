@@ -223,11 +223,16 @@ pub(super) fn make_folders(folder: &Path) -> Result<(), DataplaneError> {
     Ok(())
 }
 
-/// Removes the folders of pins, which must be empty.
+/// Removes the folders of pins, which must be empty. Somebody may have removed them before.
 pub(super) fn remove_folders(folder: &Path) -> Result<(), DataplaneError> {
     let below = FOLDERS.map(|sub| folder.join(sub));
     for path in below.iter().map(PathBuf::as_path).chain([folder]) {
-        fs::remove_dir(path).map_err(|error| pin_error(path, error))?;
+        match fs::remove_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(pin_error(path, error));
+            }
+            _ => {}
+        }
     }
     // The folder may hold another version's state; then it stays.
     let _kept = folder.parent().map(fs::remove_dir);
