@@ -1,7 +1,8 @@
 //! The pods of a node, as the API server tells them. Pure.
 //!
-//! What a pod's gate says is read once and kept for the pod's uid: nothing that somebody writes to the pod later changes
-//! what happens to its connections.
+//! What a pod's gate says is read once and kept for the pod's uid, and of the rest of the pod only what the API server lets
+//! nobody change decides: nothing that somebody writes to the pod later changes what happens to its connections, nor does
+//! a new agent that sees the pod for the first time.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -52,10 +53,12 @@ impl Told {
 }
 
 fn entry(pod: &Pod, uid: &PodUid) -> Entry {
-    let policy = Policy::from_pod(pod)?;
     if !gate::is_gate(istio_init(pod)?) {
+        // Istio's own rules are in charge; the reason may be more telling than that.
+        Policy::from_pod(pod)?;
         return Err(Left::NoGate);
     }
+    let policy = Policy::from_gated(pod)?;
     let status = pod.status.as_ref();
     let addresses = status.and_then(|status| status.pod_ips.as_ref());
     let addresses = addresses.into_iter().flatten();
@@ -243,6 +246,23 @@ mod tests {
         let mut manifest = manifest("web", UID, &[]);
         manifest["metadata"]["annotations"] = json!({"sidestep.dev/netns": "/proc/1/ns/net"});
         assert_eq!(told(manifest), gated("web", UID));
+    }
+
+    #[test]
+    fn what_anybody_may_write_to_a_pod_with_a_gate_decides_nothing() {
+        let mut manifest = manifest("web", UID, &[]);
+        manifest["metadata"]["annotations"] = json!({
+            "k8s.v1.cni.cncf.io/networks": "macvlan",
+            "sidecar.istio.io/interceptionMode": "NONE",
+        });
+        assert_eq!(told(manifest.clone()), gated("web", UID));
+        // Nor does what a later version of Sidestep would guess.
+        manifest["spec"]["overhead"] = json!({"memory": "120Mi"});
+        manifest["spec"]["runtimeClassName"] = json!("kata-fc");
+        assert_eq!(told(manifest.clone()), gated("web", UID));
+        manifest["spec"]["hostNetwork"] = json!(true);
+        let left = told(manifest).entry.expect_err("a pod that is left");
+        assert_eq!(left.reason(), "host-network");
     }
 
     #[test]

@@ -81,6 +81,35 @@ fn a_sandbox_that_is_made_again_is_armed_again() {
     );
 }
 
+/// Whoever may patch pods could otherwise take one out of its sidecar, at the next agent's start.
+#[test]
+fn what_is_written_to_a_pod_later_changes_nothing_for_a_new_agent_either() {
+    if !can_run_here() {
+        return;
+    }
+    let mut node = KubeNode::with_agent();
+    let pod = node.create("web", "");
+    let first = pod.sandbox("10.77.0.10");
+    let before = node.wait_for("web", PodState::Armed).cookie;
+    let annotate = |annotation: &str| {
+        let words = ["annotate", "pod", "web", "-n", &node.name, annotation];
+        node.server().kubectl(words)
+    };
+    annotate("k8s.v1.cni.cncf.io/networks=macvlan").expect("anybody's to write");
+    let refused = annotate("kubernetes.io/config.mirror=7b5e").expect_err("nobody's to write");
+    assert!(refused.contains("may not add mirror pod"), "{refused}");
+
+    assert!(node.take_agent().stop().success());
+    first.end();
+    let second = node.known("web").sandbox("10.77.0.11");
+    node.start_agent();
+    let after = node.wait_for("web", PodState::Armed).cookie;
+    assert_ne!(after, before);
+    let _proxy = second.proxy();
+    node.wait_for("web", PodState::Active);
+    assert_captured(&second.app(), "outbound", SERVICE);
+}
+
 /// A container engine inside a container.
 #[test]
 fn a_namespace_that_a_container_makes_is_not_taken_for_the_pods() {

@@ -11,6 +11,14 @@ impl Policy {
         refuse_kinds_of_pod(pod)?;
         istio::policy(istio_init(pod)?)
     }
+
+    /// The policy of a pod that has a gate, for who looks after it while it runs: from what the API server lets nobody change
+    /// once the pod is there. What else keeps a pod from being given a gate (annotations, what a runtime's name suggests)
+    /// is admission's to judge, and was judged.
+    pub fn from_gated(pod: &Pod) -> Result<Self, Leave> {
+        refuse_by_what_stays(pod)?;
+        istio::policy(istio_init(pod)?)
+    }
 }
 
 /// The pod's one `istio-init`.
@@ -32,12 +40,20 @@ fn init_containers(spec: Option<&PodSpec>) -> impl Iterator<Item = &Container> {
 }
 
 fn refuse_kinds_of_pod(pod: &Pod) -> Result<(), Leave> {
-    let annotation = |key| {
-        let annotations = pod.metadata.annotations.as_ref();
-        annotations.and_then(|all| all.get(key))
-    };
+    refuse_by_what_stays(pod)?;
+    runtime::refuse_sandboxed(pod)?;
+    match annotation(pod, keys::MULTUS_NETWORKS) {
+        Some(value) if !value.trim().is_empty() => Err(Leave::SeveralNetworks {
+            value: value.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn refuse_by_what_stays(pod: &Pod) -> Result<(), Leave> {
     let spec = pod.spec.as_ref();
-    if annotation(keys::MIRROR).is_some() {
+    // Of all annotations the API server lets nobody add or change this one.
+    if annotation(pod, keys::MIRROR).is_some() {
         return Err(Leave::MirrorPod);
     }
     if spec.and_then(|spec| spec.host_network) == Some(true) {
@@ -46,11 +62,10 @@ fn refuse_kinds_of_pod(pod: &Pod) -> Result<(), Leave> {
     if spec.and_then(|spec| spec.host_users) == Some(false) {
         return Err(Leave::HostUsers);
     }
-    runtime::refuse_sandboxed(pod)?;
-    match annotation(keys::MULTUS_NETWORKS) {
-        Some(value) if !value.trim().is_empty() => Err(Leave::SeveralNetworks {
-            value: value.clone(),
-        }),
-        _ => Ok(()),
-    }
+    Ok(())
+}
+
+fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a String> {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.and_then(|all| all.get(key))
 }

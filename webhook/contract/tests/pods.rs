@@ -119,6 +119,23 @@ fn pods_whose_network_is_not_their_own_and_single_are_left() {
 }
 
 #[test]
+fn of_a_pod_with_a_gate_only_what_nobody_can_change_decides() {
+    let network = annotated(keys::MULTUS_NETWORKS, "storage");
+    let mut class = pod(vec![injected()]);
+    let spec = class.spec.get_or_insert_default();
+    spec.runtime_class_name = Some("kata".to_owned());
+    for pod in [network, class] {
+        assert!(Policy::from_pod(&pod).is_err());
+        assert!(Policy::from_gated(&pod).is_ok());
+    }
+    let mut host = pod(vec![injected()]);
+    host.spec.get_or_insert_default().host_users = Some(false);
+    for pod in [host, annotated(keys::MIRROR, "7b5e")] {
+        assert!(Policy::from_gated(&pod).is_err());
+    }
+}
+
+#[test]
 fn a_pod_with_a_kernel_of_its_own_is_left_and_one_that_shares_the_nodes_is_not() {
     let with = |class: &str, overhead: &[(&str, &str)]| {
         let mut pod = pod(vec![injected()]);
