@@ -8,7 +8,8 @@ mod resolver;
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs::{self, File},
+    io::{self, BufRead as _, BufReader},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -23,7 +24,9 @@ use crate::{
     source::{Place, Wanted},
 };
 
-/// Most processes of a pod that are looked at. The sandbox's is the pod's first, so it is among them.
+/// Most processes of a pod that are looked at: of each folder the first in turn, so that no container hides the others. The
+/// kernel lists a folder's processes in the order in which they came, so a container's first is among them, and with it
+/// the sandbox's and the proxy's.
 const PROCESSES: usize = 512;
 
 /// Most folders below a pod's: containers, and what containers make of their own.
@@ -60,8 +63,9 @@ impl InCgroups {
     /// A pod's processes that are in a namespace of their own, in no order.
     fn processes(&self, uid: &PodUid) -> Vec<Process> {
         let folders = path::folders(&self.root, uid);
-        let pids = folders.iter().flat_map(|folder| pids_in(folder));
-        pids.take(PROCESSES)
+        let lists: Vec<_> = folders.iter().flat_map(|folder| pids_in(folder)).collect();
+        in_turn(&lists)
+            .take(PROCESSES)
             .filter_map(|pid| {
                 let netns = inode(&PathBuf::from(format!("/proc/{pid}/ns/net"))).ok()?;
                 (!self.not_pods.contains(&netns)).then_some(Process { pid, netns })
@@ -143,28 +147,31 @@ fn started(pid: i32) -> Option<u64> {
     behind_name.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// The processes in a cgroup and below it. Those that the agent cannot see have the number 0.
-fn pids_in(folder: &Path) -> Vec<i32> {
-    let mut pids = Vec::new();
+/// The first of each list, then the second of each, and so on.
+fn in_turn(lists: &[Vec<i32>]) -> impl Iterator<Item = i32> {
+    let longest = lists.iter().map(Vec::len).max().unwrap_or(0);
+    (0..longest).flat_map(move |n| lists.iter().filter_map(move |list| list.get(n).copied()))
+}
+
+/// The processes in a cgroup, and in each one below it. Those that the agent cannot see have the number 0.
+fn pids_in(folder: &Path) -> Vec<Vec<i32>> {
+    let mut lists = Vec::new();
     let mut folders = vec![folder.to_owned()];
     let mut next = 0;
     while let Some(folder) = folders.get(next).cloned() {
         next += 1;
-        let Ok(procs) = fs::read_to_string(folder.join("cgroup.procs")) else {
+        let Ok(procs) = File::open(folder.join("cgroup.procs")) else {
             continue;
         };
-        pids.extend(
-            procs
-                .lines()
-                .filter_map(|line| line.parse::<i32>().ok())
-                .filter(|pid| *pid > 0),
-        );
+        let lines = BufReader::new(procs).lines().map_while(Result::ok);
+        let pids = lines.filter_map(|line| line.parse().ok());
+        lists.push(pids.filter(|pid| *pid > 0).take(PROCESSES).collect());
         let below = fs::read_dir(&folder).into_iter().flatten().flatten();
         let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         let room = FOLDERS.saturating_sub(folders.len());
         folders.extend(below.map(|entry| entry.path()).take(room));
     }
-    pids
+    lists
 }
 
 fn inode(path: &Path) -> io::Result<u64> {
@@ -195,6 +202,16 @@ mod tests {
         let all = processes(&[(30, NESTED), (7, SANDBOX), (31, NESTED), (8, SANDBOX)]);
         let started = |pid| u64::try_from(pid).ok();
         assert_eq!(sandbox_of(&all, started), Some(SANDBOX));
+    }
+
+    #[test]
+    fn no_container_hides_the_others() {
+        let crowd: Vec<i32> = (1000..3000).collect();
+        let lists = [crowd, vec![], vec![7], vec![8, 9]];
+        let first: Vec<i32> = in_turn(&lists).take(PROCESSES).collect();
+        assert_eq!(first[..5], [1000, 7, 8, 1001, 9]);
+        assert_eq!(first.len(), PROCESSES);
+        assert_eq!(in_turn(&lists).count(), 2003);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod bad_input;
 mod capabilities;
 mod descriptors;
+mod crowds;
 mod life;
 mod sandboxes;
 mod start;

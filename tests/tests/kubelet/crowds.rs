@@ -1,0 +1,65 @@
+//! Pods with more of everything than is good for a node: how much the agent looks at is not theirs to choose.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use sidestep_tests::{
+    cgroup::Cgroup,
+    net::Namespace,
+    process::{Program, Running, eventually},
+    redirect::PodState,
+};
+
+use sidestep_tests::kubelet::{Driver, KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here};
+
+/// More than the agent looks at of one pod.
+const CROWD: usize = 700;
+
+/// A container of this many processes. They end with its cgroup.
+fn crowd(container: &Cgroup, namespace: &Namespace) -> Running {
+    let script = format!("for n in $(seq {CROWD}); do sleep 1000 & done; wait");
+    let program = Program::new(Path::new("/bin/sh"), namespace, container, (1000, 1000));
+    let running = program.args(["-c", &script]).start();
+    let procs = container.path().join("cgroup.procs");
+    let all = || fs::read_to_string(&procs).is_ok_and(|text| text.lines().count() > CROWD);
+    assert!(eventually(PATIENCE, all), "the crowd does not come");
+    running
+}
+
+/// An honest pod: its proxy listened before the agent came, and its sockets are found among all the others.
+#[test]
+fn a_pod_of_many_processes_is_taken_over_with_its_proxy() {
+    if !can_run_here() {
+        return;
+    }
+    let node = KubeNode::without_agent(Driver::Cgroupfs);
+    let pod = node.create("web", "");
+    let sandbox = pod.sandbox("10.77.0.10");
+    let crowds = ["a", "b", "c"].map(|name| sandbox.cgroup().child(name));
+    let _running = crowds.each_ref().map(|container| crowd(container, sandbox.namespace()));
+    let _proxy = sandbox.proxy();
+    node.start_agent();
+    node.wait_for("web", PodState::Active);
+    assert_captured(&sandbox.app(), "outbound", SERVICE);
+    assert_captured(&node.machine().outside(), "inbound", "10.77.0.10:8080");
+}
+
+/// Wherever the kernel lists the containers: some of these stand before the sandbox's.
+#[test]
+fn a_crowd_in_a_namespace_of_its_own_is_not_taken_for_the_sandbox() {
+    if !can_run_here() {
+        return;
+    }
+    let mut node = KubeNode::with_agent();
+    let pod = node.create("web", "");
+    let sandbox = pod.sandbox("10.77.0.10");
+    let cookie = node.wait_for("web", PodState::Armed).cookie;
+    let nested = Namespace::new("nested");
+    let crowds = ["a", "b", "c"].map(|name| sandbox.cgroup().child(name));
+    let _running = crowds.each_ref().map(|container| crowd(container, &nested));
+    // Whoever looks for the first time, too.
+    assert!(node.take_agent().stop().success());
+    node.start_agent();
+    let _proxy = sandbox.proxy();
+    assert_eq!(node.wait_for("web", PodState::Active).cookie, cookie);
+    assert_captured(&sandbox.app(), "outbound", SERVICE);
+}
