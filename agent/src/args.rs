@@ -9,6 +9,7 @@ use crate::{
     node, preflight, probe, run,
     shortcut::{Bounds, LIMIT, Reach, selftest},
     uninstall,
+    watch::Patience,
 };
 
 /// Where the agent answers `sidestep status`, unless told otherwise.
@@ -74,6 +75,11 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
     sandbox_patience: Duration,
 
+    /// How long the API server may not answer before the agent is not ready, so that the webhook leaves new pods to Istio,
+    /// with --node. Pods that run are not affected
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = parse_seconds)]
+    api_patience: Duration,
+
     /// Let programs of the pod open raw TCP sockets, which go around the proxy (iptables would catch them)
     #[arg(long)]
     allow_raw_sockets: bool,
@@ -129,6 +135,7 @@ impl Args {
             socket,
             admin_listen,
             sandbox_patience,
+            api_patience,
             allow_raw_sockets,
             shortcut,
             shortcut_limit,
@@ -163,6 +170,7 @@ impl Args {
                     socket,
                     admin_listen,
                     sandbox_patience,
+                    api_patience: Patience(api_patience),
                     strict,
                     shortcut,
                 })

@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -16,7 +13,7 @@ use prometheus_client::{
 };
 use sidestep_ebpf_common::sighting::Seen;
 
-use crate::{shortcut::ShortcutStatus, status::PodState, watch};
+use crate::{shortcut::ShortcutStatus, status::PodState};
 
 /// The agent's metrics. A clone is the same.
 #[derive(Clone, Debug)]
@@ -37,7 +34,6 @@ pub struct Metrics {
     watch: Gauge,
     watch_errors: Counter,
     events: Family<Outcome, Counter>,
-    answers: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -95,7 +91,6 @@ impl Default for Metrics {
             watch: Gauge::default(),
             watch_errors: Counter::default(),
             events: Family::default(),
-            answers: Arc::default(),
         };
         let m = &metrics;
         all.register(
@@ -224,9 +219,15 @@ impl Metrics {
         self.events.get_or_create(&Outcome { outcome }).inc();
     }
 
-    /// Whether the API server has answered the watch at least once.
-    pub fn watch_has_answered(&self) -> bool {
-        self.answers.load(Ordering::Relaxed) > 0
+    /// The API server answered the watch of this node's pods.
+    pub fn watch_answers(&self) {
+        self.watch.set(1);
+    }
+
+    /// That watch failed.
+    pub fn watch_failed(&self) {
+        self.watch.set(0);
+        self.watch_errors.inc();
     }
 
     /// All of them in the OpenMetrics text format, with the pods' states and the shortcut's as they are now.
@@ -272,17 +273,6 @@ impl Metrics {
                 .get_or_create(&What { what: what.clone() });
             // The kernel's counters go on where an agent starts anew.
             counter.inner().store(*count, Ordering::Relaxed);
-        }
-    }
-}
-
-impl watch::Health for Metrics {
-    fn answers(&self, does: bool) {
-        self.watch.set(i64::from(does));
-        if does {
-            self.answers.fetch_add(1, Ordering::Relaxed);
-        } else {
-            self.watch_errors.inc();
         }
     }
 }

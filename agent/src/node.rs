@@ -19,7 +19,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use kube::Client;
+use kube::{Client, Config};
 use sidestep_ebpf_common::Sighting;
 use sidestep_runtime::{
     Liveness, Readiness, Signals,
@@ -38,7 +38,7 @@ use crate::{
     report::Reports,
     shortcut::{Bounds, ShortcutStatus},
     status::{self, Ask, PodState},
-    watch,
+    watch::{self, Patience, Pulse},
 };
 
 /// How long the agent's thread may not go round before it counts as stuck.
@@ -59,6 +59,8 @@ pub struct Settings {
     pub admin_listen: SocketAddr,
     /// How long a pod may be without a sandbox before somebody should know.
     pub sandbox_patience: Duration,
+    /// How long the API server may be silent before the agent is not ready.
+    pub api_patience: Patience,
     /// Refuse raw TCP sockets.
     pub strict: bool,
     /// How far any pod's bytes may go past TCP.
@@ -89,9 +91,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (messages, inbox) = channel();
     let socket = settings.socket.clone();
 
-    let client = Client::try_default()
+    let mut config = Config::infer()
         .await
         .context("no API server: neither in a pod with a service account, nor with a kubeconfig")?;
+    settings.api_patience.limit(&mut config);
+    let pulse = Pulse::new(metrics.clone());
+    let client = Client::try_from(config.clone()).context("API server")?;
+    let watching = pulse.client(config).context("API server")?;
     let admin = TcpListener::bind(settings.admin_listen)
         .await
         .with_context(|| format!("listening for probes on {}", settings.admin_listen))?;
@@ -114,20 +120,20 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             let _the_agent_ended = questions.send(Message::Ask(question));
         }),
     );
-    let (reports, reporting) = Reports::start(
-        client.clone(),
-        std::env::var("POD_NAME").ok(),
-        metrics.clone(),
-    );
+    let (reports, reporting) =
+        Reports::start(client, std::env::var("POD_NAME").ok(), metrics.clone());
     let changes = messages.clone();
+    let (failing, patience) = (pulse.clone(), settings.api_patience);
     let watching = tokio::spawn(watch::follow(
-        client,
-        watch::accelerated_on(&settings.node),
-        metrics.clone(),
+        watching,
+        watch::accelerated_on(&settings.node, patience),
+        move |error| failing.failed(error),
         move |change| {
             let _the_agent_ended = changes.send(Message::Pods(change));
         },
     ));
+    let answers_in_time = readiness.condition("api", "not looked at yet");
+    let attending = tokio::spawn(pulse.attend(patience, answers_in_time));
     tracing::info!(node = settings.node, %address, "watching this node's pods");
 
     let heartbeat = liveness.heartbeat("the agent's thread", SILENCE);
@@ -149,7 +155,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             () = signals.stop() => tracing::warn!("stopped at once"),
         }
     }
-    for task in [admin, watching, reporting] {
+    for task in [admin, watching, attending, reporting] {
         task.abort();
     }
     answers.abort();

@@ -1,6 +1,8 @@
 //! The API server's watch of this node's accelerated pods. One watch; a relist is a full replacement; when the API server
 //! is away it is asked again after a growing, jittered pause, and what was told last stays true meanwhile.
 
+mod pulse;
+
 use std::{future::Future, pin::pin};
 
 use futures_util::{Stream, StreamExt as _};
@@ -15,46 +17,46 @@ use kube::{
 };
 use sidestep_contract::keys;
 
+pub use self::pulse::{Patience, Pulse};
 use crate::pods::{Change, Told};
 
-/// Pods per answer of a list: what is listed stands in memory as a whole, and a pod may be large.
-const PAGE: u32 = 50;
-
-/// Hears of the watch itself.
-pub trait Health: Send + Sync {
-    /// It answers, or it failed.
-    fn answers(&self, does: bool);
-}
-
 /// Which pods are a node's.
-pub fn accelerated_on(node: &str) -> Config {
-    Config::default()
+///
+/// The list comes from the API server's cache, which is indexed by node: pages, and the newest state, come from etcd, which
+/// would read the pods of all nodes for each of them. What is a little old the watch that follows puts right.
+pub fn accelerated_on(node: &str, patience: Patience) -> Config {
+    let config = Config::default()
         .fields(&format!("spec.nodeName={node}"))
         .labels(keys::ACCELERATED)
-        .page_size(PAGE)
+        .timeout(patience.watch())
+        .any_semantic();
+    // With a page size the client leaves `resourceVersion=0` out.
+    Config {
+        page_size: None,
+        ..config
+    }
 }
 
 /// Follows these pods for ever.
 pub fn follow(
     client: Client,
     selection: Config,
-    health: impl Health,
+    failed: impl Fn(&watcher::Error) + Send,
     tell: impl Fn(Change) + Send,
 ) -> impl Future<Output = ()> + Send {
     let api: Api<Pod> = Api::all(client);
-    read(watcher(api, selection).default_backoff(), health, tell)
+    read(watcher(api, selection).default_backoff(), failed, tell)
 }
 
 /// Turns a watch's events into changes. What is no change is told, too.
 async fn read(
     events: impl Stream<Item = Result<Event<Pod>, watcher::Error>> + Send,
-    health: impl Health,
+    failed: impl Fn(&watcher::Error) + Send,
     tell: impl Fn(Change) + Send,
 ) {
     let mut listed = Vec::new();
     let mut events = pin!(events);
     while let Some(event) = events.next().await {
-        health.answers(event.is_ok());
         match event {
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitApply(pod)) => listed.extend(Told::read(&pod)),
@@ -70,6 +72,7 @@ async fn read(
                 }
             }
             Err(error) => {
+                failed(&error);
                 tracing::warn!(%error, "the watch of this node's pods failed and is tried again");
             }
         }
@@ -88,30 +91,20 @@ mod tests {
 
     use super::*;
 
-    #[derive(Default)]
-    struct Answers {
-        good: AtomicUsize,
-        bad: AtomicUsize,
-    }
-
-    impl Health for &Answers {
-        fn answers(&self, does: bool) {
-            let count = if does { &self.good } else { &self.bad };
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     fn pod(name: &str) -> Pod {
         let uid = format!("0f3a6a0e-1c2b-4d5e-8f90-{name:0>12}");
         let pod = json!({"metadata": {"namespace": "n", "name": name, "uid": uid}});
         serde_json::from_value(pod).expect("a pod")
     }
 
-    /// What is told, in short.
-    async fn changes(events: Vec<Result<Event<Pod>, watcher::Error>>) -> (Vec<String>, Answers) {
+    /// What is told, in short, and how many failures.
+    async fn changes(events: Vec<Result<Event<Pod>, watcher::Error>>) -> (Vec<String>, usize) {
         let told = Mutex::new(Vec::new());
-        let answers = Answers::default();
-        read(stream::iter(events), &answers, |change| {
+        let failures = AtomicUsize::new(0);
+        let failed = |_: &watcher::Error| {
+            failures.fetch_add(1, Ordering::Relaxed);
+        };
+        read(stream::iter(events), failed, |change| {
             let short = match change {
                 Change::All(all) => {
                     let names: Vec<_> = all.iter().map(|told| told.name.name.clone()).collect();
@@ -123,7 +116,10 @@ mod tests {
             told.lock().expect("one thread").push(short);
         })
         .await;
-        (told.into_inner().expect("one thread"), answers)
+        (
+            told.into_inner().expect("one thread"),
+            failures.into_inner(),
+        )
     }
 
     #[tokio::test]
@@ -142,7 +138,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_that_broke_off_is_not_told_and_the_next_stands_alone() {
-        let (told, answers) = changes(vec![
+        let (told, failures) = changes(vec![
             Ok(Event::Init),
             Ok(Event::InitApply(pod("a"))),
             Err(watcher::Error::NoResourceVersion),
@@ -152,7 +148,6 @@ mod tests {
         ])
         .await;
         assert_eq!(told, ["all b"]);
-        assert_eq!(answers.bad.into_inner(), 1);
-        assert_eq!(answers.good.into_inner(), 5);
+        assert_eq!(failures, 1);
     }
 }

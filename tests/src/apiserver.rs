@@ -28,7 +28,11 @@ pub const PROGRAMS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
 /// An address in its namespace that an EndpointSlice may name.
 pub const ADDRESS: &str = "10.77.0.1";
 
-const URL: &str = "https://127.0.0.1:6443";
+/// Where it listens, in its namespace.
+pub const LISTENS: &str = "127.0.0.1:6443";
+/// The same as its kubeconfig has it.
+pub const URL: &str = "https://127.0.0.1:6443";
+
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running API server; it ends when dropped.

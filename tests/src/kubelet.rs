@@ -1,6 +1,7 @@
 //! A Kubernetes node without a kubelet: a real API server that all tests of a process share, an agent, and what kubelet and a
 //! container runtime would make.
 
+mod line;
 mod pod;
 
 use std::{
@@ -27,6 +28,7 @@ use crate::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use self::line::Line;
 pub use self::pod::{KubePod, Proxy, Sandbox, pod, process};
 
 /// An address that nobody has: who calls it and is answered was redirected.
@@ -82,6 +84,10 @@ pub struct KubeNode {
     made: RefCell<Vec<String>>,
     /// What the agent may do; without, everything.
     pub capabilities: Option<String>,
+    /// What else the agent is told.
+    pub arguments: Vec<String>,
+    /// The agent's way to the API server, where it is not the straight one.
+    pub line: Option<Line>,
 }
 
 impl KubeNode {
@@ -116,6 +122,8 @@ impl KubeNode {
             server,
             made: RefCell::default(),
             capabilities: None,
+            arguments: Vec::new(),
+            line: None,
         };
         node.server.must(&format!("create namespace {}", node.name));
         node
@@ -135,8 +143,12 @@ impl KubeNode {
             }
         };
         self.server.namespace().command_enters(&mut command);
+        let line = self.line.as_ref().map(Line::kubeconfig);
         command
-            .env("KUBECONFIG", self.server.kubeconfig())
+            .env(
+                "KUBECONFIG",
+                line.unwrap_or_else(|| self.server.kubeconfig()),
+            )
             .args(["--node", &self.name, "--admin-listen=127.0.0.1:0"])
             .arg("--sandbox-patience=2")
             .arg("--cgroup")
@@ -144,7 +156,8 @@ impl KubeNode {
             .arg("--pin")
             .arg(self.machine.folders().pins())
             .arg("--socket")
-            .arg(self.socket());
+            .arg(self.socket())
+            .args(&self.arguments);
         command
     }
 

@@ -35,7 +35,9 @@ fn a_pod_of_many_processes_is_taken_over_with_its_proxy() {
     let pod = node.create("web", "");
     let sandbox = pod.sandbox("10.77.0.10");
     let crowds = ["a", "b", "c"].map(|name| sandbox.cgroup().child(name));
-    let _running = crowds.each_ref().map(|container| crowd(container, sandbox.namespace()));
+    let _running = crowds
+        .each_ref()
+        .map(|container| crowd(container, sandbox.namespace()));
     let _proxy = sandbox.proxy();
     node.start_agent();
     node.wait_for("web", PodState::Active);

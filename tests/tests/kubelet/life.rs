@@ -1,6 +1,10 @@
 //! The agent ends, is killed and is replaced; the API server goes away; pods end in every order.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 use sidestep_tests::{
@@ -9,7 +13,7 @@ use sidestep_tests::{
 };
 
 use sidestep_tests::kubelet::{
-    Driver, KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here, pod,
+    Driver, KubeNode, Line, PATIENCE, SERVICE, assert_captured, can_run_here, pod,
 };
 
 /// The end of the agent is a pod's end in Kubernetes, and must not be that of others.
@@ -157,6 +161,62 @@ fn an_api_server_that_goes_away_for_a_while_changes_nothing() {
     let newest = newest.sandbox("10.77.0.12");
     node.wait_for("newest", PodState::Armed);
     drop((late, newest));
+}
+
+/// No reset, no error: only silence. Running pods do not notice, the webhook is told by the agent's readiness, and the agent
+/// finds the way back over new connections.
+#[test]
+fn a_connection_that_goes_dead_is_noticed_and_replaced() {
+    if !can_run_here() {
+        return;
+    }
+    let server = Arc::new(ApiServer::start());
+    let mut node = KubeNode::on(Arc::clone(&server), Driver::Cgroupfs);
+    node.arguments = vec!["--api-patience=8".to_owned()];
+    node.line = Some(Line::to(&server));
+    node.start_agent();
+    let pod = node.create("web", "");
+    let later = node.create("later", "");
+    let sandbox = pod.sandbox("10.77.0.10");
+    let _proxy = sandbox.proxy();
+    node.wait_for("web", PodState::Active);
+    node.wait_for("later", PodState::Pending);
+
+    let line = node.line.as_ref().expect("a line");
+    line.cut();
+    node.agent().wait("the silence to be noticed", || {
+        let (status, why) = node.admin("/readyz");
+        status == 503 && why.starts_with("api: the API server has not answered")
+    });
+    assert!(node.metric("sidestep_agent_watch_connected") < 0.1);
+    assert_captured(&sandbox.app(), "outbound", SERVICE);
+    let late = later.sandbox("10.77.0.11");
+    node.wait_for("later", PodState::Armed);
+
+    line.mend();
+    let newest = node.create("newest", "");
+    let newest = newest.sandbox("10.77.0.12");
+    node.wait_for("newest", PodState::Armed);
+    node.agent().wait_until_ready();
+    assert!((node.metric("sidestep_agent_watch_connected") - 1.0).abs() < 0.1);
+    drop((late, newest));
+}
+
+/// Nothing happens for longer than the API server may be silent: a watch without news is no silence.
+#[test]
+fn an_agent_that_has_no_news_stays_ready() {
+    if !can_run_here() {
+        return;
+    }
+    let mut node = KubeNode::without_agent(Driver::Cgroupfs);
+    node.arguments = vec!["--api-patience=4".to_owned()];
+    node.start_agent();
+    let until = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < until {
+        assert_eq!(node.admin("/readyz"), (200, "ready\n".to_owned()));
+        sleep(Duration::from_millis(100));
+    }
+    assert!(node.metric("sidestep_agent_watch_errors_total") < 0.1);
 }
 
 /// As when the DaemonSet is deleted: where no pod is left, nothing of Sidestep is.

@@ -3,8 +3,8 @@
 
 mod bad_input;
 mod capabilities;
-mod descriptors;
 mod crowds;
+mod descriptors;
 mod life;
 mod sandboxes;
 mod start;
