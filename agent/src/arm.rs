@@ -91,16 +91,19 @@ pub fn arm(
         // Wherever the kernel lists it from now on: the rules must compare equal.
         facts.addresses.sort_unstable();
     }
+    let compile = |id| {
+        let rules = rules::compile(policy, &facts, id, strict)?;
+        Ok::<_, BadIds>(rules.allowing(allowed).known_by(sandbox.given.as_deref()))
+    };
     let known = before.filter(|armed| armed.cookie == cookie);
     if let Some(armed) = known
         && dataplane.is_attached(cookie)?
         && dataplane.rules_of(cookie)? == Some(armed.rules.record.rules)
-        && rules::compile(policy, &facts, armed.rules.record.rules, strict)?.allowing(allowed)
-            == armed.rules
+        && compile(armed.rules.record.rules)? == armed.rules
     {
         return Ok(None);
     }
-    let rules = rules::compile(policy, &facts, dataplane.new_rules_id(), strict)?.allowing(allowed);
+    let rules = compile(dataplane.new_rules_id())?;
     let was_armed = dataplane.rules_of(cookie)?.is_some();
     let prepared = prepare(dataplane, sandbox, policy, cookie, &rules, was_armed);
     let known_listeners = match prepared {

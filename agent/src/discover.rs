@@ -106,6 +106,7 @@ impl Sandboxes for InCgroups {
                     namespace,
                     name_servers,
                     pids: Some(pids),
+                    given: Some(wanted.addresses.clone()),
                 }));
             }
         }

@@ -76,6 +76,7 @@ pub fn run(dataplane: &mut impl Dataplane, cgroup: &Path) -> Result<(), ProbeErr
         namespace: Namespace::open(&format!("/proc/{}/ns/net", child.process.id()))?,
         name_servers: Vec::new(),
         pids: None,
+        given: Some(Vec::new()),
     };
     let mut armed = None;
     let done = prove(dataplane, &sandbox, &mut child, &mut armed);

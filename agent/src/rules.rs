@@ -39,7 +39,7 @@ pub struct Rules {
     pub addrs: Vec<Prefix<AddrKey>>,
     /// Group sets.
     pub groups: Vec<GroupKey>,
-    /// Every address of the pod.
+    /// The addresses by which others on the node may know it: no other pod's connections are taken for its own.
     pub addresses: Vec<IpAddr>,
     /// How far its bytes may go past TCP.
     pub allowed: Allowed,
@@ -88,6 +88,16 @@ impl Rules {
     #[must_use]
     pub const fn allowing(mut self, allowed: Allowed) -> Self {
         self.allowed = allowed;
+        self
+    }
+
+    /// The same, known to others by none but the addresses it was given, where somebody tells those. A pod may give itself
+    /// any address, also another's.
+    #[must_use]
+    pub fn known_by(mut self, given: Option<&[IpAddr]>) -> Self {
+        if let Some(given) = given {
+            self.addresses.retain(|address| given.contains(address));
+        }
         self
     }
 
@@ -232,6 +242,35 @@ mod tests {
             .collect();
         ports.sort_unstable();
         ports
+    }
+
+    #[test]
+    fn a_pod_is_known_by_the_addresses_that_it_has_and_was_given() {
+        let init = "istio-iptables -p 15001 -z 15006 -u 1337 -m REDIRECT -i * -b *";
+        let args: Vec<&str> = init.split(' ').collect();
+        let init = serde_json::json!({"name": "istio-init", "args": args});
+        let init = serde_json::from_value(init).expect("a container");
+        let policy = sidestep_contract::istio::policy(&init).expect("a policy");
+        let all = |list: &[&str]| -> Vec<IpAddr> {
+            let address = |a: &&str| a.parse().expect("an address");
+            list.iter().map(address).collect()
+        };
+        let facts = Facts {
+            cookie: 1,
+            addresses: all(&["127.0.0.1", "10.0.0.7", "10.96.0.1"]),
+            source4: None,
+            source6: None,
+            name_servers: Vec::new(),
+        };
+        let known = |given: Option<&[IpAddr]>| {
+            let rules = compile(&policy, &facts, 1, true).expect("rules");
+            rules.known_by(given).addresses
+        };
+        // The second is a service's, which it gave itself; the third it has no longer.
+        let given = all(&["10.0.0.7", "10.0.0.8"]);
+        assert_eq!(known(Some(&given)), all(&["10.0.0.7"]));
+        assert_eq!(known(Some(&[])), all(&[]));
+        assert_eq!(known(None), facts.addresses);
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     let mounted = preflight::ensure_bpffs(&settings.pin)?;
-    let (socket, pins) = (settings.socket.clone(), shortcut::pins(&settings.pin));
+    let (socket, pin) = (settings.socket.clone(), settings.pin.clone());
     let (ready, established) = tokio::sync::oneshot::channel();
     let mut thread = spawn_blocking(move || {
         let proof = shortcut::Proof::start(settings.shortcut, &settings.cgroup);
@@ -138,7 +138,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let _already_gone = fs::remove_file(&socket);
     let done = done?;
     // Where sockets still have bytes to read that went past TCP, their maps stay pinned.
-    let left = done.is_ok() && pins.exists();
+    let left = done.is_ok() && shortcut::folders(&pin).is_ok_and(|left| !left.is_empty());
     if let Some(path) = mounted.filter(|_| !left) {
         // Fails, rightly, where a start that went wrong leaves an earlier agent's pins in place.
         let unmounted = rustix::mount::unmount(&path, rustix::mount::UnmountFlags::empty());

@@ -41,6 +41,8 @@ pub struct Sandbox {
     pub name_servers: Vec<IpAddr>,
     /// The pod's processes, where they are known.
     pub pids: Option<Vec<i32>>,
+    /// The addresses that the cluster gave it, where somebody tells. Any other it may have given itself.
+    pub given: Option<Vec<IpAddr>>,
 }
 
 impl Sandbox {
@@ -89,6 +91,7 @@ impl Sandboxes for Named {
             namespace: Namespace::open(name)?,
             name_servers: name_servers(name, &wanted.name_servers),
             pids: None,
+            given: None,
         }))
     }
 

@@ -39,7 +39,7 @@ pub struct Wanted {
     pub allowed: Allowed,
     /// Name servers of its spec's `dnsConfig`.
     pub name_servers: Vec<IpAddr>,
-    /// The addresses that Kubernetes knows of. Nothing depends on them, but a change is a reason to look again.
+    /// The addresses that Kubernetes knows of: by these alone others reach it past TCP. A change is a reason to look again.
     pub addresses: Vec<IpAddr>,
     /// All of its containers have ended, for good.
     pub ended: bool,

@@ -1,5 +1,7 @@
 //! The system calls that no library offers: each an `unsafe` block with a safe face.
 
+mod map;
+
 use std::{
     ffi::CString,
     io,
@@ -12,6 +14,8 @@ use std::{
 };
 
 use libc::{c_int, c_long};
+
+pub(crate) use map::AnyMap;
 
 /// `enum bpf_attach_type`, the ones we use (include/uapi/linux/bpf.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

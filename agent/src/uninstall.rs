@@ -8,7 +8,10 @@ use std::{
 
 use thiserror::Error;
 
-use crate::dataplane::{self, DataplaneError};
+use crate::{
+    dataplane::{self, DataplaneError},
+    shortcut,
+};
 
 /// Why it is not done.
 #[derive(Debug, Error)]
@@ -26,6 +29,16 @@ pub enum UninstallError {
     /// What is there cannot be read.
     #[error("{0}; nothing was taken away")]
     Unknown(#[from] DataplaneError),
+    /// Sockets would lose what they have not read.
+    #[error(
+        "{} stays for now: sockets have bytes in it that they have not read. It is off and nothing of it is attached; \
+             once those connections are closed, try again",
+        .0.display()
+    )]
+    Unread(PathBuf),
+    /// The shortcut.
+    #[error("cannot take the shortcut away: {0}")]
+    Shortcut(#[from] shortcut::ShortcutError),
     /// A file on the bpffs.
     #[error("{path}: {error}")]
     Pin {
@@ -49,10 +62,16 @@ pub fn run(pin: &Path, socket: &Path) -> Result<(), UninstallError> {
     if !armed.is_empty() {
         return Err(UninstallError::Armed(armed));
     }
+    let mut unread = None;
+    for folder in shortcut::folders(pin).map_err(failed)? {
+        if !shortcut::retire(&folder, shortcut::DRAIN)? {
+            unread = Some(folder);
+        }
+    }
     // Links and maps end with their pins.
     match fs::remove_dir_all(pin) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-        _ => Ok(()),
+        _ => unread.map_or(Ok(()), |folder| Err(UninstallError::Unread(folder))),
     }
 }
 

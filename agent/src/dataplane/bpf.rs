@@ -243,7 +243,11 @@ impl Dataplane for Bpf {
     }
 
     fn repair(&mut self) -> Repairs {
-        let mut done = Repairs::default();
+        let mut done = Repairs {
+            // It has hooks of its own, whatever becomes of the others.
+            restored: self.shortcut.repair(),
+            ..Repairs::default()
+        };
         if !preflight::is_on_bpffs(&self.folder) {
             done.errors
                 .push(DataplaneError::NoBpffs(self.folder.clone()));

@@ -14,8 +14,8 @@ use std::{collections::HashMap, io, os::fd::BorrowedFd, path::PathBuf, time::Dur
 pub use bpf::Bpf;
 pub use hooks::Hook;
 pub(crate) use hooks::hook;
+pub(crate) use link::Link;
 pub use link::pinned_pods;
-pub(crate) use link::{Link, remove_file};
 use sidestep_ebpf_common::{Row, sighting::QuietKey};
 pub use sightings::{Sightings, clock};
 use thiserror::Error;

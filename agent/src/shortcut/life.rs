@@ -5,14 +5,13 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
-use sidestep_ebpf_common::shortcut::SHORTCUT_ABI_VERSION;
 
 use super::{
-    Allowed, Options, Participant, Reach, Shortcut,
+    Allowed, Options, Participant, Reach, Shortcut, left,
     selftest::{self, Check, Verdict},
 };
 use crate::{dataplane::Cookie, listeners::Found, rules::Rules};
@@ -59,7 +58,10 @@ impl Proof {
             limit,
             ..Options::default()
         };
-        let folder = pins(pin);
+        let folder = left::pins(pin);
+        // Two of them would only be in each other's way.
+        let mut others = Others::of(pin, Some(folder.clone()));
+        others.tend();
         let verdict = match verdict.map(JoinHandle::join) {
             Some(Ok(verdict)) => verdict,
             Some(Err(_)) => Verdict::off("the self-test panicked".to_owned()),
@@ -75,14 +77,14 @@ impl Proof {
                 if reach > Reach::Off {
                     tracing::warn!(%why, "the shortcut is off");
                 }
-                if let Err(error) = Shortcut::retire(&folder) {
-                    tracing::error!(%error, "an earlier agent's shortcut cannot be turned off");
-                }
+                others.except = None;
             }
         }
+        others.tend();
         Established {
             reach,
             from_application: verdict.from_application,
+            others,
             into_application: verdict.into_application,
             checks: verdict.checks,
             took: verdict.took,
@@ -91,17 +93,60 @@ impl Proof {
     }
 }
 
-/// Where the shortcut is pinned: beside interception, of which it is no part.
-pub fn pins(pin: &Path) -> PathBuf {
-    let mut name = pin.file_name().unwrap_or_default().to_owned();
-    name.push(format!("-shortcut-v{SHORTCUT_ABI_VERSION}"));
-    pin.with_file_name(name)
+/// What other agents left pinned: off from the first look on, and gone once its last bytes are read.
+#[derive(Default)]
+struct Others {
+    pin: PathBuf,
+    /// The one that is in use.
+    except: Option<PathBuf>,
+    next: Option<Instant>,
 }
+
+impl Others {
+    fn of(pin: &Path, except: Option<PathBuf>) -> Self {
+        Self {
+            pin: pin.to_owned(),
+            except,
+            next: None,
+        }
+    }
+
+    /// Retires all of them.
+    fn tend(&mut self) {
+        self.next = Instant::now().checked_add(AGAIN);
+        let folders = left::folders(&self.pin).unwrap_or_default();
+        for folder in folders {
+            if Some(&folder) == self.except.as_ref() {
+                continue;
+            }
+            let path = folder.display();
+            match left::retire(&folder, Duration::ZERO) {
+                Ok(true) => tracing::info!(%path, "an earlier shortcut is taken away"),
+                Ok(false) => {
+                    tracing::info!(%path, "an earlier shortcut is off; it has unread bytes");
+                }
+                Err(error) => {
+                    tracing::error!(%error, %path, "an earlier shortcut cannot be turned off");
+                }
+            }
+        }
+    }
+
+    fn tend_in_time(&mut self) {
+        if self.next.is_some_and(|next| Instant::now() >= next) {
+            self.tend();
+        }
+    }
+}
+
+/// Between attempts to take away what has unread bytes.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// The shortcut, or why there is none.
 pub struct Established {
     reach: Reach,
     from_application: Result<(), String>,
+    others: Others,
     into_application: Result<(), String>,
     checks: Vec<Check>,
     took: Duration,
@@ -113,6 +158,7 @@ impl Default for Established {
         Self {
             reach: Reach::Off,
             from_application: Err(String::new()),
+            others: Others::default(),
             into_application: Err(String::new()),
             checks: Vec::new(),
             took: Duration::ZERO,
@@ -193,6 +239,37 @@ impl Established {
             && let Err(error) = shortcut.dismiss(pod)
         {
             tracing::error!(%error, pod, "cannot be taken out of the shortcut");
+        }
+    }
+
+    /// Dismisses pods that are not armed: an earlier agent's.
+    pub fn keep_only(&mut self, armed: &[Cookie]) {
+        if let Ok(shortcut) = &mut self.shortcut
+            && let Err(error) = shortcut.keep_only(armed)
+        {
+            tracing::error!(%error, "pods of an earlier agent cannot be taken out of the shortcut");
+        }
+    }
+
+    /// Restores what was lost of it, and names that; where that cannot be done everything is turned off. Takes away what
+    /// earlier agents left, as soon as it can be.
+    pub fn repair(&mut self) -> Vec<String> {
+        self.others.tend_in_time();
+        let Ok(shortcut) = &mut self.shortcut else {
+            return Vec::new();
+        };
+        match shortcut.repair() {
+            Ok(restored) => restored,
+            Err(error) => {
+                let why = format!("it was lost, and cannot be restored: {error}");
+                tracing::error!(%why, "the shortcut is off");
+                if let Err(error) = shortcut.end(Duration::ZERO) {
+                    tracing::error!(%error, "not all of the shortcut is taken away");
+                }
+                self.others.except = None;
+                self.shortcut = Err(why);
+                Vec::new()
+            }
         }
     }
 

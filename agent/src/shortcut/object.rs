@@ -11,7 +11,7 @@ use aya::{
 };
 use sidestep_ebpf_common::shortcut::ShortcutSettings;
 
-use super::{ShortcutError, maps};
+use super::{Options, ShortcutError, maps, settings};
 
 /// What `build.rs` compiled from `ebpf/shortcut/`.
 static BYTES: &[u8] =
@@ -53,7 +53,11 @@ pub(super) fn open(settings: ShortcutSettings, pins: Option<&Path>) -> Result<Eb
 
 /// Loads every program. Nothing is attached yet.
 pub(super) fn load_programs(object: &mut Ebpf) -> Result<(), ShortcutError> {
-    for name in PROGRAMS {
+    load(object, &PROGRAMS)
+}
+
+fn load(object: &mut Ebpf, programs: &[&'static str]) -> Result<(), ShortcutError> {
+    for name in programs.iter().copied() {
         let program = object.program_mut(name).ok_or_else(|| missing(name))?;
         let answer = match program {
             Program::SkMsg(p) => p.load(),
@@ -85,6 +89,22 @@ pub(super) fn unread(object: &Ebpf, sock: u64) -> Result<u32, ShortcutError> {
             reason: refusal(e),
         })?;
     Ok(answer.return_value)
+}
+
+/// The program that reads a socket's memory, alone and with no map of any other's.
+pub(super) struct Peek(Ebpf);
+
+impl Peek {
+    pub(super) fn load() -> Result<Self, ShortcutError> {
+        let mut object = open(settings::find(Options::default())?, None)?;
+        load(&mut object, &[ON_PEEK])?;
+        Ok(Self(object))
+    }
+
+    /// As [`unread`].
+    pub(super) fn unread(&self, sock: u64) -> Result<u32, ShortcutError> {
+        unread(&self.0, sock)
+    }
 }
 
 /// Loads and attaches what watches how sockets are read. They are attached until the object goes.

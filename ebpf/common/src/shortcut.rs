@@ -2,8 +2,8 @@
 
 use crate::{Addr, Ids};
 
-/// Version of every struct of this module, part of the name of the shortcut's pin folder.
-pub const SHORTCUT_ABI_VERSION: u32 = 1;
+/// Version of everything that is pinned, part of the name of the shortcut's pin folder. One that was released keeps its layout.
+pub const SHORTCUT_ABI_VERSION: u32 = 2;
 
 /// Places in the array of pods. Place 0 is never given to a pod.
 pub const PLACES: u32 = 4096;
@@ -443,9 +443,17 @@ impl ShortcutSettings {
     };
 }
 
-const _: () = assert!(size_of::<Member>() == 8 + 64);
-const _: () = assert!(size_of::<PodSwitch>() == 16);
-const _: () = assert!(size_of::<EndKey>() == 56);
-const _: () = assert!(size_of::<EndRecord>() == 32);
-const _: () = assert!(size_of::<EndState>() == 32 + 8 + 24 + 32 + 56);
+// What is pinned, and by which version. Another layout is another version.
+const _: () = assert!(
+    matches!((SHORTCUT_ABI_VERSION, LAYOUT), (2, [72, 16, 56, 32, 152])),
+    "raise SHORTCUT_ABI_VERSION, and write here what its layout is"
+);
+const LAYOUT: [usize; 5] = [
+    size_of::<Member>(),
+    size_of::<PodSwitch>(),
+    size_of::<EndKey>(),
+    size_of::<EndRecord>(),
+    size_of::<EndState>(),
+];
+// Not pinned.
 const _: () = assert!(size_of::<ShortcutSettings>() == 112);

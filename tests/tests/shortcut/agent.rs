@@ -9,28 +9,28 @@ use sidestep_tests::{
 };
 
 /// The pod's address.
-const POD: &str = "10.77.0.10";
+pub const POD: &str = "10.77.0.10";
 /// Another's.
 const OTHER: &str = "10.77.0.11";
 /// An address that nobody has: a connection there is captured.
 const SERVICE: &str = "10.96.0.7:80";
 
 /// A captured connection: the application's end, and its proxy's.
-struct Captured {
-    app: Socket,
-    proxy: Socket,
+pub struct Captured {
+    pub app: Socket,
+    pub proxy: Socket,
 }
 
 impl Captured {
     /// Sends from the application, and does not read.
     #[track_caller]
-    fn send(&self, text: &str) {
+    pub fn send(&self, text: &str) {
         self.app.send(text.as_bytes()).expect("there is room");
     }
 
     /// Reads at the proxy until it has as much as this, which must be it.
     #[track_caller]
-    fn expect(&self, text: &str) {
+    pub fn expect(&self, text: &str) {
         let mut got = Vec::new();
         while got.len() < text.len() {
             got.extend(self.proxy.receive().expect("there is more to come"));
@@ -40,14 +40,14 @@ impl Captured {
 }
 
 /// A proxy that only listens, so that a test can accept in its name.
-struct Proxy {
+pub struct Proxy {
     actor: Actor,
     outbound: Socket,
     inbound: Socket,
 }
 
 impl Proxy {
-    fn of(pod: &Pod) -> Self {
+    pub fn of(pod: &Pod) -> Self {
         let actor = pod.actor(&Identity::proxy());
         Self {
             outbound: actor.listen("0.0.0.0:15001"),
@@ -56,21 +56,21 @@ impl Proxy {
         }
     }
 
-    fn capture(&self, app: &Actor) -> Captured {
+    pub fn capture(&self, app: &Actor) -> Captured {
         let app = app.connect(SERVICE).expect("it is captured");
         let (proxy, _) = self.outbound.accept().expect("a connection");
         Captured { app, proxy }
     }
 }
 
-fn counted(node: &Node, what: &str) -> u64 {
+pub fn counted(node: &Node, what: &str) -> u64 {
     let status = node.agent().status().expect("the agent answers");
     assert!(status.shortcut.on, "{:?}", status.shortcut.reason);
     status.shortcut.counts[what]
 }
 
 /// A connection whose first message has arrived, and whose messages go past TCP from then on.
-fn shortcut(node: &Node, proxy: &Proxy, app: &Actor) -> Captured {
+pub fn shortcut(node: &Node, proxy: &Proxy, app: &Actor) -> Captured {
     let connection = proxy.capture(app);
     connection.send("first;");
     connection.expect("first;");

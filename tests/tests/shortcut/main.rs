@@ -3,6 +3,7 @@
 mod agent;
 mod churn;
 mod hazards;
+mod left;
 mod memory;
 mod selftest;
 mod stage;

@@ -115,7 +115,13 @@ impl Bpf {
     }
 
     /// Takes what was established of the shortcut; from then on armed pods take part.
-    pub fn take_shortcut(&mut self, shortcut: Established) {
+    pub fn take_shortcut(&mut self, mut shortcut: Established) {
+        match self.armed() {
+            Ok(armed) => shortcut.keep_only(&armed),
+            Err(error) => {
+                tracing::warn!(%error, "the shortcut keeps every pod of an earlier agent")
+            }
+        }
         self.shortcut = shortcut;
     }
 
