@@ -71,6 +71,7 @@ pub(super) struct Maps {
     receivers: SockHash<MapData, u64>,
     pub(super) senders: SockHash<MapData, u64>,
     pub(super) tally: PerCpuArray<MapData, u64>,
+    pub(super) mptcp_answer: Array<MapData, i64>,
     pub(super) states: SkStorage<MapData, EndState>,
 }
 
@@ -86,6 +87,7 @@ impl Maps {
             receivers: open(object, "RECEIVERS")?,
             senders: open(object, "SENDERS")?,
             tally: open(object, "TALLY")?,
+            mptcp_answer: open(object, "MPTCP_ANSWER")?,
             states: open(object, "STATES")?,
         })
     }

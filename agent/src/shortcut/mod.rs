@@ -185,6 +185,26 @@ impl Shortcut {
         matches!(self.readers, Watch::Done)
     }
 
+    /// Lets the kernel be asked about MPTCP's listeners in a cgroup. Only for the self-test's own.
+    fn ask_about_mptcp(&mut self, cgroup: &Path) -> Result<(), ShortcutError> {
+        object::load(&mut self.object, object::ON_MPTCP)?;
+        let program = object::program(&self.object, object::ON_MPTCP)?;
+        let folder = File::open(cgroup).map_err(|error| file(cgroup, error))?;
+        let link = sys::link_create(program, folder.as_fd(), sys::AttachType::SockOps);
+        let attach = |error| ShortcutError::Attach {
+            what: object::ON_MPTCP,
+            error,
+        };
+        self.links.push(link.map_err(attach)?);
+        Ok(())
+    }
+
+    /// What the kernel said, once one has listened.
+    fn mptcp_answer(&mut self) -> Result<i64, ShortcutError> {
+        let answers = self.maps.mptcp_answer.get(&0, 0);
+        answers.map_err(|e| error("MPTCP_ANSWER", &e))
+    }
+
     /// Why nothing can be put into applications' sockets, where that was tried.
     pub fn cannot_watch(&self) -> Option<&str> {
         match &self.readers {

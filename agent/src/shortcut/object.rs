@@ -24,6 +24,9 @@ pub(super) const ON_CONNECTION: &str = "on_connection";
 /// The `cgroup/setsockopt` program.
 pub(super) const ON_OPTION: &str = "on_option";
 
+/// The `sockops` program that asks the kernel about MPTCP; loaded by the self-test alone.
+pub(super) const ON_MPTCP: &str = "on_mptcp";
+
 /// The `fentry` programs: each with the function of the kernel's that it is put on.
 pub(super) const READERS: [(&str, &str); 2] = [
     ("on_read", "tcp_bpf_recvmsg"),
@@ -53,25 +56,23 @@ pub(super) fn open(settings: ShortcutSettings, pins: Option<&Path>) -> Result<Eb
 
 /// Loads every program. Nothing is attached yet.
 pub(super) fn load_programs(object: &mut Ebpf) -> Result<(), ShortcutError> {
-    load(object, &PROGRAMS)
+    PROGRAMS.into_iter().try_for_each(|name| load(object, name))
 }
 
-fn load(object: &mut Ebpf, programs: &[&'static str]) -> Result<(), ShortcutError> {
-    for name in programs.iter().copied() {
-        let program = object.program_mut(name).ok_or_else(|| missing(name))?;
-        let answer = match program {
-            Program::SkMsg(p) => p.load(),
-            Program::SockOps(p) => p.load(),
-            Program::CgroupSockopt(p) => p.load(),
-            Program::RawTracePoint(p) => p.load(),
-            _ => return Err(missing(name)),
-        };
-        answer.map_err(|e| ShortcutError::Program {
-            program: name,
-            reason: refusal(e),
-        })?;
-    }
-    Ok(())
+/// Loads one.
+pub(super) fn load(object: &mut Ebpf, name: &'static str) -> Result<(), ShortcutError> {
+    let program = object.program_mut(name).ok_or_else(|| missing(name))?;
+    let answer = match program {
+        Program::SkMsg(p) => p.load(),
+        Program::SockOps(p) => p.load(),
+        Program::CgroupSockopt(p) => p.load(),
+        Program::RawTracePoint(p) => p.load(),
+        _ => return Err(missing(name)),
+    };
+    answer.map_err(|e| ShortcutError::Program {
+        program: name,
+        reason: refusal(e),
+    })
 }
 
 /// How many bytes a socket has not read, of which only the address is known. Zero where it is gone.
@@ -97,7 +98,7 @@ pub(super) struct Peek(Ebpf);
 impl Peek {
     pub(super) fn load() -> Result<Self, ShortcutError> {
         let mut object = open(settings::find(Options::default())?, None)?;
-        load(&mut object, &[ON_PEEK])?;
+        load(&mut object, ON_PEEK)?;
         Ok(Self(object))
     }
 

@@ -1,6 +1,7 @@
 //! Proves the shortcut on the running kernel before any pod's connection takes it: in a network namespace and a cgroup of
 //! its own, by a process that is both ends of everything.
 
+mod applications;
 mod checks;
 mod pair;
 pub mod worker;
@@ -18,7 +19,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sidestep_ebpf_common::{Ids, shortcut::Count};
 
-use super::{Allowed, Mode, Options, Participant, Reach, Shortcut, ShortcutError, kernel};
+use super::{Allowed, Options, Participant, Reach, Shortcut, ShortcutError, kernel};
 use crate::preflight;
 
 /// How long all of it may take.
@@ -64,6 +65,8 @@ pub enum Proves {
     Shortcut,
     /// That an application notices nothing of its sockets' being ends.
     Application,
+    /// That bytes may be put into applications.
+    IntoApplication,
 }
 
 /// A check.
@@ -99,6 +102,10 @@ enum Said {
     Switch(bool),
     /// How often was this counted?
     Counted(u32),
+    /// What did the kernel say to an MPTCP listener in a sockhash? The error's number.
+    Mptcp,
+    /// Let bytes be put into applications; is it seen how they read?
+    Into,
     /// A check is done.
     Checked(Check),
     /// All of them are.
@@ -138,7 +145,10 @@ pub fn prove(worker: &Path, pods: &Path) -> Verdict {
                 from_application: shortcut
                     .clone()
                     .and_then(|()| proven(&checks, Proves::Application)),
-                into_application: shortcut.clone().and(readers),
+                into_application: shortcut
+                    .clone()
+                    .and(readers)
+                    .and_then(|()| proven(&checks, Proves::IntoApplication)),
                 shortcut,
                 checks,
                 took: start.elapsed(),
@@ -147,12 +157,11 @@ pub fn prove(worker: &Path, pods: &Path) -> Verdict {
     }
 }
 
-/// The same with programs that do something else, which must fail; for tests of the self-test itself.
-pub fn examine_mode(worker: &Path, pods: &Path, mode: Mode) -> Result<Vec<Check>, String> {
+/// The same with other programs, which must fail; for tests of the self-test itself.
+pub fn examine_with(worker: &Path, pods: &Path, options: Options) -> Result<Vec<Check>, String> {
     let options = Options {
-        mode,
         limit: RECEIVER_LIMIT,
-        ..Options::default()
+        ..options
     };
     examine(worker, pods, options).map(|(checks, _)| checks)
 }
@@ -163,6 +172,9 @@ type Examined = (Vec<Check>, Result<(), String>);
 fn examine(worker: &Path, pods: &Path, options: Options) -> Result<Examined, String> {
     let cgroup = OwnCgroup::beside(pods)?;
     let mut shortcut = Shortcut::load(&cgroup.0, options).map_err(|e| e.to_string())?;
+    shortcut
+        .ask_about_mptcp(&cgroup.0)
+        .map_err(|e| e.to_string())?;
     let readers = if shortcut.watch_readers() {
         Ok(())
     } else {
@@ -183,10 +195,15 @@ fn examine(worker: &Path, pods: &Path, options: Options) -> Result<Examined, Str
         let answer = match said {
             Said::Cookie(of) => {
                 cookie = of;
-                admit(&mut shortcut, cookie, true).map(|()| 0)
+                admit(&mut shortcut, cookie, true, false).map(|()| 0)
             }
-            Said::Switch(on) => admit(&mut shortcut, cookie, on).map(|()| 0),
+            Said::Switch(on) => admit(&mut shortcut, cookie, on, false).map(|()| 0),
             Said::Counted(number) => Ok(counted(&shortcut, number)),
+            Said::Mptcp => shortcut.mptcp_answer().map(i64::unsigned_abs),
+            Said::Into => {
+                let watched = u64::from(readers.is_ok());
+                admit(&mut shortcut, cookie, true, true).map(|()| watched)
+            }
             Said::Checked(check) => {
                 checks.push(check);
                 continue;
@@ -198,7 +215,12 @@ fn examine(worker: &Path, pods: &Path, options: Options) -> Result<Examined, Str
     }
 }
 
-fn admit(shortcut: &mut Shortcut, cookie: u64, on: bool) -> Result<(), ShortcutError> {
+fn admit(
+    shortcut: &mut Shortcut,
+    cookie: u64,
+    on: bool,
+    into_application: bool,
+) -> Result<(), ShortcutError> {
     let root = Ids::new(&[0]).expect("one id");
     shortcut.admit(&Participant {
         cookie,
@@ -210,7 +232,7 @@ fn admit(shortcut: &mut Shortcut, cookie: u64, on: bool) -> Result<(), ShortcutE
         allowed: Allowed {
             reach: if on { Reach::Pod } else { Reach::Off },
             from_application: true,
-            into_application: false,
+            into_application,
         },
     })
 }

@@ -17,6 +17,9 @@ pub const INTO_APPLICATION: u32 = 1 << 2;
 /// [`PodSwitch::flags`]: sockets of the application may be ends at all.
 pub const FROM_APPLICATION: u32 = 1 << 3;
 
+/// Where the self-test listens with MPTCP.
+pub const MPTCP_PORT: u16 = 15_099;
+
 /// A pod that takes part, under its network namespace's cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]

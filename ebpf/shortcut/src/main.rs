@@ -20,6 +20,7 @@ mod ctx;
 mod hazards;
 mod maps;
 mod message;
+mod mptcp;
 mod readers;
 mod sockops;
 
@@ -40,6 +41,12 @@ pub fn on_message(ctx: SkMsgContext) -> u32 {
 #[sock_ops]
 pub fn on_connection(ctx: SockOpsContext) -> u32 {
     sockops::run(&ctx);
+    0
+}
+
+#[sock_ops]
+pub fn on_mptcp(ctx: SockOpsContext) -> u32 {
+    mptcp::on_listening(&ctx);
     0
 }
 

@@ -46,6 +46,14 @@ pub static SENDERS: SockHash<u64, 131_072> = SockHash::new();
 #[btf_map]
 pub static TALLY: PerCpuArray<u64, COUNTS> = PerCpuArray::new();
 
+/// For the self-test alone: where it tries to put an MPTCP listener.
+#[btf_map]
+pub static MPTCP_SOCKETS: SockHash<u64, 1> = SockHash::new();
+
+/// For the self-test alone: what the kernel said to that.
+#[btf_map]
+pub static MPTCP_ANSWER: Array<i64, 1> = Array::new();
+
 /// What is kept with a socket. A connection that a listening socket accepts starts with a copy of the listener's.
 #[btf_map]
 pub static STATES: Storage<EndState> = Storage::new();

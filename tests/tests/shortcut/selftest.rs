@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sidestep_agent::shortcut::{
-    Mode,
-    selftest::{Proves, examine_mode, prove},
+    Mode, Options, Readers,
+    selftest::{Proves, examine_with, prove},
 };
 use sidestep_tests::{binary, can_run, cgroup::Cgroup};
 
@@ -17,7 +17,12 @@ fn the_running_kernel_passes_within_three_seconds() {
     let pods = all.child("pods");
     let verdict = prove(&binary("sidestep-agent"), pods.path());
     assert_eq!(verdict.shortcut, Ok(()), "{verdict:#?}");
-    assert_eq!(verdict.checks.len(), 13, "{verdict:#?}");
+    let into_application = if verdict.into_application.is_ok() {
+        2
+    } else {
+        0
+    };
+    assert_eq!(verdict.checks.len(), 14 + into_application, "{verdict:#?}");
     assert!(verdict.took < Duration::from_secs(3), "{verdict:#?}");
 }
 
@@ -28,7 +33,7 @@ fn the_usual_recipe_does_not_pass() {
     }
     let all = Cgroup::new("selftest");
     let pods = all.child("pods");
-    let checks = examine_mode(&binary("sidestep-agent"), pods.path(), Mode::Naive);
+    let checks = examine_with(&binary("sidestep-agent"), pods.path(), of(Mode::Naive));
     let failed = checks.map(|checks| {
         let of_it = checks
             .into_iter()
@@ -46,7 +51,7 @@ fn programs_that_redirect_nothing_do_not_pass() {
     }
     let all = Cgroup::new("selftest");
     let pods = all.child("pods");
-    let checks = examine_mode(&binary("sidestep-agent"), pods.path(), Mode::Pass)
+    let checks = examine_with(&binary("sidestep-agent"), pods.path(), of(Mode::Pass))
         .expect("it comes to an end");
     let of_it = checks
         .iter()
@@ -61,4 +66,32 @@ fn programs_that_redirect_nothing_do_not_pass() {
             "an upper layer protocol keeps its connection to TCP"
         ]
     );
+}
+
+/// Where nobody watches how applications read, bytes are put before readers who do not see them, or see later ones first.
+#[test]
+fn bytes_put_into_any_application_do_not_pass() {
+    if !can_run(&[]) {
+        return;
+    }
+    let all = Cgroup::new("selftest");
+    let pods = all.child("pods");
+    let options = Options {
+        readers: Readers::Trusted,
+        ..Options::default()
+    };
+    let checks = examine_with(&binary("sidestep-agent"), pods.path(), options);
+    let checks = checks.expect("it comes to an end");
+    let of_it = checks
+        .iter()
+        .filter(|check| check.proves == Proves::IntoApplication);
+    let failed = of_it.filter(|check| check.failure.is_some());
+    assert_eq!(failed.count(), 2, "{checks:#?}");
+}
+
+fn of(mode: Mode) -> Options {
+    Options {
+        mode,
+        ..Options::default()
+    }
 }

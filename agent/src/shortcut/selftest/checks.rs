@@ -15,8 +15,9 @@ use rustix::{
 use sidestep_ebpf_common::shortcut::Count;
 
 use super::{
-    Proves::{self, Application, Shortcut},
-    pair::{Outcome, Pair, bytes, check, expect_end, pair, read, receive, send, wait_readable},
+    Proves::{self, Application, IntoApplication, Shortcut},
+    applications,
+    pair::{Outcome, Pair, bytes, check, expect_end, pair, read, receive, send},
     worker::{Bench, counted, switch},
 };
 use crate::sys;
@@ -25,7 +26,11 @@ use crate::sys;
 type Holds = fn(&Bench) -> Outcome;
 
 /// All of them, by name.
-pub(super) const ALL: [(&str, Proves, Holds); 13] = [
+pub(super) const ALL: [(&str, Proves, Holds); 16] = [
+    // Before anything is in a sockhash.
+    ("MPTCP keeps out of it", Shortcut, |_| {
+        applications::mptcp_is_refused()
+    }),
     ("bytes go past TCP", Shortcut, goes_past_tcp),
     ("both ways at once, in order", Shortcut, both_ways),
     (
@@ -55,7 +60,17 @@ pub(super) const ALL: [(&str, Proves, Holds); 13] = [
     (
         "an application is told how much it can read (FIONREAD)",
         Application,
-        told_how_much,
+        applications::told_how_much,
+    ),
+    (
+        "an application that splices reads in order",
+        IntoApplication,
+        applications::splices,
+    ),
+    (
+        "an application that waits for all it asked for (MSG_WAITALL) reads in order",
+        IntoApplication,
+        applications::waits_for_all,
     ),
 ];
 
@@ -331,21 +346,4 @@ fn urgent(bench: &Bench) -> Outcome {
     let from = if next == bytes(109, 1) { 110 } else { 111 };
     check(from - 1, &next)?;
     receive(&far, from, 210 - from)
-}
-
-/// An application's socket sends past TCP and gets everything by TCP. Some of Linux's releases (since "bpf, sockmap: Fix
-/// FIONREAD for sockmap", 929e30f93125) tell it that there is nothing to read; nginx, for one, then waits for good.
-fn told_how_much(bench: &Bench) -> Outcome {
-    let Pair { near, far } = pair(&bench.application)?;
-    send(&far, 0, 100)?;
-    receive(&near, 0, 100)?;
-    send(&near, 0, 1000)?;
-    wait_readable(&far)?;
-    let told = rustix::io::ioctl_fionread(&far).map_err(|e| e.to_string())?;
-    receive(&far, 0, 1000)?;
-    if told == 1000 {
-        Ok(())
-    } else {
-        Err(format!("of 1000 bytes it is told of {told}"))
-    }
 }

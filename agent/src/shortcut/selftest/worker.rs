@@ -9,7 +9,7 @@ use std::{
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use sidestep_ebpf_common::shortcut::Count;
 
-use super::{Check, Said, checks};
+use super::{Check, Proves, Said, checks};
 use crate::{facts, sys};
 
 /// The proxy's outbound port.
@@ -37,7 +37,14 @@ pub fn run() -> io::Result<()> {
         proxy: TcpListener::bind(("127.0.0.1", INBOUND))?,
         application: application()?,
     };
+    let mut into_application = None;
     for (name, proves, check) in checks::ALL {
+        // Where it is not seen how applications read nothing is ever put into them.
+        if proves == Proves::IntoApplication
+            && !*into_application.get_or_insert_with(|| ask(&Said::Into).is_ok_and(|yes| yes == 1))
+        {
+            continue;
+        }
         let failure = check(&bench).err();
         let check = Check {
             name: name.to_owned(),
@@ -67,6 +74,11 @@ pub(super) fn switch(on: bool) -> Result<(), String> {
 /// How often something was counted so far.
 pub(super) fn counted(count: Count) -> Result<u64, String> {
     ask(&Said::Counted(count as u32))
+}
+
+/// What the kernel said to an MPTCP listener in a sockhash, as an error's number.
+pub(super) fn mptcp_answer() -> Result<u64, String> {
+    ask(&Said::Mptcp)
 }
 
 fn ask(question: &Said) -> Result<u64, String> {
