@@ -16,7 +16,14 @@ mod object;
 pub mod selftest;
 mod settings;
 
-use std::{collections::HashMap, fs, net::IpAddr, path::Path, time::Duration};
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    net::IpAddr,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+    time::Duration,
+};
 
 use aya::maps::IterableMap as _;
 use sidestep_ebpf_common::{Ids, shortcut::Count};
@@ -185,24 +192,22 @@ impl Shortcut {
         matches!(self.readers, Watch::Done)
     }
 
-    /// Lets the kernel be asked about MPTCP's listeners in a cgroup. Only for the self-test's own.
-    fn ask_about_mptcp(&mut self, cgroup: &Path) -> Result<(), ShortcutError> {
+    /// Lets the kernel be asked about MPTCP's listeners in a cgroup, until the answer is dropped. Only for the self-test's own.
+    fn ask_about_mptcp(&mut self, cgroup: &Path) -> Result<OwnedFd, ShortcutError> {
         object::load(&mut self.object, object::ON_MPTCP)?;
         let program = object::program(&self.object, object::ON_MPTCP)?;
         let folder = File::open(cgroup).map_err(|error| file(cgroup, error))?;
         let link = sys::link_create(program, folder.as_fd(), sys::AttachType::SockOps);
-        let attach = |error| ShortcutError::Attach {
+        link.map_err(|error| ShortcutError::Attach {
             what: object::ON_MPTCP,
             error,
-        };
-        self.links.push(link.map_err(attach)?);
-        Ok(())
+        })
     }
 
     /// What the kernel said, once one has listened.
     fn mptcp_answer(&mut self) -> Result<i64, ShortcutError> {
         let answers = self.maps.mptcp_answer.get(&0, 0);
-        answers.map_err(|e| error("MPTCP_ANSWER", &e))
+        answers.map_err(|e| maps::error("MPTCP_ANSWER", &e))
     }
 
     /// Why nothing can be put into applications' sockets, where that was tried.

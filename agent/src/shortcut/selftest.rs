@@ -172,7 +172,7 @@ type Examined = (Vec<Check>, Result<(), String>);
 fn examine(worker: &Path, pods: &Path, options: Options) -> Result<Examined, String> {
     let cgroup = OwnCgroup::beside(pods)?;
     let mut shortcut = Shortcut::load(&cgroup.0, options).map_err(|e| e.to_string())?;
-    shortcut
+    let _asked_until_the_end = shortcut
         .ask_about_mptcp(&cgroup.0)
         .map_err(|e| e.to_string())?;
     let readers = if shortcut.watch_readers() {

@@ -99,10 +99,10 @@ fn proves(seen: &[Seen]) -> bool {
 fn cgroup(room: &Room<'_>, pod: &str) -> PathBuf {
     let pod = room.get(&format!("pod {pod}"));
     let name = format!("pod{}", pod["metadata"]["uid"].as_str().expect("a uid"));
-    let root = room.cluster().pods_cgroup();
-    let classes = ["", "burstable", "besteffort"].map(|class| root.join(class).join(&name));
+    let all = room.cluster().pods_cgroup();
+    let classes = ["", "burstable", "besteffort"].map(|class| all.join(class).join(&name));
     let found = classes.into_iter().find(|folder: &PathBuf| folder.exists());
-    found.unwrap_or_else(|| panic!("{name} has no cgroup in {}", root.display()))
+    found.unwrap_or_else(|| panic!("{name} has no cgroup in {}", all.display()))
 }
 
 impl Stage for OnCluster<'_> {

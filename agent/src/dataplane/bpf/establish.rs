@@ -86,7 +86,7 @@ impl Bpf {
         let mut object = object::load(&folder, offsets)?;
         let maps = Maps::take(&mut object)?;
         let mut last_rules_id = 0;
-        for entry in maps.pods.iter() {
+        for entry in &maps.pods {
             let (_, record) = entry.map_err(|e| error("PODS", &e))?;
             last_rules_id = last_rules_id.max(record.rules);
         }
@@ -119,7 +119,7 @@ impl Bpf {
         match self.armed() {
             Ok(armed) => shortcut.keep_only(&armed),
             Err(error) => {
-                tracing::warn!(%error, "the shortcut keeps every pod of an earlier agent")
+                tracing::warn!(%error, "the shortcut keeps every pod of an earlier agent");
             }
         }
         self.shortcut = shortcut;
