@@ -26,6 +26,10 @@ struct Args {
     cases: Vec<Case>,
     /// On a real Kubernetes node with a real Istio; with a name: on that cluster, which is up and has Sidestep
     #[arg(long, value_name = "NAME", num_args = 0..=1)]
+    #[expect(
+        clippy::option_option,
+        reason = "clap's way to tell an option without a value from none"
+    )]
     cluster: Option<Option<String>>,
     /// Where the same goes as JSON
     #[arg(long, value_name = "FILE")]

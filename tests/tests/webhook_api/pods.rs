@@ -59,12 +59,12 @@ fn pods_are_gated_or_left_with_the_reason_until_the_webhook_is_uninstalled() {
     assert_eq!(reason(&tproxy), "tproxy");
     // The API server writes the overhead before it asks.
     let isolated = created(&server, |pod| {
-        pod["spec"]["runtimeClassName"] = "isolated".into()
+        pod["spec"]["runtimeClassName"] = "isolated".into();
     });
     assert_eq!(isolated["spec"]["overhead"]["memory"], "160Mi");
     assert_eq!(reason(&isolated), "sandboxed-runtime");
     let unknown = created(&server, |pod| {
-        pod["spec"]["runtimeClassName"] = "performance".into()
+        pod["spec"]["runtimeClassName"] = "performance".into();
     });
     assert_eq!(reason(&unknown), "unknown-runtime");
     let known = created(&server, |pod| {
