@@ -18,11 +18,13 @@
 
 mod ctx;
 mod hazards;
+mod keepalive;
 mod maps;
 mod message;
 mod mptcp;
 mod readers;
 mod sockops;
+mod whose;
 
 use aya_ebpf::{
     macros::{cgroup_sockopt, fentry, sk_msg, sock_ops},

@@ -14,24 +14,22 @@ use aya_ebpf::{
         BPF_SOCK_OPS_TCP_LISTEN_CB, BPF_TCP_CLOSE, bpf_sock, bpf_sock_ops,
     },
     helpers::generated::{
-        bpf_get_current_task, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_setsockopt,
-        bpf_sock_hash_update,
+        bpf_get_current_task, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_sock_hash_update,
     },
     programs::SockOpsContext,
 };
-use sidestep_ebpf_common::{
-    Addr,
-    shortcut::{
-        CANDIDATE, Count, EndKey, EndRecord, EndState, FROM_APPLICATION, INTO_APPLICATION,
-        IS_PROXY, Member, PodSwitch, REACH_NODE, RECEIVES, SENDS,
-    },
+use sidestep_ebpf_common::shortcut::{
+    CANDIDATE, Count, EndKey, EndRecord, EndState, FROM_APPLICATION, INTO_APPLICATION, IS_PROXY,
+    Member, PodSwitch, REACH_NODE, RECEIVES, SENDS,
 };
 
 use crate::{
     ctx::{self, AF_INET, AF_INET6, Ends, count, load, peek, peek_long},
     hazards,
-    maps::{ADDRESSES, CONFIG, ENDS, MEMBERS, PROXY_PROCESSES, RECEIVERS, SENDERS, SWITCHES},
+    keepalive::keep_alive,
+    maps::{CONFIG, ENDS, MEMBERS, PROXY_PROCESSES, RECEIVERS, SENDERS, SWITCHES},
     message::needs,
+    whose::peer_of,
 };
 
 const NOEXIST: u64 = 1;
@@ -186,38 +184,6 @@ fn is_connected_by_proxy(member: &Member) -> bool {
     *process != 0 && peek(task, CONFIG.task_tgid()) == Some(*process)
 }
 
-/// The namespace that has the other end. Loopback addresses are the pod's own; any other must be published, and so must
-/// this end's: a pod may give itself whatever address it likes.
-#[inline(always)]
-fn peer_of(cookie: u64, ends: &Ends) -> Option<u64> {
-    let local = if is_own(&ends.local) {
-        cookie
-    } else {
-        owner(&ends.local)?
-    };
-    if local != cookie {
-        return None;
-    }
-    if is_own(&ends.remote) {
-        return Some(cookie);
-    }
-    let remote = owner(&ends.remote)?;
-    // From a loopback address only the pod itself is reached.
-    (remote == cookie || !is_own(&ends.local)).then_some(remote)
-}
-
-/// `127.0.0.0/8`, `::1`, and `::6`, from where the proxy calls the application.
-#[inline(always)]
-fn is_own(addr: &Addr) -> bool {
-    addr.is_loopback() || addr.same(&Addr([0, 0, 0, 6_u32.to_be()]))
-}
-
-#[inline(always)]
-fn owner(addr: &Addr) -> Option<u64> {
-    // SAFETY: copied at once.
-    unsafe { ADDRESSES.get(addr) }.copied()
-}
-
 #[inline(always)]
 fn switch(place: u32) -> PodSwitch {
     SWITCHES.get(place).copied().unwrap_or(PodSwitch::new(0, 0))
@@ -345,26 +311,6 @@ fn join(
 fn insert(map: *mut core::ffi::c_void, ops: *mut bpf_sock_ops, mut id: u64) -> bool {
     // SAFETY: a valid context, map and key.
     unsafe { bpf_sock_hash_update(ops, map, (&raw mut id).cast(), NOEXIST) == 0 }
-}
-
-/// What goes through the shortcut is not seen on the way between two pods: whatever watches connections there must not
-/// take this one for dead, and a way that is cut must be noticed.
-#[inline(always)]
-fn keep_alive(ops: *mut bpf_sock_ops) {
-    const SOL_SOCKET: i32 = 1;
-    const SO_KEEPALIVE: i32 = 9;
-    const SOL_TCP: i32 = 6;
-    const TCP_KEEPIDLE: i32 = 4;
-    const TCP_KEEPINTVL: i32 = 5;
-    set(ops, SOL_SOCKET, SO_KEEPALIVE, 1);
-    set(ops, SOL_TCP, TCP_KEEPIDLE, CONFIG.keepalive());
-    set(ops, SOL_TCP, TCP_KEEPINTVL, CONFIG.keepalive_interval());
-}
-
-#[inline(always)]
-fn set(ops: *mut bpf_sock_ops, level: i32, name: i32, mut value: u32) {
-    // SAFETY: a valid context, and a value of the size given.
-    let _may_fail = unsafe { bpf_setsockopt(ops.cast(), level, name, (&raw mut value).cast(), 4) };
 }
 
 /// Takes back what this socket published, and nothing that another did since.

@@ -21,7 +21,7 @@ fn answers(world: &World) -> BTreeMap<&'static str, Answer> {
     ALL.iter()
         .map(|program| {
             let before = world.shortcut().counts["redirected"];
-            let printed = (program.client)(world);
+            let printed = (program.run)(world);
             assert!(!printed.is_empty(), "{} says nothing", program.name);
             let redirected = world.shortcut().counts["redirected"] - before;
             (

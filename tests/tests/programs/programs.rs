@@ -12,15 +12,15 @@ use crate::{
 /// A client that prints what it got: counts and sums.
 pub struct Client {
     pub name: &'static str,
-    pub client: fn(&World) -> String,
+    pub run: fn(&World) -> String,
     /// Its sockets block, so they keep to TCP.
     pub blocks: bool,
 }
 
-const fn client(name: &'static str, client: fn(&World) -> String) -> Client {
+const fn client(name: &'static str, run: fn(&World) -> String) -> Client {
     Client {
         name,
-        client,
+        run,
         blocks: false,
     }
 }
@@ -51,7 +51,7 @@ pub const ALL: [Client; 16] = [
     client("Java, HTTP/2", |w| java(w, "http2", 8083)),
     Client {
         name: "Java, a blocking socket",
-        client: |w| java(w, "socket", 9100),
+        run: |w| java(w, "socket", 9100),
         blocks: true,
     },
     client("PostgreSQL", postgresql),
@@ -159,11 +159,11 @@ fn postgresql(world: &World) -> String {
         "select repeat(md5('large'), 200000)",
     ]);
     // One after the other in one session.
-    let questions: String = (1..=1000)
+    let questions: Vec<String> = (1..=1000)
         .map(|i| format!("select sum from back where i = {};\n", i * 199))
         .collect();
     let file = world.folder().join("questions.sql");
-    fs::write(&file, questions).expect("a folder of ours");
+    fs::write(&file, questions.concat()).expect("a folder of ours");
     said + &ask(&["-f", file.to_str().expect("text")])
 }
 

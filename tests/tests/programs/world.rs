@@ -135,7 +135,7 @@ impl World {
             .stderr(errors.try_clone().expect("a file of ours"));
         let mut running = started.start();
         let start = std::time::Instant::now();
-        let ended = running.wait(|| start.elapsed() > Duration::from_secs(120));
+        let ended = running.wait(|| start.elapsed() > Duration::from_mins(2));
         let (output, errors) = (read_back(output), read_back(errors));
         assert!(
             ended.is_some_and(|status| status.success()),

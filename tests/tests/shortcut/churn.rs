@@ -52,7 +52,7 @@ fn a_successor_with_the_same_ports_gets_its_own_bytes_only() {
         let before = stage.counted(Count::Redirected);
         carries(&far, &near, &text);
         carries(&near, &far, &text);
-        assert!(stage.counted(Count::Redirected) >= before + 1, "{round}");
+        assert!(stage.counted(Count::Redirected) > before, "{round}");
         match round % 4 {
             // Unread bytes are left at the far end, which outlives several successors of the near one.
             0 | 1 => {

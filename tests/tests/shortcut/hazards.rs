@@ -1,23 +1,20 @@
 //! What a hostile review of the first design found, one test each, and what else two sockets can do to each other.
 
 use std::{
-    fs::File,
     io::{ErrorKind, Read, Write},
     net::{Shutdown, TcpStream},
     os::fd::{AsFd, AsRawFd},
     thread,
-    time::{Duration, Instant},
 };
 
-use sidestep_agent::shortcut::{Allowed, Options, Reach};
+use sidestep_agent::shortcut::{Allowed, Options};
 use sidestep_ebpf_common::shortcut::Count;
 use sidestep_tests::{
-    actor::{Actor, Errno, Family, Identity, Kind, sys},
+    actor::{Errno, Family, Kind, sys},
     can_run,
-    net::{OUTSIDE_V4, ROUTER_V4},
 };
 
-use crate::stage::{ADDRESSES, Ends, NODE, Stage, carries, connect, gets, warm};
+use crate::stage::{Ends, NODE, Stage, carries, gets, warm, words};
 
 /// Go's servers listen so.
 #[test]
@@ -59,16 +56,9 @@ fn what_is_mptcp_at_both_ends_goes_by_tcp() {
     assert_eq!(stage.counted(Count::Redirected), 0);
 }
 
-/// Words of four bytes that hold their own position.
-fn words(count: u32) -> Vec<u8> {
-    (0..count).flat_map(u32::to_be_bytes).collect()
-}
-
-const WORDS: u32 = 1 << 19;
-
 /// Sends all of it in small messages, and ends.
 fn pour(mut to: &TcpStream) {
-    for message in words(WORDS).chunks(4096) {
+    for message in words().chunks(4096) {
         to.write_all(message).expect("somebody reads");
     }
     to.shutdown(Shutdown::Write).expect("an open socket");
@@ -91,11 +81,11 @@ fn an_application_that_waits_for_all_it_asked_for_reads_it_in_order() {
     let Ends { near, far } = stage.proxy_to_app();
     thread::scope(|scope| {
         scope.spawn(|| pour(&near));
-        let mut got = vec![0; words(WORDS).len()];
+        let mut got = vec![0; words().len()];
         for part in got.chunks_mut(300_000) {
             assert_eq!(wait_all(&far, part), part.len());
         }
-        assert!(got == words(WORDS), "in another order");
+        assert!(got == words(), "in another order");
     });
 }
 
@@ -120,7 +110,7 @@ fn an_application_that_splices_reads_in_order() {
         let mut got = Vec::new();
         pipe.read_to_end(&mut got).expect("a pipe of ours");
         carried.join().expect("no panic");
-        assert!(got == words(WORDS), "in another order, or not all");
+        assert!(got == words(), "in another order, or not all");
     });
 }
 
@@ -135,149 +125,6 @@ fn splice(from: &TcpStream, to: &impl AsRawFd) {
             _ => panic!("splice: {}", Errno::last()),
         }
     }
-}
-
-#[test]
-fn a_way_that_is_cut_between_two_pods_is_noticed() {
-    if !can_run(&[]) {
-        return;
-    }
-    let options = Options {
-        keepalive: 1,
-        keepalive_interval: 1,
-        ..Options::default()
-    };
-    let stage = Stage::with(Some(options), NODE, Kind::Tcp);
-    let ends = stage.proxy_to_proxy();
-    warm(&stage, &ends);
-    stage.pods[1].namespace.ip("link set eth0 down");
-    let cut = Instant::now();
-    // The bytes themselves do not miss the way.
-    carries(&ends.near, &ends.far, "still");
-    // As an event loop does: such a socket may be woken for nothing.
-    let end = loop {
-        match (&ends.near).read(&mut [0; 16]) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                assert!(cut.elapsed() < Duration::from_secs(25), "nobody notices");
-            }
-            other => break other.map_err(|error| error.kind()),
-        }
-    };
-    assert!(
-        matches!(end, Err(ErrorKind::TimedOut | ErrorKind::HostUnreachable)),
-        "{end:?}"
-    );
-}
-
-#[test]
-fn both_ends_between_two_pods_are_kept_alive_within_five_minutes() {
-    if !can_run(&[]) {
-        return;
-    }
-    let stage = Stage::new();
-    let between = stage.proxy_to_proxy();
-    for end in [&between.near, &between.far] {
-        assert_eq!(option(end, libc::SOL_SOCKET, libc::SO_KEEPALIVE), 1);
-        assert!(option(end, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) <= 300);
-    }
-    let within = stage.app_to_proxy();
-    assert_eq!(
-        option(&within.near, libc::SOL_SOCKET, libc::SO_KEEPALIVE),
-        0
-    );
-}
-
-fn option(socket: &TcpStream, level: i32, name: i32) -> i32 {
-    let mut value = [0; 4];
-    sys::option(socket.as_fd(), level, name, &mut value).expect("an open socket");
-    i32::from_ne_bytes(value)
-}
-
-#[test]
-fn either_pod_can_stop_what_is_between_two() {
-    if !can_run(&[]) {
-        return;
-    }
-    let mut stage = Stage::new();
-    for pod in [0, 1] {
-        let ends = stage.proxy_to_proxy();
-        warm(&stage, &ends);
-        (&ends.near).write_all(b"unread;").expect("there is room");
-        stage.allow(
-            pod,
-            Allowed {
-                reach: Reach::Pod,
-                ..NODE
-            },
-        );
-        let before = stage.counted(Count::Redirected);
-        (&ends.near).write_all(b"by TCP").expect("there is room");
-        gets(&ends.far, "unread;by TCP");
-        assert_eq!(stage.counted(Count::Redirected), before);
-        stage.allow(pod, NODE);
-    }
-}
-
-/// A pod may give itself any address and any proxy's port. Nobody else's bytes get there, and none of its own elsewhere.
-#[test]
-fn a_pod_that_takes_others_addresses_gets_none_of_their_bytes() {
-    if !can_run(&[]) {
-        return;
-    }
-    let mut stage = Stage::new();
-    let victim = stage.proxy_to_proxy();
-    let port = victim.near.local_addr().expect("an open socket").port();
-
-    let hostile = stage.hostile("10.77.0.12");
-    for address in ADDRESSES {
-        hostile
-            .namespace
-            .ip(&format!("addr add {address}/32 dev lo"));
-    }
-    let socket = hostile
-        .proxy
-        .socket(Family::V4, Kind::Tcp)
-        .expect("a socket");
-    socket
-        .bind(&format!("{}:{port}", ADDRESSES[0]))
-        .expect("an address of its own");
-    let before = stage.ends();
-    socket
-        .connect(&format!("{}:15006", ADDRESSES[1]))
-        .expect("it listens itself");
-    let (accepted, _) = hostile.inbound.accept().expect("its own connection");
-    assert_eq!(
-        stage.ends(),
-        before,
-        "its sockets take part under others' addresses"
-    );
-    socket.send(b"forged").expect("there is room");
-    assert_eq!(accepted.receive().expect("it arrives"), b"forged");
-
-    warm(&stage, &victim);
-    carries(&victim.far, &victim.near, "the victim's own");
-}
-
-/// The agent publishes what it finds on a pod's interfaces. Of an address that two have it says nothing.
-#[test]
-fn an_address_that_two_pods_claim_keeps_its_connections_on_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
-    let mut stage = Stage::new();
-    let hostile = stage.hostile(ADDRESSES[1]);
-    let redirected = stage.counted(Count::Redirected);
-    let ends = stage.proxy_to_proxy();
-    carries(&ends.near, &ends.far, "by TCP");
-    carries(&ends.far, &ends.near, "as well");
-    assert_eq!(stage.counted(Count::Redirected), redirected);
-
-    let shortcut = stage.shortcut.as_mut().expect("programs");
-    shortcut
-        .dismiss(hostile.participant(NODE).cookie)
-        .expect("it took part");
-    let ends = stage.proxy_to_proxy();
-    warm(&stage, &ends);
 }
 
 /// A protocol over unread bytes would take them for bytes that it has checked.
@@ -424,89 +271,4 @@ fn send_urgent(to: &TcpStream, bytes: &[u8]) -> isize {
             libc::MSG_OOB,
         )
     }
-}
-
-#[test]
-fn sendfile_and_messages_in_parts_arrive_as_they_are() {
-    if !can_run(&[]) {
-        return;
-    }
-    let stage = Stage::new();
-    let ends = stage.app_to_proxy();
-    warm(&stage, &ends);
-    let mut file = tempfile::tempfile().expect("a temporary file");
-    file.write_all(&words(WORDS)).expect("a file of ours");
-    thread::scope(|scope| {
-        scope.spawn(|| send_file(&file, &ends.near));
-        let mut got = vec![0; words(WORDS).len()];
-        (&ends.far).read_exact(&mut got).expect("it arrives");
-        assert!(got == words(WORDS), "other bytes, or in another order");
-    });
-    for (part, more) in [("three ", true), ("parts, ", true), ("one text", false)] {
-        let flags = if more { libc::MSG_MORE } else { 0 };
-        let (at, length) = (part.as_ptr().cast(), part.len());
-        // SAFETY: the text is as long as given.
-        let sent = unsafe { libc::send(ends.near.as_raw_fd(), at, length, flags) };
-        assert_eq!(usize::try_from(sent), Ok(length));
-    }
-    gets(&ends.far, "three parts, one text");
-}
-
-fn send_file(file: &File, to: &TcpStream) {
-    let size = file.metadata().expect("a file of ours").len();
-    let mut offset = 0;
-    while u64::try_from(offset).expect("not negative") < size {
-        let (to, from) = (to.as_raw_fd(), file.as_raw_fd());
-        // SAFETY: two open descriptors and a valid offset.
-        let sent = unsafe { libc::sendfile(to, from, &raw mut offset, 1 << 20) };
-        assert!(sent > 0, "sendfile: {}", Errno::last());
-    }
-}
-
-#[test]
-fn every_family_takes_part() {
-    if !can_run(&[]) {
-        return;
-    }
-    let stage = Stage::new();
-    for to in [
-        "127.0.0.1:15001",
-        "[::1]:15001",
-        "[::ffff:127.0.0.1]:15001",
-        "127.128.3.4:15001",
-    ] {
-        let ends = connect(&stage.pods[0].app, to, &stage.pods[0].outbound);
-        warm(&stage, &ends);
-        carries(&ends.far, &ends.near, to);
-    }
-}
-
-#[test]
-fn connections_with_one_end_elsewhere_do_not_take_part() {
-    if !can_run(&[]) {
-        return;
-    }
-    let stage = Stage::new();
-    let proxy = &stage.pods[0].proxy;
-    let outside = Actor::spawn(stage.network.outside(), &stage.cgroup, &Identity::new(0, 0));
-    let listener = outside.listen(&format!("{OUTSIDE_V4}:80"));
-    let far = connect(proxy, &format!("{OUTSIDE_V4}:80"), &listener);
-    let router = Actor::spawn(stage.network.router(), &stage.cgroup, &Identity::new(0, 0));
-    let from_elsewhere = connect(
-        &router,
-        &format!("{}:15006", ADDRESSES[0]),
-        &stage.pods[0].inbound,
-    );
-    // What is not the proxy's business at all.
-    let own = stage.pods[0].app.listen("127.0.0.1:9090");
-    let among_applications = connect(&stage.pods[0].app, "127.0.0.1:9090", &own);
-    for ends in [&far, &from_elsewhere, &among_applications] {
-        carries(&ends.near, &ends.far, "as before");
-    }
-    assert_eq!(stage.ends(), 0);
-    let messages = Count::ALL.map(|count| stage.counted(count));
-    assert_eq!(
-        messages, [0; 13],
-        "a program looked at messages of {ROUTER_V4} or others"
-    );
 }

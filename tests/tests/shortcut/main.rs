@@ -1,6 +1,7 @@
 //! The shortcut: bytes arrive, all of them and in order, whatever the two ends do; and what it must not do.
 
 mod agent;
+mod between_pods;
 mod churn;
 mod hazards;
 mod left;
@@ -8,3 +9,4 @@ mod memory;
 mod selftest;
 mod stage;
 mod torture;
+mod ways;

@@ -109,10 +109,9 @@ fn a_thousand_stalled_receivers_take_no_more_than_a_thousand_of_tcps_and_the_lim
         return;
     }
     let small = |stage: &Stage| {
-        for listener in [&stage.pods[0].outbound] {
-            let set = listener.set_option(libc::SOL_SOCKET, libc::SO_RCVBUF, BUFFER);
-            set.expect("an option of every socket");
-        }
+        let listener = &stage.pods[0].outbound;
+        let set = listener.set_option(libc::SOL_SOCKET, libc::SO_RCVBUF, BUFFER);
+        set.expect("an option of every socket");
     };
     let (tcp, stage) = (plain(), with_limit(LIMIT));
     small(&tcp);
@@ -134,10 +133,10 @@ fn a_thousand_stalled_receivers_take_no_more_than_a_thousand_of_tcps_and_the_lim
 
 #[test]
 fn a_blocking_sender_waits_until_the_receiver_reads() {
+    const BYTES: usize = 16 << 20;
     if !can_run(&[]) {
         return;
     }
-    const BYTES: usize = 16 << 20;
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);

@@ -1,0 +1,105 @@
+//! What is fixed when the programs are loaded.
+
+/// Redirect where the rule allows it.
+pub const MODE_RULE: u32 = 0;
+/// Let every message go by TCP: for tests of what membership alone does.
+pub const MODE_PASS: u32 = 1;
+/// Redirect whatever has a peer, as earlier projects did: for tests that must see it fail.
+pub const MODE_NAIVE: u32 = 2;
+
+/// What the agent fixes before it loads the programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ShortcutSettings {
+    /// [`MODE_RULE`], except in tests.
+    pub mode: u32,
+    /// Most memory that a receiver's unread messages take, bytes; a message beyond that goes by TCP.
+    pub limit: u32,
+    /// Not 0 where it is seen how applications read: then nothing is put into a socket before it was read plainly.
+    pub watched: u32,
+    /// Seconds of silence after which the kernel probes connections between two pods.
+    pub keepalive: u32,
+    /// Seconds between two such probes.
+    pub keepalive_interval: u32,
+    /// `struct sock` to `sk_backlog.rmem_alloc`, bytes; so are all that follow.
+    pub sk_rmem: u32,
+    /// `sk_lock.owned`.
+    pub sk_owned: u32,
+    /// `sk_rcvlowat`.
+    pub sk_rcvlowat: u32,
+    /// `sk_flags`.
+    pub sk_flags: u32,
+    /// The bit of `SOCK_ZEROCOPY` in it, by number.
+    pub zerocopy_bit: u32,
+    /// `struct tcp_sock` to `copied_seq`.
+    pub tp_copied_seq: u32,
+    /// `write_seq`.
+    pub tp_write_seq: u32,
+    /// `struct inet_connection_sock` to `icsk_ulp_ops`.
+    pub icsk_ulp: u32,
+    /// `struct task_struct` to `tgid`.
+    pub task_tgid: u32,
+    /// `cred`.
+    pub task_cred: u32,
+    /// `struct cred` to `fsuid`.
+    pub cred_fsuid: u32,
+    /// `fsgid`.
+    pub cred_fsgid: u32,
+    /// `struct sock` to `sk_socket`.
+    pub sk_socket: u32,
+    /// `struct socket` to `file`.
+    pub socket_file: u32,
+    /// `struct file` to `f_flags`.
+    pub file_flags: u32,
+    /// `struct socket` to `sk`.
+    pub socket_sk: u32,
+    /// `struct sock` to `sk_rcvbuf`.
+    pub sk_rcvbuf: u32,
+    /// `sk_sndbuf`.
+    pub sk_sndbuf: u32,
+    /// `__sk_common.skc_prot`.
+    pub sk_prot: u32,
+    /// `struct proto` to `memory_allocated`.
+    pub proto_allocated: u32,
+    /// `sysctl_mem`.
+    pub proto_limits: u32,
+    /// Percent of `tcp_mem`'s first value beyond which memory is scarce.
+    pub memory_share: u32,
+    reserved: u32,
+}
+
+impl ShortcutSettings {
+    /// All zero.
+    pub const NONE: Self = Self {
+        mode: 0,
+        limit: 0,
+        watched: 0,
+        keepalive: 0,
+        keepalive_interval: 0,
+        sk_rmem: 0,
+        sk_owned: 0,
+        sk_rcvlowat: 0,
+        sk_flags: 0,
+        zerocopy_bit: 0,
+        tp_copied_seq: 0,
+        tp_write_seq: 0,
+        icsk_ulp: 0,
+        task_tgid: 0,
+        task_cred: 0,
+        cred_fsuid: 0,
+        cred_fsgid: 0,
+        sk_socket: 0,
+        socket_file: 0,
+        file_flags: 0,
+        socket_sk: 0,
+        sk_rcvbuf: 0,
+        sk_sndbuf: 0,
+        sk_prot: 0,
+        proto_allocated: 0,
+        proto_limits: 0,
+        memory_share: 0,
+        reserved: 0,
+    };
+}
+
+const _: () = assert!(size_of::<ShortcutSettings>() == 112);

@@ -1,0 +1,37 @@
+//! Whose an address is, as the agent published it.
+
+use sidestep_ebpf_common::Addr;
+
+use crate::{ctx::Ends, maps::ADDRESSES};
+
+/// The namespace that has the other end. Loopback addresses are the pod's own; any other must be published, and so must
+/// this end's: a pod may give itself whatever address it likes.
+#[inline(always)]
+pub fn peer_of(cookie: u64, ends: &Ends) -> Option<u64> {
+    let local = if is_own(&ends.local) {
+        cookie
+    } else {
+        owner(&ends.local)?
+    };
+    if local != cookie {
+        return None;
+    }
+    if is_own(&ends.remote) {
+        return Some(cookie);
+    }
+    let remote = owner(&ends.remote)?;
+    // From a loopback address only the pod itself is reached.
+    (remote == cookie || !is_own(&ends.local)).then_some(remote)
+}
+
+/// `127.0.0.0/8`, `::1`, and `::6`, from where the proxy calls the application.
+#[inline(always)]
+fn is_own(addr: &Addr) -> bool {
+    addr.is_loopback() || addr.same(&Addr([0, 0, 0, 6_u32.to_be()]))
+}
+
+#[inline(always)]
+fn owner(addr: &Addr) -> Option<u64> {
+    // SAFETY: copied at once.
+    unsafe { ADDRESSES.get(addr) }.copied()
+}
