@@ -1,6 +1,6 @@
 //! The shortcut in the agent's hands: armed pods take part, and whatever happens to the agent, no byte is lost.
 
-use std::collections::BTreeMap;
+use std::{cell::Cell, collections::BTreeMap};
 
 use sidestep_tests::{
     actor::{Actor, Identity, Socket},
@@ -81,6 +81,18 @@ pub fn shortcut(node: &Node, proxy: &Proxy, app: &Actor) -> Captured {
     connection
 }
 
+/// Sends dots until one goes by TCP because a pod is turned off; says which it sent.
+fn until_off(node: &Node, connection: &Captured) -> String {
+    let sent = Cell::new(0);
+    node.agent().wait("messages to go by TCP", || {
+        let probe = counted(node, "off");
+        connection.send(".");
+        sent.set(sent.get() + 1);
+        counted(node, "off") > probe
+    });
+    ".".repeat(sent.get())
+}
+
 #[test]
 fn an_applications_bytes_reach_its_sidecar_past_tcp() {
     if !can_run(&[]) {
@@ -134,12 +146,8 @@ fn turned_off_it_loses_nothing_that_is_on_its_way() {
     let connection = shortcut(&node, &proxy, &pod.app());
     connection.send("unread;");
     node.write_pod_file(&pod, &with_shortcut(&pod, "off"));
-    node.agent().wait("messages to go by TCP", || {
-        let probe = counted(&node, "off");
-        connection.send(".");
-        counted(&node, "off") > probe
-    });
-    connection.expect("unread;.");
+    let dots = until_off(&node, &connection);
+    connection.expect(&format!("unread;{dots}"));
     let redirected = counted(&node, "redirected");
     connection.send("last");
     assert_eq!(counted(&node, "redirected"), redirected);
@@ -244,12 +252,8 @@ fn sidecars_of_one_node_reach_each_other_past_tcp_where_both_pods_want_it() {
     // One of the two turns it off, with something unread.
     connection.send("unread;");
     node.write_pod_file(&second_pod, &with_shortcut(&second_pod, "off"));
-    node.agent().wait("messages to go by TCP", || {
-        let probe = counted(&node, "off");
-        connection.send(".");
-        counted(&node, "off") > probe
-    });
-    connection.expect("unread;.");
+    let dots = until_off(&node, &connection);
+    connection.expect(&format!("unread;{dots}"));
 }
 
 #[test]
