@@ -12,18 +12,12 @@ mod left;
 mod life;
 mod maps;
 mod members;
+mod mptcp;
 mod object;
 pub mod selftest;
 mod settings;
 
-use std::{
-    collections::HashMap,
-    fs::{self, File},
-    net::IpAddr,
-    os::fd::{AsFd as _, OwnedFd},
-    path::Path,
-    time::Duration,
-};
+use std::{collections::HashMap, fs, net::IpAddr, path::Path, time::Duration};
 
 use aya::maps::IterableMap as _;
 use sidestep_ebpf_common::{Ids, shortcut::Count};
@@ -190,24 +184,6 @@ impl Shortcut {
             };
         }
         matches!(self.readers, Watch::Done)
-    }
-
-    /// Lets the kernel be asked about MPTCP's listeners in a cgroup, until the answer is dropped. Only for the self-test's own.
-    fn ask_about_mptcp(&mut self, cgroup: &Path) -> Result<OwnedFd, ShortcutError> {
-        object::load(&mut self.object, object::ON_MPTCP)?;
-        let program = object::program(&self.object, object::ON_MPTCP)?;
-        let folder = File::open(cgroup).map_err(|error| file(cgroup, error))?;
-        let link = sys::link_create(program, folder.as_fd(), sys::AttachType::SockOps);
-        link.map_err(|error| ShortcutError::Attach {
-            what: object::ON_MPTCP,
-            error,
-        })
-    }
-
-    /// What the kernel said, once one has listened.
-    fn mptcp_answer(&mut self) -> Result<i64, ShortcutError> {
-        let answers = self.maps.mptcp_answer.get(&0, 0);
-        answers.map_err(|e| maps::error("MPTCP_ANSWER", &e))
     }
 
     /// Why nothing can be put into applications' sockets, where that was tried.

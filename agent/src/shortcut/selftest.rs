@@ -172,7 +172,7 @@ type Examined = (Vec<Check>, Result<(), String>);
 fn examine(worker: &Path, pods: &Path, options: Options) -> Result<Examined, String> {
     let cgroup = OwnCgroup::beside(pods)?;
     let mut shortcut = Shortcut::load(&cgroup.0, options).map_err(|e| e.to_string())?;
-    let _asked_until_the_end = shortcut
+    let mptcp = shortcut
         .ask_about_mptcp(&cgroup.0)
         .map_err(|e| e.to_string())?;
     let readers = if shortcut.watch_readers() {
@@ -199,7 +199,7 @@ fn examine(worker: &Path, pods: &Path, options: Options) -> Result<Examined, Str
             }
             Said::Switch(on) => admit(&mut shortcut, cookie, on, false).map(|()| 0),
             Said::Counted(number) => Ok(counted(&shortcut, number)),
-            Said::Mptcp => shortcut.mptcp_answer().map(i64::unsigned_abs),
+            Said::Mptcp => shortcut.mptcp_answer(&mptcp),
             Said::Into => {
                 let watched = u64::from(readers.is_ok());
                 admit(&mut shortcut, cookie, true, true).map(|()| watched)
