@@ -1,6 +1,6 @@
 //! Pods with more of everything than is good for a node: how much the agent looks at is not theirs to choose.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{fs, path::Path};
 
 use sidestep_tests::{
     cgroup::Cgroup,
