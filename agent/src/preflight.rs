@@ -1,6 +1,7 @@
 //! What this machine must offer, checked before anything is changed, each failure with what to do about it.
 
 pub mod capabilities;
+mod lock;
 
 use std::{
     fs,
@@ -16,8 +17,7 @@ use aya::{
 };
 use btfparse::{Offset, Readable, Result as BtfResult, TypeInformation};
 use rustix::{
-    fs::{FlockOperation, flock, major, minor},
-    io::Errno,
+    fs::{major, minor},
     mount::{MountFlags, mount},
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
@@ -25,6 +25,7 @@ use sidestep_ebpf_common::KernelOffsets;
 use thiserror::Error;
 
 use self::capabilities::Capability;
+pub use self::lock::{Lock, lock, lock_pins};
 use crate::{
     ancestors::ancestors,
     dataplane::{DataplaneError, Hook},
@@ -60,8 +61,21 @@ pub enum PreflightError {
         hint: String,
     },
     /// There is an agent.
-    #[error("another agent looks after the pods in {0}: stop it first")]
-    NotAlone(PathBuf),
+    #[error("another agent (process {pid}) looks after {what}: stop it first")]
+    NotAlone {
+        /// Where.
+        what: String,
+        /// Its process id, as it sees it.
+        pid: String,
+    },
+    /// It cannot be seen whether there is one.
+    #[error("{path}: {error}; the agent keeps its locks there")]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// No type information.
     #[error(
         "this kernel has no BTF ({BTF}): Sidestep needs a kernel built with CONFIG_DEBUG_INFO_BTF"
@@ -202,20 +216,6 @@ pub fn raise_descriptors() {
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of open files stays as it is");
-    }
-}
-
-/// Makes sure that one agent looks after a cgroup. The lock ends with the file, and with the process.
-pub fn lock(cgroup: &Path) -> Result<File, PreflightError> {
-    let failed = |error: io::Error| PreflightError::Cgroup {
-        path: cgroup.to_owned(),
-        error,
-    };
-    let file = File::open(cgroup).map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(PreflightError::NotAlone(cgroup.to_owned())),
-        Err(error) => Err(failed(error.into())),
     }
 }
 

@@ -3,9 +3,9 @@
 //! proves nothing: in a private cgroup namespace it catches nobody.
 
 mod child;
+mod place;
 
 use std::{
-    fs,
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -14,12 +14,14 @@ use std::{
 use k8s_openapi::api::core::v1::Container;
 use serde_json::json;
 use sidestep_contract::{Leave, Policy, istio};
+use sidestep_ebpf_common::KernelOffsets;
 use thiserror::Error;
 
-pub use self::child::run as child;
+use self::place::Place;
+pub use self::{child::run as child, place::sweep};
 use crate::{
     arm::{self, ArmError, Armed},
-    dataplane::Dataplane,
+    dataplane::{Bpf, Dataplane},
     netns::{Namespace, NetnsError},
     sandbox::Sandbox,
     shortcut::Allowed,
@@ -67,10 +69,20 @@ impl From<NetnsError> for ProbeError {
     }
 }
 
+/// Runs it with programs and maps of its own, on a cgroup of its own among the pods': no running pod gets this agent's
+/// programs before they have shown what they do. Nothing of it stays.
+pub fn rehearse(pin: &Path, cgroup: &Path, offsets: KernelOffsets) -> Result<(), ProbeError> {
+    let place = Place::new(cgroup, "rehearsal")?;
+    let mut dataplane = Bpf::rehearse(pin, place.path(), offsets).map_err(ArmError::from)?;
+    let done = run(&mut dataplane, place.path());
+    let removed = dataplane.remove().map_err(ArmError::from);
+    done.and_then(|()| Ok(removed?))
+}
+
 /// Runs it. Nothing of it stays.
 pub fn run(dataplane: &mut impl Dataplane, cgroup: &Path) -> Result<(), ProbeError> {
-    let place = Place::new(cgroup)?;
-    let mut child = Probe::start(&place.0)?;
+    let place = Place::new(cgroup, "probe")?;
+    let mut child = Probe::start(place.path())?;
     child.expect(word::READY)?;
     let sandbox = Sandbox {
         namespace: Namespace::open(&format!("/proc/{}/ns/net", child.process.id()))?,
@@ -137,30 +149,6 @@ fn policy(proxy: u32) -> Result<Policy, ProbeError> {
     let container: Container =
         serde_json::from_value(container).map_err(|error| wrong(error.to_string()))?;
     istio::policy(&container).map_err(|leave: Leave| wrong(leave.to_string()))
-}
-
-/// A cgroup for the child: processes may not be where further cgroups are.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(cgroup: &Path) -> Result<Self, ProbeError> {
-        let path = cgroup.join(format!("sidestep-probe-{}", std::process::id()));
-        match fs::create_dir(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(ProbeError::Cgroup {
-                cgroup: cgroup.to_owned(),
-                error,
-            }),
-            _ => Ok(Self(path)),
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir(&self.0) {
-            tracing::warn!(%error, path = %self.0.display(), "the probe's cgroup stays");
-        }
-    }
 }
 
 struct Probe {

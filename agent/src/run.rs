@@ -71,7 +71,7 @@ pub enum Event {
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     // Everything that can be wrong is found before anything is changed.
     let offsets = preflight::check(&settings.cgroup)?;
-    let _alone = preflight::lock(&settings.cgroup)?;
+    let _alone = preflight::lock(&settings.cgroup, &settings.pin)?;
     let (events, inbox) = channel();
     // Before the first look, so that nothing falls between the two.
     let watcher = watch(&settings.pods, events.clone());

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::{
     dataplane::{self, DataplaneError},
+    preflight::{self, PreflightError},
     shortcut,
 };
 
@@ -19,6 +20,9 @@ pub enum UninstallError {
     /// It would put everything back.
     #[error("an agent answers on {0}: end it first (on Kubernetes, delete its DaemonSet)")]
     Agent(PathBuf),
+    /// One that does not answer yet, or any more, would do so too.
+    #[error(transparent)]
+    Lock(#[from] PreflightError),
     /// Their connections would go past their proxies.
     #[error(
         "{} pods of this node are armed (network namespace cookies {}): without the programs their connections would go past \
@@ -54,6 +58,8 @@ pub fn run(pin: &Path, socket: &Path) -> Result<(), UninstallError> {
     if UnixStream::connect(socket).is_ok() {
         return Err(UninstallError::Agent(socket.to_owned()));
     }
+    // An agent that is about to start does not answer yet.
+    let _no_agent = preflight::lock_pins(pin)?;
     let failed = |error| UninstallError::Pin {
         path: pin.to_owned(),
         error,

@@ -13,7 +13,7 @@ use std::{
     fs,
     io::Write,
     path::PathBuf,
-    process::Stdio,
+    process::{Command, Stdio},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -23,7 +23,7 @@ use std::{
 use crate::{
     actor::{Actor, Identity},
     cgroup::Cgroup,
-    net::{Namespace, Network},
+    net::{Namespace, Network, run},
 };
 
 pub use self::{
@@ -177,6 +177,22 @@ impl Node {
             .map(|version| version.path().join(folder));
         let entries = paths.flat_map(|path| fs::read_dir(path).into_iter().flatten());
         entries.flatten().map(|entry| entry.path()).collect()
+    }
+
+    /// How many entries these maps of the agent's have together.
+    pub fn entries(&self, maps: &[&str]) -> usize {
+        let pinned = self.pinned("maps").into_iter().filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| maps.contains(&name))
+        });
+        let count = |path: PathBuf| {
+            let mut dump = Command::new("bpftool");
+            let dump = run(dump.args(["-j", "map", "dump", "pinned"]).arg(path));
+            let dump: serde_json::Value =
+                serde_json::from_slice(&dump.stdout).expect("bpftool writes JSON");
+            dump.as_array().map_or(0, Vec::len)
+        };
+        pinned.map(count).sum()
     }
 
     /// How this node redirects.

@@ -1,13 +1,15 @@
 //! From nothing to programs that are attached, pinned where they outlive the agent, and proven.
 
-use std::{fs::File, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 
 use super::Settings;
 use crate::{
     dataplane::{Bpf, Sightings},
-    discover, preflight, probe, shortcut,
+    discover,
+    preflight::{self, Lock},
+    probe, shortcut,
 };
 
 /// What a start gives.
@@ -15,10 +17,10 @@ pub(super) struct Started {
     pub(super) dataplane: Bpf,
     pub(super) sightings: Sightings,
     pub(super) cgroup: PathBuf,
-    pub(super) lock: File,
+    pub(super) lock: Lock,
 }
 
-/// Does it, or leaves everything as it was: what an earlier agent pinned goes on.
+/// Does it. What an earlier agent pinned goes on with the programs it has until this agent's were seen to act.
 pub(super) fn start(settings: &Settings) -> anyhow::Result<Started> {
     preflight::capabilities::check()?;
     let cgroup = match &settings.cgroup {
@@ -27,8 +29,13 @@ pub(super) fn start(settings: &Settings) -> anyhow::Result<Started> {
     };
     let offsets = preflight::check(&cgroup)?;
     // Another agent that is about to end holds it for a moment.
-    let lock = preflight::lock(&cgroup)?;
+    let lock = preflight::lock(&cgroup, &settings.pin)?;
     preflight::check_pins(&settings.pin)?;
+    probe::sweep(&cgroup);
+    if Bpf::is_pinned(&settings.pin) {
+        probe::rehearse(&settings.pin, &cgroup, offsets)
+            .context("this agent's programs do not act; running pods keep the ones they have")?;
+    }
     let proof = shortcut::Proof::start(settings.shortcut, &cgroup);
     let mut dataplane = Bpf::establish(&settings.pin, &cgroup, offsets)?;
     dataplane.take_shortcut(proof.establish(&settings.pin));

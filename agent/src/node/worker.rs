@@ -1,7 +1,6 @@
 //! The thread that owns the kernel side.
 
 use std::{
-    fs::File,
     path::PathBuf,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     time::{Duration, Instant},
@@ -19,6 +18,7 @@ use crate::{
     discover::InCgroups,
     metrics::Metrics,
     pods::{Change, Pods, Step},
+    preflight::Lock,
     reconcile::{Happening, Manner, Reconciler},
     report::{Report, Reports},
     source::PodName,
@@ -52,7 +52,7 @@ struct Node {
     cgroup: PathBuf,
     happenings: Receiver<(PodName, &'static str, String)>,
     hearing: JoinHandle<()>,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Drop for Node {

@@ -1,6 +1,7 @@
 //! The agent ends, is killed and is replaced; the API server goes away; pods end in every order.
 
 use std::{
+    process::Command,
     sync::Arc,
     thread::sleep,
     time::{Duration, Instant},
@@ -240,6 +241,13 @@ fn an_agent_that_ends_where_no_pod_is_armed_leaves_nothing() {
 
     node.start_agent();
     assert!(node.uninstall().contains("an agent answers"));
+    // One that is about to start does not answer yet, or elsewhere.
+    let mut command = Command::new(binary("sidestep-agent"));
+    command.args(["uninstall", "--socket=/nowhere"]);
+    let output = command.arg("--pin").arg(&pins).output().expect("it runs");
+    let refused = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{refused}");
+    assert!(refused.contains("looks after the pins"), "{refused}");
     drop(sandbox);
     node.agent()
         .wait("the namespace to be let go", || node.inbound_links() == 0);

@@ -8,4 +8,5 @@ mod descriptors;
 mod life;
 mod sandboxes;
 mod start;
+mod takeover;
 mod versions;

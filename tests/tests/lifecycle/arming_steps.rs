@@ -39,6 +39,8 @@ enum Step {
     AddListener,
     Commit,
     Activate,
+    /// The same, where the programs have activated the pod meanwhile, as they do when its gate listens.
+    LateActivate,
 }
 
 /// The real dataplane, but for one step that fails a number of times, after it was done half.
@@ -85,7 +87,8 @@ impl Dataplane for Faulty {
     }
     fn activate(&mut self, pod: Cookie, spread: bool) -> Result<(), DataplaneError> {
         self.fails(Step::Activate)?;
-        self.real.activate(pod, spread)
+        self.real.activate(pod, spread)?;
+        self.fails(Step::LateActivate)
     }
     fn armed(&self) -> Result<Vec<Cookie>, DataplaneError> {
         self.real.armed()
@@ -222,6 +225,42 @@ fn a_failing_step_keeps_the_pod_closed(step: Step) {
     assert_captured(&proxy, "inbound", &format!("{POD}:15002"));
     assert_captured(&pod.app(), "outbound", SERVICE);
     assert_captured(&node.outside(), "inbound", &format!("{POD}:8080"));
+    reconciler.remove().expect("everything is taken away");
+}
+
+/// Whoever got through the gate meanwhile must find everything captured.
+#[test]
+fn a_pod_that_became_active_before_a_step_failed_stays_captured() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let node = Node::without_agent();
+    let pod = node.bare_pod("client", &[POD]);
+    let _proxy = pod.proxy();
+    node.add_pod_file(&pod);
+    let wanted = source::read(&node.folders().pods()).expect("a Pod file");
+    let mut reconciler = reconciler(&node, Step::LateActivate, 1);
+    reconciler
+        .want(wanted.entries())
+        .expect("a dataplane that works");
+    let status = reconciler.status().remove(0);
+    assert_eq!(status.state, PodState::Pending, "{status:?}");
+    assert_captured(&pod.app(), "outbound", SERVICE);
+    assert_captured(&node.outside(), "inbound", &format!("{POD}:8080"));
+
+    let sets = ["PORTS", "ADDRS", "GROUPS"];
+    let once = node.entries(&sets);
+    let deadline = Instant::now() + PATIENCE;
+    while reconciler.status()[0].state != PodState::Active {
+        assert!(Instant::now() < deadline, "{:?}", reconciler.status());
+        assert_eq!(reconciler.pass().failure(), None);
+    }
+    assert_captured(&pod.app(), "outbound", SERVICE);
+    assert_eq!(
+        node.entries(&sets),
+        once,
+        "the sets of the first attempt are left"
+    );
     reconciler.remove().expect("everything is taken away");
 }
 

@@ -2,7 +2,11 @@
 
 use std::{
     fs,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
+    path::PathBuf,
     process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -247,10 +251,28 @@ fn a_second_agent_for_the_same_pods() {
     let message = String::from_utf8_lossy(&output.stderr);
     let pods = node.pods().path().to_string_lossy().into_owned();
     assert!(
-        message.contains("another agent") && message.contains(&pods),
+        message.contains("another agent (process ") && message.contains(&pods),
         "{message}"
     );
     crate::assert_captured(&pod.app(), "outbound", crate::SERVICE);
+}
+
+/// Whoever may open a folder may lock it, and many may open a cgroup.
+#[test]
+fn a_lock_on_the_pods_cgroup_keeps_no_agent_out() {
+    if !can_run(&[]) {
+        return;
+    }
+    let mut node = Node::without_agent();
+    let cgroup = fs::File::open(node.pods().path()).expect("a cgroup");
+    cgroup.lock().expect("nobody else locks it");
+    node.start_agent();
+    let inode = cgroup.metadata().expect("a cgroup").ino();
+    let lock = PathBuf::from(format!("/run/sidestep/cgroup-{inode}.lock"));
+    let mode = fs::metadata(&lock).expect("the agent's lock").mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(node.take_agent().stop().success());
+    assert!(!lock.exists(), "{} is left", lock.display());
 }
 
 fn with(node: &Node, flag: &str, value: &str) -> Command {

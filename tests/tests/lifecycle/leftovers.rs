@@ -142,23 +142,9 @@ fn pods_that_went_leave_no_entry_in_any_map() {
 
 /// Entries of all the maps that a pod has entries in.
 fn entries(node: &Node) -> usize {
-    let version = fs::read_dir(node.folders().pins())
-        .expect("the agent's pins")
-        .flatten()
-        .next()
-        .expect("a folder for the version");
-    let count = |map: &str| {
-        let dump = run(Command::new("bpftool")
-            .args(["-j", "map", "dump", "pinned"])
-            .arg(version.path().join("maps").join(map)));
-        let dump: serde_json::Value =
-            serde_json::from_slice(&dump.stdout).expect("bpftool writes JSON");
-        dump.as_array().map_or(0, Vec::len)
-    };
-    let maps = [
+    node.entries(&[
         "PODS", "PROXIES", "COUNTS", "PORTS", "ADDRS", "GROUPS", "FLOWS",
-    ];
-    maps.into_iter().map(count).sum()
+    ])
 }
 
 #[test]

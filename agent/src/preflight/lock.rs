@@ -1,0 +1,129 @@
+//! One agent looks after a cgroup, and one after a folder of pins. The locks are on files that only root can open: whoever can
+//! open a file can lock it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf, absolute},
+    process,
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
+
+use super::PreflightError;
+
+/// Where the files are; on Kubernetes it is the node's own folder.
+const FOLDER: &str = "/run/sidestep";
+
+/// Held until it is dropped, or the process ends.
+#[derive(Debug)]
+pub struct Lock(Vec<Held>);
+
+#[derive(Debug)]
+struct Held {
+    _file: File,
+    path: PathBuf,
+}
+
+/// Makes sure that no other agent looks after the pods in this cgroup, or has its pins in this folder.
+pub fn lock(cgroup: &Path, pin: &Path) -> Result<Lock, PreflightError> {
+    let inode = fs::metadata(cgroup).map_err(|error| PreflightError::Cgroup {
+        path: cgroup.to_owned(),
+        error,
+    })?;
+    // A cgroup has the same number wherever its hierarchy is mounted.
+    let name = format!("cgroup-{}.lock", inode.ino());
+    let cgroup = hold(&name, format!("the pods in {}", cgroup.display()))?;
+    let Lock(mut held) = lock_pins(pin)?;
+    held.push(cgroup);
+    Ok(Lock(held))
+}
+
+/// Makes sure that no agent has its pins in this folder.
+pub fn lock_pins(pin: &Path) -> Result<Lock, PreflightError> {
+    let name = format!("pins{}.lock", escaped(pin));
+    let held = hold(&name, format!("the pins in {}", pin.display()))?;
+    Ok(Lock(vec![held]))
+}
+
+fn hold(name: &str, what: String) -> Result<Held, PreflightError> {
+    let path = Path::new(FOLDER).join(name);
+    let failed = |error: io::Error| PreflightError::Lock {
+        path: path.clone(),
+        error,
+    };
+    fs::create_dir_all(FOLDER).map_err(failed)?;
+    loop {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut pid = String::new();
+                // It may be writing just now.
+                let _unknown = file.read_to_string(&mut pid);
+                let pid = if pid.is_empty() { "unknown" } else { &pid }.to_owned();
+                return Err(PreflightError::NotAlone { what, pid });
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
+        // Who had it removes it: then a lock on the old file keeps nobody out.
+        let own = file.metadata().map_err(failed)?.ino();
+        if fs::metadata(&path).is_ok_and(|now| now.ino() == own) {
+            let written = file
+                .set_len(0)
+                .and_then(|()| file.rewind())
+                .and_then(|()| write!(file, "{}", process::id()));
+            written.map_err(failed)?;
+            return Ok(Held { _file: file, path });
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // An empty file that stays locks nobody out.
+        let _stays = fs::remove_file(&self.path);
+    }
+}
+
+/// A path as a part of a file's name.
+fn escaped(path: &Path) -> String {
+    let path = absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut name = String::new();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' => name.push('-'),
+            b'.' | b'_' => name.push(char::from(*byte)),
+            _ if byte.is_ascii_alphanumeric() => name.push(char::from(*byte)),
+            _ => name.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_paths_never_have_the_same_name() {
+        assert_eq!(
+            escaped(Path::new("/sys/fs/bpf/sidestep")),
+            "-sys-fs-bpf-sidestep"
+        );
+        assert_eq!(escaped(Path::new("/a-b")), "-a%2db");
+        assert_eq!(escaped(Path::new("/a%2db")), "-a%252db");
+    }
+}
