@@ -29,6 +29,8 @@ pub struct Metrics {
     failures: Family<Reason, Counter>,
     left: Family<Reason, Counter>,
     sightings: Family<Kind, Counter>,
+    lost: Counter,
+    hearing: Gauge,
     restored: Counter,
     released: Counter,
     watch: Gauge,
@@ -86,6 +88,8 @@ impl Default for Metrics {
             failures: Family::default(),
             left: Family::default(),
             sightings: Family::default(),
+            lost: Counter::default(),
+            hearing: Gauge::default(),
             restored: Counter::default(),
             released: Counter::default(),
             watch: Gauge::default(),
@@ -138,11 +142,7 @@ impl Default for Metrics {
             "Pods with Sidestep's label that are left to Istio, by reason",
             m.left.clone(),
         );
-        all.register(
-            "sightings",
-            "Network namespaces that programs came upon, by how they were seen",
-            m.sightings.clone(),
-        );
+        m.register_sightings(&mut all);
         all.register(
             "restored",
             "Links and pins that somebody removed, and that were restored",
@@ -176,6 +176,24 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    fn register_sightings(&self, all: &mut Registry) {
+        all.register(
+            "sightings",
+            "Network namespaces that programs came upon, by how they were seen",
+            self.sightings.clone(),
+        );
+        all.register(
+            "sightings_lost",
+            "Such namespaces that were too many to be looked at one by one; every pod that waits was looked at instead",
+            self.lost.clone(),
+        );
+        all.register(
+            "hearing",
+            "1 while the programs' sightings are heard; else waiting pods are looked for every few seconds",
+            self.hearing.clone(),
+        );
+    }
+
     /// A pod is armed; `reaction` is the time since the kernel told of it.
     pub fn armed(&self, programming: Duration, reaction: Option<Duration>) {
         self.programming.observe(programming.as_secs_f64());
@@ -206,6 +224,16 @@ impl Metrics {
                 .get_or_create(&Kind { seen: seen.name() })
                 .inc();
         }
+    }
+
+    /// What a program told was dropped.
+    pub fn sighting_lost(&self) {
+        self.lost.inc();
+    }
+
+    /// Whether what programs tell is heard.
+    pub fn hears(&self, does: bool) {
+        self.hearing.set(i64::from(does));
     }
 
     /// Links or pins were restored.

@@ -4,6 +4,7 @@
 //! The watch, kernel events and questions arrive on the async side; one thread owns the kernel side and does one thing at a
 //! time.
 
+mod hearing;
 mod start;
 mod worker;
 
@@ -20,7 +21,6 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use kube::{Client, Config};
-use sidestep_ebpf_common::Sighting;
 use sidestep_runtime::{
     Liveness, Readiness, Signals,
     admin::{self, Collect},
@@ -72,8 +72,8 @@ pub struct Settings {
 enum Message {
     /// From the API server.
     Pods(Change),
-    /// From the kernel.
-    Seen(Sighting),
+    /// From the kernel: sightings wait.
+    Seen,
     /// Somebody wants to know everything.
     Ask(Ask),
     /// Somebody counts.

@@ -1,7 +1,9 @@
 //! From pods wanted to pods armed. Level-triggered: whatever is told is only a reason to compare what is wanted with what
 //! is there, and whatever failed is tried again.
 
+mod hearing;
 mod manner;
+mod pace;
 mod pod;
 mod status;
 
@@ -10,22 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidestep_ebpf_common::{
-    Sighting,
-    sighting::{QuietKey, Seen},
-};
-
 pub use self::manner::{Happening, Manner, Release, Tell};
-use self::pod::Pod;
+use self::{pace::Pace, pod::Pod};
 use crate::{
     arm::{self, ArmError, Armed},
     dataplane::{Cookie, Dataplane, DataplaneError, Repairs, clock},
-    sandbox::{Owner, PodUid, Sandboxes},
+    sandbox::{PodUid, Sandboxes},
     source::{Entry, Place, PodName, Wanted},
 };
-
-/// How long those in a namespace that are no pod's are not heard of.
-const HUSH: Duration = Duration::from_mins(10);
 
 /// All pods, and the dataplane they are in.
 pub struct Reconciler<D, S> {
@@ -38,6 +32,8 @@ pub struct Reconciler<D, S> {
     /// Whether there are sets that nobody uses any more and nobody remembers: an earlier agent's, of a pod that has sets of
     /// this one now.
     untidy: bool,
+    /// Of looks at all that wait.
+    sweep: Pace,
     tell: Tell,
 }
 
@@ -51,6 +47,7 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
             pods: BTreeMap::new(),
             departed: Vec::new(),
             untidy: false,
+            sweep: Pace::default(),
             tell,
         }
     }
@@ -104,39 +101,6 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
             .extend(armed.map(|armed| (name.clone(), armed)));
     }
 
-    /// A program came upon a namespace: perhaps one of a pod's that waits for it.
-    pub fn seen(&mut self, sighting: &Sighting) -> Result<(), DataplaneError> {
-        let cookie = sighting.cookie;
-        if let Some(name) = self.holder(cookie, None).cloned() {
-            // The proxy listens: by now the pod has its addresses and its processes their resolv.conf.
-            let active = Seen::from_number(sighting.seen) == Some(Seen::Active);
-            return if active {
-                self.arm(&name, None)
-            } else {
-                Ok(())
-            };
-        }
-        let who = QuietKey {
-            cookie,
-            cgroup: sighting.cgroup,
-        };
-        match self.sandboxes.owner(sighting.pid) {
-            Owner::Pod(uid) => match self.pod_of(&uid).cloned() {
-                Some(name) => return self.arm(&name, Some(sighting.at)),
-                // One that the API server has not told of yet is looked for when it does.
-                None => self.dataplane.hush(who, HUSH),
-            },
-            Owner::Other => self.dataplane.hush(who, HUSH),
-            // Whose it was nobody knows. It may have been a pod's that waits.
-            Owner::Gone => {
-                for name in self.names(|pod| pod.waiting.is_some()) {
-                    self.arm(&name, Some(sighting.at))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Tries again what failed and is due, notices what went away, and restores what was lost. What goes wrong holds up
     /// nothing else.
     pub fn pass(&mut self) -> Repairs {
@@ -146,6 +110,7 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
         for name in self.names(|pod| pod.is_due(now)) {
             done.note(self.look_at(&name, now, lost));
         }
+        done.note(self.catch_up(now));
         done.note(self.disarm_unwanted());
         done.note(self.tidy());
         done
@@ -178,9 +143,10 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
         Ok(())
     }
 
-    /// When the next pass is due for a pod that failed.
+    /// When the next pass is due for a pod that failed, or for what was put off.
     pub fn next_retry(&self) -> Option<Instant> {
-        self.pods.values().filter_map(Pod::retry).min()
+        let retries = self.pods.values().filter_map(Pod::retry);
+        retries.chain(self.next_catch_up()).min()
     }
 
     /// The dataplane, for who has to meddle with it.

@@ -14,7 +14,10 @@ use std::{
 };
 
 use aya::Ebpf;
-use sidestep_ebpf_common::{LISTENER_SLOTS, ListenerKey, ProxyState, Row, sighting::QuietKey};
+use sidestep_ebpf_common::{
+    LISTENER_SLOTS, ListenerKey, ProxyState, Row,
+    sighting::{EVERYBODY, QuietKey},
+};
 
 use super::{
     Cookie, Dataplane, DataplaneError, Repairs,
@@ -22,7 +25,7 @@ use super::{
     inbound::Inbound,
     link::{self, Link, pin_error},
     maps::{self, Maps, error, gone, prefix, present},
-    sightings::clock,
+    sightings::{self, clock},
 };
 use crate::{
     listeners::{Found, Listener},
@@ -276,6 +279,14 @@ impl Dataplane for Bpf {
     }
 
     fn hush(&mut self, who: QuietKey, time: Duration) {
+        // The map forgets what was not asked for lately, and the host's own namespace is never of interest.
+        let (who, time) = match sightings::host_cookie() {
+            Some(host) if host == who.cookie => {
+                let cgroup = EVERYBODY;
+                (QuietKey { cgroup, ..who }, Duration::MAX)
+            }
+            _ => (who, time),
+        };
         let until = clock().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         // A hint that cannot be written only means that the agent is told again.
         let _told_again = self.maps.quiet.insert(who, until, 0);

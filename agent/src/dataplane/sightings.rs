@@ -1,6 +1,6 @@
 //! What the programs tell the agent: read from a ring buffer, as long as somebody reads.
 
-use std::{fs::File, io};
+use std::{fs::File, io, sync::OnceLock};
 
 use aya::{
     Ebpf,
@@ -19,11 +19,13 @@ const EXEC: &str = "on_exec";
 /// Namespaces that programs came upon. Hints: where nobody reads for a while, some are lost.
 pub struct Sightings {
     ring: AsyncFd<RingBuf<MapData>>,
+    without_execs: Option<String>,
 }
 
 impl Sightings {
     /// Takes them out of a loaded object. To be called in a runtime.
     pub(super) fn take(object: &mut Ebpf) -> Result<Self, DataplaneError> {
+        let without_execs = watch_execs(object).err().map(|error| error.to_string());
         let ring = maps::open(object, "SIGHTINGS")?;
         // SAFETY: the ring buffer owns its descriptor, tells the same one each time, and closes it when it is dropped.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
@@ -31,7 +33,15 @@ impl Sightings {
             map: "SIGHTINGS",
             reason: error.to_string(),
         })?;
-        Ok(Self { ring })
+        Ok(Self {
+            ring,
+            without_execs,
+        })
+    }
+
+    /// Why starts of programs are not among them, if that is so. Pods are then noticed when they use their network.
+    pub fn without_execs(&self) -> Option<&str> {
+        self.without_execs.as_deref()
     }
 
     /// Waits for the next.
@@ -62,7 +72,7 @@ fn parse(bytes: &[u8]) -> Option<Sighting> {
 }
 
 /// Starts of programs are seen by a tracepoint of the whole node. It ends with the object.
-pub(super) fn watch_execs(object: &mut Ebpf) -> anyhow::Result<()> {
+fn watch_execs(object: &mut Ebpf) -> anyhow::Result<()> {
     let program = object
         .program_mut(EXEC)
         .ok_or_else(|| anyhow::anyhow!("{EXEC} is not in the object"))?;
@@ -74,10 +84,13 @@ pub(super) fn watch_execs(object: &mut Ebpf) -> anyhow::Result<()> {
 
 /// The cookie of the host's own network namespace, whichever the agent is in.
 pub(super) fn host_cookie() -> Option<u64> {
-    let here = File::open("/proc/1/ns/net").ok()?;
-    Namespace::cookie_of(&here)
-        .or_else(|_| sys::netns_cookie())
-        .ok()
+    static HOST: OnceLock<Option<u64>> = OnceLock::new();
+    *HOST.get_or_init(|| {
+        let here = File::open("/proc/1/ns/net").ok()?;
+        Namespace::cookie_of(&here)
+            .or_else(|_| sys::netns_cookie())
+            .ok()
+    })
 }
 
 /// Now, in nanoseconds of the monotonic clock, as the programs tell it.

@@ -7,14 +7,15 @@ use std::{
 };
 
 use sidestep_runtime::{Condition, Heartbeat, Readiness};
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::runtime::Handle;
 
 use super::{
     Message, Settings,
+    hearing::Hearing,
     start::{Started, start},
 };
 use crate::{
-    dataplane::{Bpf, DataplaneError, Sightings},
+    dataplane::{Bpf, DataplaneError},
     discover::InCgroups,
     metrics::Metrics,
     pods::{Change, Pods, Step},
@@ -51,14 +52,8 @@ struct Node {
     reconciler: Reconciler<Bpf, InCgroups>,
     cgroup: PathBuf,
     happenings: Receiver<(PodName, &'static str, String)>,
-    hearing: JoinHandle<()>,
+    hearing: Hearing,
     _lock: Lock,
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.hearing.abort();
-    }
 }
 
 impl Worker {
@@ -122,7 +117,7 @@ impl Worker {
                 Ok(Message::Count(reply)) => {
                     let _asker_left = reply.send(Default::default());
                 }
-                Ok(Message::Seen(_)) => {}
+                Ok(Message::Seen) => {}
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
                 Err(RecvTimeoutError::Timeout) => return false,
             }
@@ -151,7 +146,12 @@ impl Worker {
             reconciler: Reconciler::new(dataplane, sandboxes, manner, Box::new(tell)),
             cgroup,
             happenings,
-            hearing: runtime.spawn(listen(sightings, self.messages.clone())),
+            hearing: Hearing::start(
+                &runtime,
+                sightings,
+                self.messages.clone(),
+                self.metrics.clone(),
+            ),
             _lock: lock,
         };
         node.reconciler.want(self.pods.entries())?;
@@ -167,10 +167,7 @@ impl Worker {
             let wake = retry.map_or(next_check, |retry| retry.min(next_check));
             let done = match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
                 Ok(Message::Pods(change)) => self.follow(&mut node, change),
-                Ok(Message::Seen(sighting)) => {
-                    self.metrics.sighted(sighting.seen);
-                    node.reconciler.seen(&sighting)
-                }
+                Ok(Message::Seen) => self.hear(&mut node),
                 Ok(Message::Ask(question)) => {
                     let _asker_left = question.send(self.status(Some(&node)));
                     Ok(())
@@ -220,7 +217,28 @@ impl Worker {
         }
     }
 
+    /// Some of what programs told, so that other messages have their turn.
+    fn hear(&self, node: &mut Node) -> Result<(), DataplaneError> {
+        let heard = node.hearing.take();
+        if heard.more {
+            let _always_there = self.messages.send(Message::Seen);
+        }
+        for sighting in &heard.sightings {
+            self.metrics.sighted(sighting.seen);
+            node.reconciler.seen(sighting)?;
+        }
+        if heard.lost {
+            node.reconciler.missed()?;
+        }
+        Ok(())
+    }
+
     fn check(&mut self, node: &mut Node) {
+        if node.hearing.ended().is_some()
+            && let Err(error) = node.reconciler.missed()
+        {
+            tracing::error!(%error, "not all of it could be done; trying again");
+        }
         let done = node.reconciler.pass();
         self.metrics.restored(done.restored.len());
         match done.failure() {
@@ -254,6 +272,7 @@ impl Worker {
 
     fn status(&self, node: Option<&Node>) -> Status {
         let missing = self.readiness.missing();
+        let deaf = node.and_then(|node| node.hearing.weakness());
         Status {
             ready: missing.is_empty(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -263,7 +282,7 @@ impl Worker {
             shortcut: node
                 .map(|node| node.reconciler.shortcut())
                 .unwrap_or_default(),
-            errors: missing,
+            errors: missing.into_iter().chain(deaf).collect(),
             repairs: self.repairs.clone(),
         }
     }
@@ -308,23 +327,6 @@ fn hear(metrics: &Metrics, happening: &Happening<'_>) -> Option<(&'static str, S
         Happening::Released => {
             metrics.released();
             None
-        }
-    }
-}
-
-/// Hands on what programs tell.
-async fn listen(mut sightings: Sightings, messages: Sender<Message>) {
-    loop {
-        match sightings.next().await {
-            Ok(sighting) => {
-                if messages.send(Message::Seen(sighting)).is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "namespaces are no longer heard of; pods are found by the sweep alone");
-                return;
-            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Manner;
+use super::{Manner, pace::Pace};
 use crate::{
     arm::{ArmError, Armed},
     dataplane::Cookie,
@@ -27,6 +27,8 @@ pub(super) struct Pod {
     pub(super) reaction_us: Option<u64>,
     /// Since when it is looked for in vain.
     pub(super) waiting: Option<Instant>,
+    /// Of looks at it because one of its processes was seen.
+    pub(super) pace: Pace,
     told: bool,
     look: Instant,
     study: Instant,
@@ -51,6 +53,7 @@ impl Pod {
             failure: None,
             reaction_us: None,
             waiting: None,
+            pace: Pace::default(),
             told: false,
             look: now,
             study: now + spread(name, study),

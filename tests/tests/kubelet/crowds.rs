@@ -65,3 +65,57 @@ fn a_crowd_in_a_namespace_of_its_own_is_not_taken_for_the_sandbox() {
     assert_eq!(node.wait_for("web", PodState::Active).cookie, cookie);
     assert_captured(&sandbox.app(), "outbound", SERVICE);
 }
+
+/// `unshare` in a loop, as anybody may do in a pod whose seccomp profile allows it.
+#[test]
+fn a_pod_that_makes_namespaces_without_end_holds_up_no_other() {
+    if !can_run_here() {
+        return;
+    }
+    let node = KubeNode::with_agent();
+    let hostile = node.create("hostile", "");
+    let sandbox = hostile.sandbox("10.77.0.10");
+    let cookie = node.wait_for("hostile", PodState::Armed).cookie;
+    let waiting: Vec<_> = (0..20)
+        .map(|n| node.create(&format!("waits-{n}"), ""))
+        .collect();
+    node.wait_for("waits-19", PodState::Pending);
+    let before = memory(node.agent().pid());
+
+    let container = sandbox.cgroup().child("loop");
+    let script = "while :; do unshare -n true & unshare -n true & unshare -n true; done";
+    let shell = Path::new("/bin/sh");
+    let _loop = Program::new(shell, sandbox.namespace(), &container, (0, 0))
+        .args(["-c", script])
+        .start();
+    let seen = || node.metric("sidestep_agent_sightings_total{seen=\"exec\"}");
+    let flooded = |many: f64| {
+        let patience = PATIENCE * 6;
+        let seen_many = eventually(patience, || seen() >= many);
+        assert!(seen_many, "only {} namespaces were seen", seen());
+    };
+    flooded(500.0);
+    for (n, pod) in waiting.iter().take(10).enumerate() {
+        let sandbox = pod.sandbox(&format!("10.77.0.{}", 20 + n));
+        let armed = node.wait_for(&pod.name, PodState::Armed);
+        let reaction = armed.reaction_us.expect("its start was seen");
+        assert!(reaction < 1_000_000, "{reaction} µs");
+        drop(sandbox);
+    }
+    flooded(5000.0);
+    let grown = memory(node.agent().pid()).saturating_sub(before);
+    assert!(grown < 32 << 10, "{grown} KiB more");
+    let hostile = node.agent().pod("hostile").expect("a pod");
+    assert_eq!(hostile.cookie, cookie);
+    let _proxy = sandbox.proxy();
+    node.wait_for("hostile", PodState::Active);
+    assert_captured(&sandbox.app(), "outbound", SERVICE);
+}
+
+/// What a process has in memory, KiB.
+fn memory(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let words = line.and_then(|line| line.split_whitespace().next());
+    words.and_then(|word| word.parse().ok()).expect("a number")
+}

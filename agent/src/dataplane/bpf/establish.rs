@@ -134,9 +134,6 @@ impl Bpf {
             };
             self.hush(everybody, Duration::MAX);
         }
-        if let Err(error) = sightings::watch_execs(&mut self.object) {
-            tracing::warn!(%error, "pods are noticed when they use their network, not when they start");
-        }
         Sightings::take(&mut self.object)
     }
 
