@@ -3,6 +3,7 @@
 mod plan;
 
 use std::{
+    collections::HashSet,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -67,8 +68,9 @@ impl Args {
             );
         }
         remove_from_admission(&client, &webhook_configuration).await?;
-        let deadline = Instant::now() + Duration::from_secs(timeout);
-        let left = replace(&client, deadline).await?;
+        let timeout = Duration::from_secs(timeout);
+        let may_evict = roll_back;
+        let left = replace(&client, may_evict, timeout).await?;
         if left.is_empty() {
             println!("no pod depends on Sidestep any more: remove its release (helm uninstall)");
             return Ok(ExitCode::SUCCESS);
@@ -109,37 +111,50 @@ async fn remove_from_admission(client: &Client, configuration: &str) -> anyhow::
     Ok(())
 }
 
-/// Evicts pods until none is left that may be; the answer is the others, and why.
-async fn replace(client: &Client, deadline: Instant) -> anyhow::Result<Vec<(Pod, String)>> {
+/// Evicts pods until none is left that may be; the answer is the others, and why. Nothing is believed before the webhook's
+/// removal has reached every API server.
+async fn replace(
+    client: &Client,
+    may_evict: bool,
+    timeout: Duration,
+) -> anyhow::Result<Vec<(Pod, String)>> {
     let began = Instant::now();
     let mut plan = Plan::default();
-    let mut told = Vec::new();
+    let mut told = HashSet::new();
     loop {
+        let late = began.elapsed() >= timeout;
+        let pods = match accelerated(client).await {
+            Ok(pods) => pods,
+            Err(error) if late => return Err(error),
+            Err(error) => {
+                eprintln!("{error:#}; trying again");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        plan.look(pods.iter().filter_map(known), began.elapsed());
         let mut left = Vec::new();
         let mut waits = false;
-        let pods = accelerated(client).await?;
-        plan.look(pods.iter().filter_map(known), began.elapsed());
         for pod in pods {
             let owner = controller(&pod);
-            let action = plan.action(
-                pod.metadata.uid.as_deref().unwrap_or_default(),
-                owner.as_ref(),
-                began.elapsed(),
-            );
-            let why = match action {
+            let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+            let why = match plan.action(uid, owner.as_ref(), began.elapsed()) {
                 Action::Leave(why) => {
                     left.push((pod, why));
                     continue;
                 }
+                Action::Evict if !may_evict => {
+                    let why = "it came meanwhile: replace it by plain Istio's with --roll-back";
+                    left.push((pod, why.to_owned()));
+                    continue;
+                }
                 Action::Wait => None,
                 Action::Evict => {
-                    let why = evict(client, &pod).await?;
-                    if why.is_none()
-                        && !told.contains(&pod.uid())
-                        && let Some(owner) = owner
+                    let why = evict(client, &pod).await;
+                    if let (None, Some(owner)) = (&why, owner)
+                        && told.insert(pod.uid())
                     {
                         println!("evicted      {} ({owner} makes another)", name(&pod));
-                        told.push(pod.uid());
                     }
                     why
                 }
@@ -150,25 +165,27 @@ async fn replace(client: &Client, deadline: Instant) -> anyhow::Result<Vec<(Pod,
                 why.unwrap_or_else(|| "it takes long to end".to_owned()),
             ));
         }
-        if !waits || Instant::now() >= deadline {
+        let settled = began.elapsed() > plan::SETTLE;
+        let done = if waits { late } else { settled };
+        if done {
             return Ok(left);
         }
         sleep(PAUSE).await;
     }
 }
 
-/// Why it may not go now, if so.
-async fn evict(client: &Client, pod: &Pod) -> anyhow::Result<Option<String>> {
+/// Why it may not go now, if so: whatever the API server says of one pod is no reason to leave the others.
+async fn evict(client: &Client, pod: &Pod) -> Option<String> {
     if pod.metadata.deletion_timestamp.is_some() {
-        return Ok(None);
+        return None;
     }
     let namespace = pod.namespace().unwrap_or_default();
     let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     match api.evict(&pod.name_any(), &EvictParams::default()).await {
-        Ok(_) => Ok(None),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-        Err(kube::Error::Api(status)) if status.code == 429 => Ok(Some(status.message)),
-        Err(error) => Err(error).with_context(|| format!("evicting {}", name(pod))),
+        Ok(_) => None,
+        Err(kube::Error::Api(status)) if status.code == 404 => None,
+        Err(kube::Error::Api(status)) => Some(status.message),
+        Err(error) => Some(error.to_string()),
     }
 }
 

@@ -7,14 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
 use sidestep_tests::{
-    actor::Kind, apiserver::ApiServer, binary, net::OUTSIDE_V4, process::eventually,
-    redirect::PodState,
+    actor::Kind, apiserver::ApiServer, net::OUTSIDE_V4, process::eventually, redirect::PodState,
 };
 
 use sidestep_tests::kubelet::{
-    Driver, KubeNode, Line, PATIENCE, SERVICE, assert_captured, can_run_here, pod,
+    Driver, KubeNode, Line, PATIENCE, SERVICE, assert_captured, can_run_here,
 };
 
 /// The end of the agent is a pod's end in Kubernetes, and must not be that of others.
@@ -270,56 +268,4 @@ fn what_an_agent_left_is_taken_away_when_its_pods_are_gone() {
     drop(sandbox);
     assert!(eventually(PATIENCE, || node.uninstall().is_empty()));
     assert!(!node.machine().folders().pins().exists());
-}
-
-#[test]
-fn uninstalling_is_refused_while_pods_depend_on_sidestep_and_replaces_them_when_told_to() {
-    if !can_run_here() {
-        return;
-    }
-    let server = Arc::new(ApiServer::start());
-    let node = KubeNode::on(Arc::clone(&server), Driver::Cgroupfs);
-    let mut manifest = pod("owned", &node.name, "");
-    manifest["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "controller": true,
-        "uid": "0f3a6a0e-1c2b-4d5e-8f90-abcdef012345",
-    }]);
-    node.create_as("owned", &manifest);
-    node.create("alone", "");
-    let uninstall = |words: &[&str]| {
-        let mut command = server.namespace().command(binary("sidestep"));
-        command.env("KUBECONFIG", server.kubeconfig());
-        let output = command.arg("uninstall").args(words).output();
-        let output = output.expect("it runs");
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(text).expect("text"))
-    };
-    let (code, text) = uninstall(&[]);
-    assert_eq!(code, Some(1), "{text}");
-    assert!(
-        text.contains("/owned") && text.contains("--roll-back"),
-        "{text}"
-    );
-
-    let (code, text) = uninstall(&["--roll-back", "--timeout=1"]);
-    assert_eq!(code, Some(2), "{text}");
-    assert!(
-        text.contains("/owned (ReplicaSet/web-1 makes another)"),
-        "{text}"
-    );
-    assert!(text.contains("/alone: it has no controller"), "{text}");
-    // Nobody is there to end it, but it was told to.
-    let owned = server.get(&format!("pod owned -n {}", node.name));
-    assert!(
-        owned["metadata"]["deletionTimestamp"].is_string(),
-        "{owned}"
-    );
-    for name in ["owned", "alone"] {
-        server.must(&format!(
-            "delete pod {name} -n {} --force --grace-period=0",
-            node.name
-        ));
-    }
-    let (code, text) = uninstall(&["--roll-back"]);
-    assert_eq!(code, Some(0), "{text}");
 }

@@ -10,3 +10,4 @@ mod sandboxes;
 mod start;
 mod takeover;
 mod versions;
+mod uninstall;

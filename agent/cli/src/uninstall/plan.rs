@@ -7,7 +7,7 @@ use std::{
 };
 
 /// How long after the webhook's removal an API server may still ask it: it hears of the removal by a watch.
-const SETTLE: Duration = Duration::from_secs(10);
+pub(super) const SETTLE: Duration = Duration::from_secs(10);
 
 /// Who makes a pod anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
