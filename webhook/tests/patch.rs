@@ -1,9 +1,10 @@
 //! What a patch changes, and what it does not.
 
-#[expect(dead_code, reason = "each test file uses some of it")]
 mod common;
 
-use common::{applied, by_default, fixture, istio_init, mutated, typed, with_args, with_metadata};
+use common::{
+    applied, by_default, fixture, injected, istio_init, mutated, typed, with_args, with_metadata,
+};
 use serde_json::{Value, json};
 use sidestep_contract::{Policy, keys};
 use sidestep_webhook::cluster::{Cluster, Namespace};
@@ -171,6 +172,43 @@ fn a_pod_without_affinity_gets_one_term_and_one_bound_to_a_node_gets_none() {
     let bound = with_terms(&json!([{"matchFields": [field]}]));
     let after = avoiding_unsupported(&bound);
     assert_eq!(*terms(&after), *terms(&bound));
+}
+
+/// An autoscaler asks whether a pod would fit a node that has nothing but what its template says.
+#[test]
+fn all_that_is_asked_of_a_node_is_that_it_has_not_our_label() {
+    let mut with_terms = 0;
+    for (name, pod) in injected() {
+        let mut after = avoiding_unsupported(&pod);
+        let Some(now) = after.pointer_mut(&format!("{REQUIRED}/nodeSelectorTerms")) else {
+            continue;
+        };
+        for term in now.as_array_mut().expect("a list") {
+            // One that is bound to a node goes there in any case.
+            let expressions = term.get_mut("matchExpressions");
+            let Some(expressions) = expressions.and_then(Value::as_array_mut) else {
+                continue;
+            };
+            assert_eq!(expressions.pop(), Some(condition()), "{name}");
+            if expressions.is_empty() {
+                term.as_object_mut()
+                    .expect("an object")
+                    .remove("matchExpressions");
+            }
+            with_terms += 1;
+        }
+        let before = pod.pointer(&format!("{REQUIRED}/nodeSelectorTerms"));
+        assert_eq!(&*now, before.unwrap_or(&json!([{}])), "{name}");
+        for field in [
+            "nodeSelector",
+            "tolerations",
+            "topologySpreadConstraints",
+            "schedulerName",
+        ] {
+            assert_eq!(after["spec"][field], pod["spec"][field], "{name}: {field}");
+        }
+    }
+    assert!(with_terms >= 40, "only {with_terms}");
 }
 
 #[test]
