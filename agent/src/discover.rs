@@ -1,6 +1,6 @@
 //! Finds pods' network namespaces without a CNI plugin: a pod's cgroup is named by its uid, the processes in it are the
-//! pod's, and one of them is in the namespace. Nothing is held open, and nothing is remembered: runtimes make sandboxes anew
-//! under the same pod.
+//! pod's, and one of them is in the namespace. Nothing is held open, and no namespace is remembered: runtimes make sandboxes
+//! anew under the same pod.
 
 mod hierarchy;
 pub mod path;
@@ -17,6 +17,7 @@ use std::{
 use sidestep_contract::Dns;
 
 pub use self::hierarchy::{HierarchyError, mount_of, pods_cgroup};
+use self::resolver::Resolvers;
 use crate::{
     ancestors::ancestors,
     netns::{Namespace, NetnsError},
@@ -39,6 +40,7 @@ pub struct InCgroups {
     /// The node's own network namespace, and the agent's. A pod's processes start in the node's: the runtime puts them into the
     /// pod's cgroup first.
     not_pods: BTreeSet<u64>,
+    resolvers: Resolvers,
 }
 
 /// A process, and the network namespace it is in.
@@ -57,7 +59,11 @@ impl InCgroups {
             .chain(ancestors())
             .filter_map(|pid| inode(&PathBuf::from(format!("/proc/{pid}/ns/net"))).ok())
             .collect();
-        Self { root, not_pods }
+        Self {
+            root,
+            not_pods,
+            resolvers: Resolvers::default(),
+        }
     }
 
     /// A pod's processes that are in a namespace of their own, in no order.
@@ -99,7 +105,9 @@ impl Sandboxes for InCgroups {
             // Its number may be another's by now.
             if namespace.inode().ok() == Some(netns) && self.owner(pid.unsigned_abs()).is(uid) {
                 let name_servers = match wanted.policy.dns {
-                    Dns::ToServers => resolver::name_servers(&pids, &wanted.name_servers),
+                    Dns::ToServers => self
+                        .resolvers
+                        .name_servers(uid, &pids, &wanted.name_servers),
                     Dns::Off | Dns::All => Vec::new(),
                 };
                 return Ok(Some(Sandbox {

@@ -24,9 +24,13 @@ pub struct KubePod<'a> {
 impl KubePod<'_> {
     /// Makes its cgroup and its sandbox: a namespace with this address, and a process that holds it.
     pub fn sandbox(&self, address: &str) -> Sandbox {
-        let cgroup = self.node.pod_cgroup(&self.uid);
         let namespace = self.node.machine.network().host("pod", &[address]);
-        Sandbox::start(cgroup, namespace)
+        Sandbox::start(self.cgroup(), namespace)
+    }
+
+    /// Makes its cgroup.
+    pub fn cgroup(&self) -> Cgroup {
+        self.node.pod_cgroup(&self.uid)
     }
 
     /// Removes the object at once.

@@ -8,6 +8,7 @@ mod descriptors;
 mod life;
 mod sandboxes;
 mod start;
+mod stuck;
 mod takeover;
 mod versions;
 mod uninstall;

@@ -1,0 +1,68 @@
+//! A pod whose files never answer: an image that is still being fetched, or somebody who means it.
+
+use std::{io, os::unix::process::CommandExt as _, path::Path, process::Command};
+
+use sidestep_tests::{process::Running, redirect::PodState};
+
+use sidestep_tests::kubelet::{KubeNode, SERVICE, assert_captured, can_run_here};
+
+#[test]
+fn a_pod_whose_resolv_conf_is_never_read_holds_up_no_other_and_is_armed() {
+    assert!(
+        Path::new("/dev/fuse").exists() || std::env::var_os("CI").is_none(),
+        "there is no /dev/fuse"
+    );
+    if !can_run_here() || !Path::new("/dev/fuse").exists() {
+        return;
+    }
+    let mut node = KubeNode::with_agent();
+    let stuck = node.create("stuck", "--redirect-dns");
+    let namespace = node.machine().network().host("pod", &["10.77.0.10"]);
+    let cgroup = stuck.cgroup();
+    let mut command = Command::new("sleep");
+    command.arg("600");
+    namespace.command_enters(&mut command);
+    let container = cgroup.child("container");
+    container.command_joins(&mut command);
+    // SAFETY: the closure only makes system calls; it neither allocates nor locks.
+    unsafe { command.pre_exec(hide_resolv_conf) };
+    let process = Running::start(&mut command);
+
+    node.wait_for("stuck", PodState::Armed);
+    let other = node.create("other", "--redirect-dns");
+    let sandbox = other.sandbox("10.77.0.11");
+    let _proxy = sandbox.proxy();
+    node.wait_for("other", PodState::Active);
+    assert_captured(&sandbox.app(), "outbound", SERVICE);
+    assert_eq!(node.admin("/livez").0, 200);
+    // Nor does it hold up the agent's end.
+    assert!(node.take_agent().stop().success());
+    drop((process, container, cgroup, namespace));
+}
+
+/// Mounts a file system on `/etc/resolv.conf`, for this process alone, whose server is the process itself: it never answers.
+fn hide_resolv_conf() -> io::Result<()> {
+    const SERVER: libc::c_int = 9;
+    let check = |result: libc::c_int| match result {
+        -1 => Err(io::Error::last_os_error()),
+        result => Ok(result),
+    };
+    // SAFETY: constant strings that end with a zero; the mount namespace is a new one, of this process alone.
+    unsafe {
+        let device = check(libc::open(c"/dev/fuse".as_ptr(), libc::O_RDWR))?;
+        check(libc::dup2(device, SERVER))?;
+        check(libc::unshare(libc::CLONE_NEWNS))?;
+        let none = std::ptr::null();
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        check(libc::mount(none, c"/".as_ptr(), none, private, none.cast()))?;
+        let options = c"fd=9,rootmode=100000,user_id=0,group_id=0,allow_other";
+        check(libc::mount(
+            c"ss-stuck".as_ptr(),
+            c"/etc/resolv.conf".as_ptr(),
+            c"fuse".as_ptr(),
+            0,
+            options.as_ptr().cast(),
+        ))?;
+    }
+    Ok(())
+}
