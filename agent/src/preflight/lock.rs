@@ -2,6 +2,7 @@
 //! open a file can lock it.
 
 use std::{
+    fmt::Write as _,
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
@@ -107,7 +108,8 @@ fn escaped(path: &Path) -> String {
             b'/' => name.push('-'),
             b'.' | b'_' => name.push(char::from(*byte)),
             _ if byte.is_ascii_alphanumeric() => name.push(char::from(*byte)),
-            _ => name.push_str(&format!("%{byte:02x}")),
+            // A string takes all there is.
+            _ => drop(write!(name, "%{byte:02x}")),
         }
     }
     name

@@ -62,7 +62,7 @@ fn remove(cgroup: &Path) {
     match fs::remove_dir(cgroup) {
         Ok(()) => tracing::info!(path = %cgroup.display(), "removed an earlier agent's cgroup"),
         Err(error) => {
-            tracing::warn!(%error, path = %cgroup.display(), "an earlier agent's cgroup stays")
+            tracing::warn!(%error, path = %cgroup.display(), "an earlier agent's cgroup stays");
         }
     }
 }
