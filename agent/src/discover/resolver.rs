@@ -173,9 +173,15 @@ mod tests {
     fn while_an_answer_is_late_nobody_else_is_sent_for_it_and_then_it_is_taken() {
         let resolvers = Resolvers::default();
         let (free, look) = stuck();
-        assert_eq!(resolvers.read(&pod(1), &[], MOMENT, look), []);
+        assert_eq!(
+            resolvers.read(&pod(1), &[], MOMENT, look),
+            Vec::<IpAddr>::new()
+        );
         let never = || -> Vec<IpAddr> { unreachable!("somebody was sent") };
-        assert_eq!(resolvers.read(&pod(1), &[], LONG, never), []);
+        assert_eq!(
+            resolvers.read(&pod(1), &[], LONG, never),
+            Vec::<IpAddr>::new()
+        );
         free.send(7).expect("it waits");
         while resolvers.read(&pod(1), &[], LONG, || servers(7)) != servers(7) {
             thread::yield_now();

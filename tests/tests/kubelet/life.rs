@@ -8,7 +8,8 @@ use std::{
 };
 
 use sidestep_tests::{
-    actor::Kind, apiserver::ApiServer, net::OUTSIDE_V4, process::eventually, redirect::PodState,
+    actor::Kind, apiserver::ApiServer, binary, net::OUTSIDE_V4, process::eventually,
+    redirect::PodState,
 };
 
 use sidestep_tests::kubelet::{

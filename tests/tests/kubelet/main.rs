@@ -10,5 +10,5 @@ mod sandboxes;
 mod start;
 mod stuck;
 mod takeover;
-mod versions;
 mod uninstall;
+mod versions;
