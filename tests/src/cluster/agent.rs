@@ -1,7 +1,7 @@
 //! The node's agent: what it says of itself, and what it keeps in the kernel.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -78,22 +78,25 @@ impl Cluster {
         kubectl::run(command, "").unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    /// How many entries there are in all the maps that pods have entries in.
-    pub fn map_entries(&self) -> usize {
+    /// How many entries there are in the maps that pods have entries in; those without are left out.
+    pub fn map_entries(&self) -> BTreeMap<&'static str, usize> {
         let versions = fs::read_dir(self.pins()).into_iter().flatten().flatten();
-        let maps =
-            versions.flat_map(|version| POD_MAPS.map(|map| version.path().join("maps").join(map)));
-        let count = |map: PathBuf| {
-            let dump = Command::new("bpftool")
-                .args(["-j", "map", "dump", "pinned"])
-                .arg(&map)
-                .output()
-                .expect("bpftool is installed");
-            let entries: Value = serde_json::from_slice(&dump.stdout)
-                .unwrap_or_else(|error| panic!("{}: {error}: {}", map.display(), said(&dump)));
-            entries.as_array().expect("a list").len()
-        };
-        maps.map(count).sum()
+        let mut all = BTreeMap::new();
+        for version in versions {
+            for map in POD_MAPS {
+                let path = version.path().join("maps").join(map);
+                let dump = Command::new("bpftool")
+                    .args(["-j", "map", "dump", "pinned"])
+                    .arg(&path)
+                    .output()
+                    .expect("bpftool is installed");
+                let entries: Value = serde_json::from_slice(&dump.stdout)
+                    .unwrap_or_else(|error| panic!("{}: {error}: {}", path.display(), said(&dump)));
+                *all.entry(map).or_default() += entries.as_array().expect("a list").len();
+            }
+        }
+        all.retain(|_, count| *count > 0);
+        all
     }
 
     /// A metric of the agent, by its name with its labels.

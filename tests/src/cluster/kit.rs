@@ -80,15 +80,10 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// Waits for a condition; panics with what was awaited if it does not come.
 pub fn until(what: &str, condition: impl FnMut() -> bool) {
-    until_within(PATIENCE, what, condition);
-}
-
-/// The same for what may take longer.
-pub fn until_within(patience: Duration, what: &str, condition: impl FnMut() -> bool) {
     assert!(
-        comes(patience, condition),
+        comes(PATIENCE, condition),
         "{what}: not within {} s",
-        patience.as_secs()
+        PATIENCE.as_secs()
     );
 }
 

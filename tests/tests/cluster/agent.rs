@@ -13,7 +13,7 @@ use sidestep_tests::{
     cluster::{
         Cluster,
         agent::said,
-        kit::{Room, objects, until},
+        kit::{PATIENCE, Room, comes, objects, until},
         sidestep,
     },
 };
@@ -76,11 +76,16 @@ fn pods_that_went_leave_no_entry_no_link_and_no_pin() {
     ]);
     room.accelerated(&["server", "client"]);
     assert!(cluster.pinned_pods().len() >= 2);
-    assert!(cluster.map_entries() > 10);
+    assert!(cluster.map_entries()["PODS"] >= 2);
     room.kubectl("delete pods --all --wait=false");
     // Those of other tests are on their way out, too.
     until("no pod has a link", || cluster.pinned_pods().is_empty());
-    until("no pod has an entry", || cluster.map_entries() == 0);
+    let mut entries = cluster.map_entries();
+    comes(PATIENCE, || {
+        entries = cluster.map_entries();
+        entries.is_empty()
+    });
+    assert!(entries.is_empty(), "{entries:?}");
     assert_eq!(cluster.agent_status().pods.len(), 0);
     assert_eq!(
         cluster.agent_metric("sidestep_agent_lingering_namespaces "),
