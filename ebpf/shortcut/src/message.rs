@@ -116,6 +116,8 @@ fn memory_is_scarce(peer: u64) -> bool {
         Some((allocated, low))
     };
     pages().is_none_or(|(allocated, low)| {
+        // Each CPU keeps some pages back, so that the sum is below zero now and then: the kernel takes that for nothing.
+        let allocated = allocated.cast_signed().max(0).cast_unsigned();
         allocated.wrapping_mul(100) > low.wrapping_mul(u64::from(CONFIG.memory_share()))
     })
 }

@@ -1,6 +1,7 @@
 //! Random two-way streams. `make torture` runs a million of them.
 
 use sidestep_agent::shortcut::{Allowed, Mode, Options, Reach, Readers};
+use sidestep_ebpf_common::shortcut::Count;
 use sidestep_tests::{
     can_run,
     torture::{
@@ -93,4 +94,35 @@ fn eight_thousand_that_change_between_tcp_and_the_shortcut_all_the_time() {
         "hardly any receiver was full: {:#?}",
         done.counts
     );
+}
+
+/// The kernel's count of TCP's memory is below zero now and then, for each CPU keeps some pages back. That is no shortage.
+#[test]
+fn streams_on_a_machine_with_memory_never_go_by_tcp_for_want_of_it() {
+    if !can_run(&[]) {
+        return;
+    }
+    let options = Options {
+        readers: Readers::Trusted, // they are ours
+        ..Options::default()
+    };
+    let world = World::to_measure(
+        Some(options),
+        Allowed {
+            reach: Reach::Pod,
+            from_application: true,
+            into_application: true,
+        },
+    );
+    for _ in 0..4 {
+        world.pour(64 << 10, 20_000);
+        world.pour(1 << 20, 1_000);
+    }
+    let counted = |wanted| {
+        let tally = world.tally();
+        let found = tally.into_iter().find(|(count, _)| *count == wanted);
+        found.map_or(0, |(_, value)| value)
+    };
+    assert!(counted(Count::Redirected) > 0);
+    assert_eq!(counted(Count::Scarce), 0);
 }
