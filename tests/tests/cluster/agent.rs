@@ -21,7 +21,7 @@ use sidestep_tests::{
 use crate::world::{alone, restored};
 
 /// Requests of one run of the client.
-const REQUESTS: usize = 500;
+const REQUESTS: usize = 100;
 
 #[test]
 fn an_agent_that_is_killed_and_one_that_is_replaced_lose_no_request() {
