@@ -45,11 +45,14 @@ fn current(node: &Node) -> PathBuf {
     )
 }
 
-/// Everything that agents pinned.
+/// Everything that agents pinned. Many kernels put files of their own into every bpffs.
 fn left(node: &Node) -> Vec<PathBuf> {
+    const OF_THE_KERNEL: [&str; 2] = ["maps.debug", "progs.debug"];
     let pins = node.folders().pins();
     let all = fs::read_dir(pins.parent().expect("a bpffs")).expect("a bpffs");
-    all.map(|entry| entry.expect("an entry").path()).collect()
+    all.map(|entry| entry.expect("an entry").path())
+        .filter(|path| !OF_THE_KERNEL.iter().any(|own| path.ends_with(own)))
+        .collect()
 }
 
 fn bpftool(words: &[&str], path: &Path) -> Value {
