@@ -79,7 +79,8 @@ type Area<'a> = plotters::drawing::DrawingArea<SVGBackend<'a>, plotters::coord::
 impl Bars {
     fn draw(&self, area: &Area<'_>) -> anyhow::Result<()> {
         let all = self.settings.iter().flat_map(|(_, values)| values);
-        let top = all.copied().fold(1.0, f64::max) * 1.25;
+        // Above the bars there is room for the legend.
+        let top = all.copied().fold(1.0, f64::max) * 1.5;
         let end = count(self.groups.len());
         let mut chart = ChartBuilder::on(area)
             .margin(12)
