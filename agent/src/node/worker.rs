@@ -83,6 +83,7 @@ impl Worker {
     pub(super) fn work(mut self, inbox: &Receiver<Message>) {
         let mut wait = FIRST_ATTEMPT;
         loop {
+            self.heartbeat.beat();
             match self.start() {
                 Ok(node) => {
                     self.programs.met();
