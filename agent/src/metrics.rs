@@ -226,9 +226,9 @@ impl Metrics {
         }
     }
 
-    /// What a program told was dropped.
-    pub fn sighting_lost(&self) {
-        self.lost.inc();
+    /// So many of what programs told were dropped.
+    pub fn sightings_lost(&self, count: u64) {
+        self.lost.inc_by(count);
     }
 
     /// Whether what programs tell is heard.

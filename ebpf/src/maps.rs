@@ -2,7 +2,9 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
-    btf_maps::{HashMap, LpmTrie, LruHashMap, PerCpuHashMap, RingBuf, SkStorage, SockHash},
+    btf_maps::{
+        HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, SkStorage, SockHash,
+    },
     macros::btf_map,
 };
 use sidestep_ebpf_common::{
@@ -51,6 +53,10 @@ pub static LISTENERS: SockHash<ListenerKey, 65_536> = SockHash::new();
 /// Namespaces that were seen, for the agent. Not pinned: an agent that ended reads nothing any more.
 #[btf_map]
 pub static SIGHTINGS: RingBuf<Sighting, 65_536> = RingBuf::new();
+
+/// How many sightings did not fit. Not pinned.
+#[btf_map]
+pub static MISSED: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// Until when somebody is not told of again, in nanoseconds of the monotonic clock. Not pinned: a new agent wants to be
 /// told of all.

@@ -18,7 +18,7 @@ use sidestep_ebpf_common::{
 
 use crate::{
     creator::pointer,
-    maps::{KERNEL, PODS, QUIET, SIGHTINGS},
+    maps::{KERNEL, MISSED, PODS, QUIET, SIGHTINGS},
 };
 
 /// A call from a namespace that is not armed. For hooks in process context.
@@ -82,7 +82,7 @@ fn is_quiet(who: &QuietKey, now: u64) -> bool {
     unsafe { QUIET.get(who) }.is_some_and(|until| *until > now)
 }
 
-/// Where nobody reads, the buffer fills up and what follows is lost. The agent's own look finds it later.
+/// Where nobody reads, the buffer fills up and what follows is lost, and counted. The agent's own look finds it later.
 #[inline(always)]
 fn tell(cookie: u64, cgroup: u64, pid: u32, at: u64, seen: Seen) {
     let sighting = Sighting {
@@ -92,7 +92,12 @@ fn tell(cookie: u64, cgroup: u64, pid: u32, at: u64, seen: Seen) {
         pid,
         seen: seen as u32,
     };
-    let _: Result<(), i32> = SIGHTINGS.output(sighting, 0);
+    if SIGHTINGS.output(sighting, 0).is_err()
+        && let Some(missed) = MISSED.get_ptr_mut(0)
+    {
+        // SAFETY: the kernel gives each CPU a value of its own, which lives as long as the map.
+        unsafe { *missed += 1 };
+    }
 }
 
 /// The current task's.

@@ -17,7 +17,7 @@ pub(crate) use hooks::hook;
 pub(crate) use link::Link;
 pub use link::pinned_pods;
 use sidestep_ebpf_common::{Row, sighting::QuietKey};
-pub use sightings::{Sightings, clock};
+pub use sightings::{Missed, Sightings, clock};
 use thiserror::Error;
 
 use crate::{

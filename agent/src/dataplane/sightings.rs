@@ -1,10 +1,14 @@
 //! What the programs tell the agent: read from a ring buffer, as long as somebody reads.
 
-use std::{fs::File, io, sync::OnceLock};
+use std::{
+    fs::File,
+    io,
+    sync::{Arc, OnceLock},
+};
 
 use aya::{
     Ebpf,
-    maps::{MapData, RingBuf},
+    maps::{MapData, PerCpuArray, RingBuf},
     programs::RawTracePoint,
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -19,6 +23,7 @@ const EXEC: &str = "on_exec";
 /// Namespaces that programs came upon. Hints: where nobody reads for a while, some are lost.
 pub struct Sightings {
     ring: AsyncFd<RingBuf<MapData>>,
+    missed: Arc<PerCpuArray<MapData, u64>>,
     without_execs: Option<String>,
 }
 
@@ -35,8 +40,14 @@ impl Sightings {
         })?;
         Ok(Self {
             ring,
+            missed: Arc::new(maps::open(object, "MISSED")?),
             without_execs,
         })
+    }
+
+    /// Counts those that were lost before anybody read them.
+    pub fn missed(&self) -> Missed {
+        Missed(Arc::clone(&self.missed))
     }
 
     /// Why starts of programs are not among them, if that is so. Pods are then noticed when they use their network.
@@ -55,6 +66,19 @@ impl Sightings {
             }
             ready.clear_ready();
         }
+    }
+}
+
+/// How many sightings did not fit into the ring buffer.
+#[derive(Clone)]
+pub struct Missed(Arc<PerCpuArray<MapData, u64>>);
+
+impl Missed {
+    /// Since the programs were loaded.
+    pub fn count(&self) -> u64 {
+        // What cannot be read is not known to have been lost; the next look reads again.
+        let counts = self.0.get(&0, 0);
+        counts.map_or(0, |counts| counts.iter().sum())
     }
 }
 

@@ -15,7 +15,10 @@ use sidestep_ebpf_common::Sighting;
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::Message;
-use crate::{dataplane::Sightings, metrics::Metrics};
+use crate::{
+    dataplane::{Missed, Sightings},
+    metrics::Metrics,
+};
 
 /// Most that wait.
 const WAITING: usize = 1024;
@@ -26,7 +29,10 @@ const AT_ONCE: usize = 64;
 pub(super) struct Hearing {
     sightings: Receiver<Sighting>,
     without_execs: Option<String>,
+    missed: Missed,
+    known_missed: u64,
     state: Arc<State>,
+    metrics: Metrics,
     task: JoinHandle<()>,
 }
 
@@ -71,12 +77,16 @@ impl Hearing {
         if let Some(why) = &without_execs {
             tracing::warn!(why, "pods are armed later than they could be");
         }
-        let (ear, receiver) = ear(messages, metrics);
+        let missed = sightings.missed();
+        let (ear, receiver) = ear(messages, metrics.clone());
         let state = Arc::clone(&ear.state);
         Self {
             sightings: receiver,
             without_execs,
+            known_missed: missed.count(),
+            missed,
             state,
+            metrics,
             task: runtime.spawn(listen(sightings, ear)),
         }
     }
@@ -86,8 +96,17 @@ impl Hearing {
         self.state.take(&self.sightings)
     }
 
+    /// Whether sightings were lost in the kernel since the last time, or none is heard any more: to be asked now and then.
+    pub(super) fn is_hard_of(&mut self) -> bool {
+        let missed = self.missed.count();
+        let more = missed.saturating_sub(self.known_missed);
+        self.known_missed = missed.max(self.known_missed);
+        self.metrics.sightings_lost(more);
+        more > 0 || self.ended().is_some()
+    }
+
     /// Why nothing is heard any more, if that is so.
-    pub(super) fn ended(&self) -> Option<String> {
+    fn ended(&self) -> Option<String> {
         let ended = self.state.ended.lock();
         ended.unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -141,7 +160,7 @@ impl Ear {
         match self.sightings.try_send(sighting) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
-                self.metrics.sighting_lost();
+                self.metrics.sightings_lost(1);
                 self.state.lost.store(true, Ordering::SeqCst);
             }
             Err(TrySendError::Disconnected(_)) => return false,

@@ -235,7 +235,7 @@ impl Worker {
     }
 
     fn check(&mut self, node: &mut Node) {
-        if node.hearing.ended().is_some()
+        if node.hearing.is_hard_of()
             && let Err(error) = node.reconciler.missed()
         {
             tracing::error!(%error, "not all of it could be done; trying again");

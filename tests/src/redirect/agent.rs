@@ -296,10 +296,24 @@ impl Agent {
         self.child.wait().expect("it is our child");
     }
 
+    /// Keeps it from running, as a machine without time for it does.
+    pub fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
     fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    fn signal(&self, signal: i32) {
         let pid = libc::pid_t::try_from(self.child.id()).expect("a process id");
         // SAFETY: kill touches no memory; the child was not waited for, so the id is still its own.
-        unsafe { libc::kill(pid, libc::SIGTERM) };
+        unsafe { libc::kill(pid, signal) };
     }
 
     fn exited(&mut self) -> Option<ExitStatus> {

@@ -1,6 +1,9 @@
 //! Pods with more of everything than is good for a node: how much the agent looks at is not theirs to choose.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, File},
+    path::Path,
+};
 
 use sidestep_tests::{
     cgroup::Cgroup,
@@ -9,7 +12,9 @@ use sidestep_tests::{
     redirect::PodState,
 };
 
-use sidestep_tests::kubelet::{Driver, KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here};
+use sidestep_tests::kubelet::{
+    Driver, KubeNode, PATIENCE, SERVICE, Sandbox, assert_captured, can_run_here,
+};
 
 /// More than the agent looks at of one pod.
 const CROWD: usize = 700;
@@ -83,11 +88,7 @@ fn a_pod_that_makes_namespaces_without_end_holds_up_no_other() {
     let before = memory(node.agent().pid());
 
     let container = sandbox.cgroup().child("loop");
-    let script = "while :; do unshare -n true & unshare -n true & unshare -n true; done";
-    let shell = Path::new("/bin/sh");
-    let _loop = Program::new(shell, sandbox.namespace(), &container, (0, 0))
-        .args(["-c", script])
-        .start();
+    let _loop = flood(&container, &sandbox);
     let seen = || node.metric("sidestep_agent_sightings_total{seen=\"exec\"}");
     let flooded = |many: f64| {
         let patience = PATIENCE * 6;
@@ -110,6 +111,48 @@ fn a_pod_that_makes_namespaces_without_end_holds_up_no_other() {
     let _proxy = sandbox.proxy();
     node.wait_for("hostile", PodState::Active);
     assert_captured(&sandbox.app(), "outbound", SERVICE);
+}
+
+/// More than the kernel keeps for an agent that has no time to listen: whose start was among them waits for no sweep.
+#[test]
+fn a_pod_whose_start_was_lost_is_found_all_the_same() {
+    if !can_run_here() {
+        return;
+    }
+    let node = KubeNode::with_agent();
+    let hostile = node.create("hostile", "");
+    let sandbox = hostile.sandbox("10.77.0.10");
+    node.wait_for("hostile", PodState::Armed);
+    let web = node.create("web", "");
+    node.wait_for("web", PodState::Pending);
+    let container = sandbox.cgroup().child("loop");
+
+    node.agent().freeze();
+    let rounds = tempfile::NamedTempFile::new().expect("a file");
+    let running = flood_told(&container, &sandbox, rounds.reopen().expect("a file"));
+    let enough = || rounds.path().metadata().is_ok_and(|file| file.len() > 1500);
+    assert!(eventually(PATIENCE * 6, enough), "no flood");
+    let _web = web.sandbox("10.77.0.11");
+    drop((running, container));
+    node.agent().thaw();
+    node.wait_for("web", PodState::Armed);
+    let lost = node.metric("sidestep_agent_sightings_lost_total");
+    assert!(lost >= 1.0, "nothing was lost");
+}
+
+/// Namespaces without end, until the container is removed.
+fn flood(container: &Cgroup, sandbox: &Sandbox) -> Running {
+    let nowhere = File::create("/dev/null").expect("it is there");
+    flood_told(container, sandbox, nowhere)
+}
+
+/// The same; for each three a byte is written.
+fn flood_told(container: &Cgroup, sandbox: &Sandbox, to: File) -> Running {
+    let script = "while :; do unshare -n true & unshare -n true & unshare -n true; echo; done";
+    let shell = Path::new("/bin/sh");
+    let mut program = Program::new(shell, sandbox.namespace(), container, (0, 0));
+    program.command().stdout(to);
+    program.args(["-c", script]).start()
 }
 
 /// What a process has in memory, KiB.
