@@ -25,7 +25,7 @@ pub const NEEDED: [Capability; 4] = [
     Capability {
         bit: 12,
         name: "CAP_NET_ADMIN",
-        why: "to attach programs to cgroups and network namespaces, and to put ::6 on a pod's loopback device",
+        why: "to put ::6 on a pod's loopback device, to raise that of the probe's own namespace, and for the shortcut's programs",
     },
     Capability {
         bit: 19,

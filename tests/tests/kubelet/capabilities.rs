@@ -1,10 +1,10 @@
-//! What the agent may do in its container, and that each of it is needed.
+//! What the agent may do in its container, and what fails without each of it.
 
 use sidestep_agent::preflight::capabilities::NEEDED;
 use sidestep_tests::{
     binary,
     process::{Program, Running},
-    redirect::PodState,
+    redirect::{PodState, Status},
 };
 
 use sidestep_tests::kubelet::{Driver, KubeNode, SERVICE, Sandbox, assert_captured, can_run_here};
@@ -59,6 +59,64 @@ fn without_any_of_them_the_agent_is_not_ready_and_names_it() {
             errors.iter().any(|error| error.contains(&name))
         });
     }
+}
+
+/// What an agent says of itself that tries without one of them; with a pod whose proxy listens already, as another user.
+fn tried_without(missing: &'static str, said: impl Fn(&Status) -> bool) {
+    if !can_run_here() {
+        return;
+    }
+    assert!(CAPABILITIES.contains(&missing));
+    let others = || CAPABILITIES.into_iter().filter(|name| *name != missing);
+    let mut node = KubeNode::without_agent(Driver::Cgroupfs);
+    node.arguments = vec!["--assume-capabilities".to_owned()];
+    node.capabilities = Some(set(others()));
+    let pod = node.create("late", "");
+    let sandbox = pod.sandbox("10.77.0.10");
+    let _programs = proxy_of_another_user(&sandbox);
+    let agent = node.launch_agent();
+    let what = format!("what fails without {missing}");
+    agent.wait(&what, || agent.status().is_some_and(|status| said(&status)));
+}
+
+fn says(texts: &[String], words: &str) -> bool {
+    texts.iter().any(|text| text.contains(words))
+}
+
+fn pending_for(status: &Status, words: &str) -> bool {
+    let pod = status.pods.iter().find(|pod| pod.name == "late");
+    let reason = pod.and_then(|pod| pod.reason.as_deref());
+    status.ready && reason.is_some_and(|reason| reason.contains(words))
+}
+
+#[test]
+fn without_sys_admin_no_map_is_made() {
+    tried_without("sys_admin", |status| {
+        says(&status.errors, "failed to create map")
+            && says(&status.errors, "Operation not permitted")
+    });
+}
+
+#[test]
+fn without_net_admin_no_loopback_device_can_be_changed() {
+    tried_without("net_admin", |status| {
+        says(&status.errors, "raising the loopback device")
+            && says(&status.errors, "Operation not permitted")
+    });
+}
+
+#[test]
+fn without_sys_ptrace_no_namespace_of_a_pod_is_found() {
+    tried_without("sys_ptrace", |status| {
+        pending_for(status, "none of its processes")
+    });
+}
+
+#[test]
+fn without_dac_read_search_a_proxys_sockets_are_not_found() {
+    tried_without("dac_read_search", |status| {
+        pending_for(status, "cannot be duplicated")
+    });
 }
 
 /// As a runtime starts it: it never was anybody else, so its files in /proc are its own.
