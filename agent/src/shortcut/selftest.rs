@@ -3,6 +3,8 @@
 
 mod applications;
 mod checks;
+mod endings;
+mod full;
 mod pair;
 pub mod worker;
 
@@ -22,8 +24,10 @@ use sidestep_ebpf_common::{Ids, shortcut::Count};
 use super::{Allowed, Options, Participant, Reach, Shortcut, ShortcutError, kernel};
 use crate::preflight;
 
-/// How long all of it may take.
-const LIMIT: Duration = Duration::from_secs(5);
+/// How long all of it may take: the agent's start waits for it.
+const LIMIT: Duration = Duration::from_secs(3);
+/// The same where a machine was too busy for that.
+const BUSY_LIMIT: Duration = Duration::from_secs(9);
 /// Small, so that connections change between TCP and the shortcut all the time.
 const RECEIVER_LIMIT: u32 = 64 << 10;
 
@@ -136,8 +140,8 @@ pub fn prove(worker: &Path, pods: &Path) -> Verdict {
         let checks = examined.as_ref().map(|(checks, _)| checks);
         checks.is_ok_and(|checks| proven(checks, Proves::Shortcut).is_ok())
     };
-    let first = Some(examine(worker, pods, options)).filter(passes);
-    match first.unwrap_or_else(|| examine(worker, pods, options)) {
+    let first = Some(examine(worker, pods, options, LIMIT)).filter(passes);
+    match first.unwrap_or_else(|| examine(worker, pods, options, BUSY_LIMIT)) {
         Err(error) => off(error),
         Ok((checks, readers)) => {
             let shortcut = proven(&checks, Proves::Shortcut);
@@ -163,13 +167,19 @@ pub fn examine_with(worker: &Path, pods: &Path, options: Options) -> Result<Vec<
         limit: RECEIVER_LIMIT,
         ..options
     };
-    examine(worker, pods, options).map(|(checks, _)| checks)
+    // What is wrong may be stuck until nobody waits any more.
+    examine(worker, pods, options, 2 * BUSY_LIMIT).map(|(checks, _)| checks)
 }
 
 /// The checks, and whether it can be seen how applications read.
 type Examined = (Vec<Check>, Result<(), String>);
 
-fn examine(worker: &Path, pods: &Path, options: Options) -> Result<Examined, String> {
+fn examine(
+    worker: &Path,
+    pods: &Path,
+    options: Options,
+    limit: Duration,
+) -> Result<Examined, String> {
     let cgroup = OwnCgroup::beside(pods)?;
     let mut shortcut = Shortcut::load(&cgroup.0, options).map_err(|e| e.to_string())?;
     let mptcp = shortcut
@@ -182,7 +192,7 @@ fn examine(worker: &Path, pods: &Path, options: Options) -> Result<Examined, Str
         Err(format!("it cannot be seen how applications read: {why}"))
     };
     let mut worker = Worker::start(worker, &cgroup.0)?;
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + limit;
     let mut cookie = 0;
     let mut checks: Vec<Check> = Vec::new();
     loop {

@@ -1,24 +1,21 @@
 //! What must hold. Each makes its own connections.
 
 use std::{
-    io::{ErrorKind, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    fs,
+    net::TcpStream,
     os::fd::AsFd,
     thread::{self, ScopedJoinHandle},
     time::Duration,
 };
 
-use rustix::{
-    event::epoll,
-    net::{SendFlags, sockopt},
-};
+use rustix::net::SendFlags;
 use sidestep_ebpf_common::shortcut::Count;
 
 use super::{
     Proves::{self, Application, IntoApplication, Shortcut},
-    applications,
-    pair::{Outcome, Pair, bytes, check, expect_end, pair, read, receive, send},
-    worker::{Bench, counted, switch},
+    applications, endings, full,
+    pair::{Outcome, Pair, bytes, check, pair, read, receive, send},
+    worker::{Bench, counted},
 };
 use crate::sys;
 
@@ -38,25 +35,27 @@ pub(super) const ALL: [(&str, Proves, Holds); 16] = [
         Shortcut,
         from_application,
     ),
-    ("a stalled reader is not buried", Shortcut, stalled),
-    ("half-close", Shortcut, half_close),
-    ("close after write", Shortcut, close_after_write),
-    ("reset", Shortcut, reset),
+    ("a stalled reader is not buried", Shortcut, full::stalled),
+    ("half-close", Shortcut, endings::half_close),
+    ("close after write", Shortcut, endings::close_after_write),
+    ("reset", Shortcut, endings::reset),
     ("a large answer", Shortcut, large_answer),
     ("a full sender is woken", Shortcut, |bench| {
-        woken(&bench.proxy)
+        past_tcp(|| full::woken(&bench.proxy))
     }),
     (
         "a full sender is woken where TCP carries everything",
         Shortcut,
-        woken_by_tcp,
+        full::woken_by_tcp,
     ),
     (
         "an upper layer protocol keeps its connection to TCP",
         Shortcut,
         upper_layer,
     ),
-    ("urgent bytes arrive in line", Shortcut, urgent),
+    ("urgent bytes arrive in line", Shortcut, |bench| {
+        past_tcp(|| urgent(bench))
+    }),
     (
         "an application is told how much it can read (FIONREAD)",
         Application,
@@ -90,7 +89,29 @@ fn goes_past_tcp(bench: &Bench) -> Outcome {
     }
 }
 
+/// Does a part of a check, in which bytes must go past TCP: what TCP carries proves nothing.
+pub(super) fn past_tcp<T>(part: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    let before = counted(Count::Redirected)?;
+    let done = part()?;
+    if counted(Count::Redirected)? > before {
+        Ok(done)
+    } else {
+        Err("all of it goes by TCP".to_owned())
+    }
+}
+
+/// Sends so much in messages of a kilobyte.
+pub(super) fn send_many(to: &TcpStream, position: usize, count: usize) -> Outcome {
+    let end = position + count;
+    let mut starts = (position..end).step_by(1000);
+    starts.try_for_each(|at| send(to, at, 1000.min(end - at)))
+}
+
 fn both_ways(bench: &Bench) -> Outcome {
+    past_tcp(|| two_streams(bench))
+}
+
+fn two_streams(bench: &Bench) -> Outcome {
     let pairs = [pair(&bench.proxy)?, pair(&bench.proxy)?];
     thread::scope(|scope| {
         let streams: Vec<_> = pairs
@@ -153,178 +174,74 @@ fn read_many(from: &TcpStream) -> Outcome {
 }
 
 fn from_application(bench: &Bench) -> Outcome {
-    let before = counted(Count::Redirected)?;
     let Pair { near, far } = pair(&bench.application)?;
-    send(&far, 0, 100)?;
-    receive(&near, 0, 100)?;
-    send(&far, 0, 100)?;
-    receive(&near, 0, 100)?;
-    if counted(Count::Redirected)? == before {
-        return Err("they do not go past TCP".to_owned());
-    }
-    thread::scope(|scope| {
-        let streams = [
-            scope.spawn(|| write_many(&far)),
-            scope.spawn(|| read_many(&near)),
-            scope.spawn(|| write_many(&near)),
-            scope.spawn(|| read_many(&far)),
-        ];
-        all(streams)
+    past_tcp(|| {
+        send(&far, 0, 100)?;
+        receive(&near, 0, 100)?;
+        send(&far, 100, 100)?;
+        receive(&near, 100, 100)
+    })?;
+    let Pair { near, far } = pair(&bench.application)?;
+    past_tcp(|| {
+        thread::scope(|scope| {
+            let streams = [
+                scope.spawn(|| write_many(&far)),
+                scope.spawn(|| read_many(&near)),
+                scope.spawn(|| write_many(&near)),
+                scope.spawn(|| read_many(&far)),
+            ];
+            all(streams)
+        })
     })
-}
-
-/// More than any receiver takes that does not read, with TCP's buffers on both sides.
-const TOO_MUCH: usize = 24 << 20;
-
-fn stalled(bench: &Bench) -> Outcome {
-    let pair = pair(&bench.proxy)?;
-    let accepted = fill(&pair.near)?;
-    if accepted >= TOO_MUCH {
-        return Err(format!(
-            "{accepted} bytes were taken for a reader who reads none"
-        ));
-    }
-    receive(&pair.far, 0, accepted)?;
-    send(&pair.near, accepted, 1000)?;
-    receive(&pair.far, accepted, 1000)
-}
-
-/// Sends until there is no room, and says how much that was.
-fn fill(mut to: &TcpStream) -> Outcome<usize> {
-    const STEP: usize = 16 << 10;
-    let mut accepted = 0;
-    while accepted < TOO_MUCH {
-        match to.write(bytes(accepted, STEP)) {
-            Ok(sent) => accepted += sent,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => break,
-            Err(e) => return Err(format!("after {accepted} bytes: {e}")),
-        }
-    }
-    Ok(accepted)
-}
-
-fn half_close(bench: &Bench) -> Outcome {
-    let Pair { near, far } = pair(&bench.proxy)?;
-    send(&near, 0, 50_000)?;
-    near.shutdown(Shutdown::Write).map_err(|e| e.to_string())?;
-    receive(&far, 0, 50_000)?;
-    expect_end(&far)?;
-    send(&far, 0, 50_000)?;
-    receive(&near, 0, 50_000)?;
-    drop(far);
-    expect_end(&near)
-}
-
-fn close_after_write(bench: &Bench) -> Outcome {
-    for _ in 0..20 {
-        let Pair { near, far } = pair(&bench.proxy)?;
-        send(&near, 0, 3000)?;
-        drop(near);
-        receive(&far, 0, 3000)?;
-        expect_end(&far)?;
-    }
-    Ok(())
-}
-
-fn reset(bench: &Bench) -> Outcome {
-    let Pair { near, far } = pair(&bench.proxy)?;
-    send(&near, 0, 100)?;
-    receive(&far, 0, 100)?;
-    sockopt::set_socket_linger(&near, Some(Duration::ZERO)).map_err(|e| e.to_string())?;
-    drop(near);
-    match read(&far, &mut [0; 16]) {
-        Err(error) if error != "stuck" => Ok(()),
-        other => Err(format!("the reset is not told: {other:?}")),
-    }
 }
 
 fn large_answer(bench: &Bench) -> Outcome {
     const LARGE: usize = 2 << 20;
+    // What is as large as the receiver's limit goes by TCP.
+    const MESSAGE: usize = 16 << 10;
     let Pair { near, far } = pair(&bench.proxy)?;
     send(&near, 0, 100)?;
     receive(&far, 0, 100)?;
-    thread::scope(|scope| {
-        let answer = scope.spawn(|| send(&far, 0, LARGE));
-        receive(&near, 0, LARGE)?;
-        answer
-            .join()
-            .unwrap_or_else(|_| Err("a thread panicked".to_owned()))
+    past_tcp(|| {
+        thread::scope(|scope| {
+            let answer = scope.spawn(|| {
+                let mut messages = (0..LARGE).step_by(MESSAGE);
+                messages.try_for_each(|at| send(&far, at, MESSAGE))
+            });
+            receive(&near, 0, LARGE)?;
+            answer
+                .join()
+                .unwrap_or_else(|_| Err("a thread panicked".to_owned()))
+        })
     })
 }
 
-/// With edge-triggered epoll, as every event loop has it.
-fn woken(listener: &TcpListener) -> Outcome {
-    let pair = pair(listener)?;
-    let error = |e: rustix::io::Errno| e.to_string();
-    let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(error)?;
-    let events = epoll::EventFlags::OUT | epoll::EventFlags::ET;
-    let data = epoll::EventData::new_u64(0);
-    epoll::add(&poll, &pair.near, data, events).map_err(error)?;
-    let mut accepted = 0;
-    for _ in 0..3 {
-        let mut space: [epoll::Event; 4] = [epoll::Event {
-            flags: epoll::EventFlags::empty(),
-            data,
-        }; 4];
-        let now = rustix::event::Timespec::default();
-        // What was to be told before there was no room.
-        let _earlier = epoll::wait(&poll, &mut space[..], Some(&now)).map_err(error)?;
-        let more = fill_from(&pair.near, accepted)?;
-        receive(&pair.far, accepted, more)?;
-        accepted += more;
-        let patience = rustix::event::Timespec {
-            tv_sec: 1,
-            tv_nsec: 0,
-        };
-        if epoll::wait(&poll, &mut space[..], Some(&patience)).map_err(error)? == 0 {
-            return Err("it is not told that there is room again".to_owned());
-        }
-    }
-    Ok(())
-}
-
-fn fill_from(mut to: &TcpStream, from: usize) -> Outcome<usize> {
-    const STEP: usize = 16 << 10;
-    let mut accepted = 0;
-    loop {
-        match to.write(bytes(from + accepted, STEP)) {
-            Ok(sent) => accepted += sent,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(accepted),
-            Err(e) => return Err(format!("after {accepted} bytes: {e}")),
-        }
-        if accepted > TOO_MUCH {
-            return Err(format!(
-                "{accepted} bytes were taken for a reader who reads none"
-            ));
-        }
+/// A protocol that the kernel has, where it has one: then nobody but the programs refuses it.
+fn protocol() -> &'static [u8] {
+    let known = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_ulp").unwrap_or_default();
+    if known.split_whitespace().any(|name| name == "tls") {
+        b"tls"
+    } else {
+        b"none"
     }
 }
 
-fn woken_by_tcp(bench: &Bench) -> Outcome {
-    switch(false)?;
-    let outcome = woken(&bench.proxy);
-    switch(true)?;
-    outcome
-}
-
-/// Where the kernel has no such protocol the call fails; the mark is there all the same, which is what is tried.
+/// Over bytes that went past TCP and are unread it is refused; and the connection is TCP's from then on.
 fn upper_layer(bench: &Bench) -> Outcome {
     let before = counted(Count::Marked)?;
     let Pair { near, far } = pair(&bench.proxy)?;
-    send(&near, 0, 100)?;
-    receive(&far, 0, 100)?;
-    let _unknown_protocol = sys::set_upper_layer(far.as_fd(), b"none");
-    for (from, to) in [(&near, &far), (&far, &near)] {
-        let start = if std::ptr::eq(from, &raw const near) {
-            100
-        } else {
-            0
-        };
+    past_tcp(|| send_many(&near, 0, 3000))?;
+    match sys::set_upper_layer(far.as_fd(), protocol()) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+        other => return Err(format!("over unread bytes it is answered {other:?}")),
+    }
+    receive(&far, 0, 3000)?;
+    for (from, to, start) in [(&near, &far, 3000), (&far, &near, 0)] {
         send(from, start, 100)?;
         receive(to, start, 100)?;
     }
-    rustix::net::send(&near, bytes(200, 10), SendFlags::NOSIGNAL).map_err(|e| e.to_string())?;
-    receive(&far, 200, 10)?;
+    rustix::net::send(&near, bytes(3100, 10), SendFlags::NOSIGNAL).map_err(|e| e.to_string())?;
+    receive(&far, 3100, 10)?;
     if counted(Count::Marked)? >= before + 3 {
         Ok(())
     } else {
