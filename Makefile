@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit fuzz test-apiserver test-netns test-programs test-cluster smoke kernels cluster cluster-down images manifests torture bench-shortcut bench-cluster bench-webhook bench-agent lint clean distclean
+.PHONY: help setup build demo test test-unit fuzz test-apiserver test-netns test-programs test-cluster smoke kernels cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean distclean
 
 SECONDS := 60
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
@@ -9,7 +9,7 @@ PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 
-setup: ## install what is missing: compilers, the BPF linker, Envoy, network tools, QEMU and a 6.1 kernel
+setup: ## install what is missing: compilers, the BPF linker, Envoy, network tools, QEMU, Linux 6.1 and 6.12
 	@tests/setup.sh
 
 build: ## build the agent and the command line, optimised (needs no more than the compilers)
@@ -81,12 +81,6 @@ bench-shortcut: setup ## as root: iptables, and Sidestep with each reach of the 
 	@mkdir -p .parts/reports
 	@target/release/sidestep-torture hop
 	@target/release/sidestep-bench --json .parts/reports/shortcut.json --svg .parts/reports/shortcut.svg
-
-bench-cluster: ## as root: the same on a real Kubernetes node with a real Istio
-	@tests/setup.sh cluster
-	cargo build --release -p sidestep-tests --bins
-	@mkdir -p .parts/reports
-	@target/release/sidestep-bench --cluster --json .parts/reports/cluster.json --svg .parts/reports/cluster.svg
 
 bench-webhook: ## reviews per second, latency and memory of the admission server, as a table
 	@tests/setup.sh build
