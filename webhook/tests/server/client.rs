@@ -1,5 +1,6 @@
 //! A client as the API server is one.
 
+use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,6 +49,16 @@ impl Answered {
         let text = STANDARD.decode(text).expect("base64");
         serde_json::from_slice(&text).expect("a patch")
     }
+}
+
+/// Whether a request was not sent at all, or the server said that it did not take it: with GOAWAY it names the last one that
+/// it took (RFC 9113, 6.8). The API server's client sends it elsewhere.
+pub(crate) fn was_not_taken(error: &hyper::Error) -> bool {
+    let http2 = error.source().and_then(|source| source.downcast_ref());
+    let went = |error: &h2::Error| {
+        error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
+    };
+    error.is_canceled() || http2.is_some_and(went)
 }
 
 /// A connection, HTTP/1.1 or HTTP/2.
