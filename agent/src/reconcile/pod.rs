@@ -9,7 +9,7 @@ use super::{Manner, pace::Pace};
 use crate::{
     arm::{ArmError, Armed},
     dataplane::Cookie,
-    source::{Entry, Place, PodName},
+    source::{Entry, Place, PodName, Wanted},
 };
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -76,6 +76,9 @@ impl Pod {
     pub(super) fn change(&mut self, entry: &Entry, another: bool) -> Option<Armed> {
         self.entry.clone_from(entry);
         self.failure = None;
+        if self.has_ended() {
+            self.look = Instant::now();
+        }
         if !another {
             return None;
         }
@@ -83,6 +86,10 @@ impl Pod {
         self.waiting = None;
         self.told = false;
         self.armed.take()
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.entry, Ok(Wanted { ended: true, .. }))
     }
 
     /// Whether it is to be looked at.
@@ -93,7 +100,9 @@ impl Pod {
 
     /// Puts the next looks off; whether this one is to be thorough.
     pub(super) fn due(&mut self, now: Instant, manner: &Manner) -> bool {
-        self.look = now + manner.look;
+        // The namespace of a pod that has ended goes soon, and nothing tells of it: every pass looks.
+        let goes_soon = self.has_ended() && self.armed.is_some();
+        self.look = if goes_soon { now } else { now + manner.look };
         let study = self.study <= now;
         if study {
             self.study = now + manner.study;
