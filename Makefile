@@ -84,7 +84,7 @@ bench-shortcut: setup ## as root: iptables, and Sidestep with each reach of the 
 
 bench-webhook: ## reviews per second, latency and memory of the admission server, as a table
 	@tests/setup.sh build
-	cargo bench -p sidestep-webhook
+	cargo bench -p sidestep-webhook --bench reviews
 
 bench-agent: setup ## as root: from a pod's sandbox to its programs, memory and idle CPU with 500 pods, as a table
 	@tests/setup.sh cluster

@@ -19,6 +19,7 @@
 mod ctx;
 mod hazards;
 mod keepalive;
+mod manners;
 mod maps;
 mod message;
 mod mptcp;

@@ -1,9 +1,10 @@
 //! Every map of the shortcut, and the constants the agent sets before it loads a program. The agent pins the maps by
 //! these names.
 
+use crate::manners::Whose;
 use aya_ebpf::{
     bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
-    btf_maps::{Array, HashMap, PerCpuArray, SockHash},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SockHash},
     macros::btf_map,
 };
 use sidestep_ebpf_common::{
@@ -28,6 +29,10 @@ pub static PROXY_PROCESSES: Array<u32, { PLACES as usize }> = Array::new();
 /// Which pod of the node has an address. An address that two pods claim is not in it.
 #[btf_map]
 pub static ADDRESSES: HashMap<Addr, u64, 65_536, LAZY> = HashMap::new();
+
+/// Whether the sockets of an application block, as far as it was seen. What is crowded out is learnt anew.
+#[btf_map]
+pub static MANNERS: LruHashMap<Whose, u32, 16_384> = LruHashMap::new();
 
 /// Ends of connections that may be shortcut, from establishment until their socket is closed.
 #[btf_map]

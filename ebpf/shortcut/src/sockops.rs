@@ -3,15 +3,15 @@
 //! A socket is the proxy's if it is accepted by a capture listener (it starts with a copy of the listener's state), or
 //! connected by the process that opened those. Its user tells nothing: other programs of the sidecar have the same.
 //!
-//! An application's socket takes part only where its pod lets it, and where its calls do not block, unless bytes may be
-//! put into it anyway: Linux ends a blocking read of a socket in a sockhash with EAGAIN whenever another thread shuts the socket down, or gets
-//! room to write (`tcp_msg_wait_data` waits for one event, whatever it is).
+//! An application's socket takes part only where its pod lets it, and where its calls do not block ([`manners`]), unless
+//! bytes may be put into it anyway.
 
 use aya_ebpf::{
     bindings::{
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB,
-        BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
-        BPF_SOCK_OPS_TCP_LISTEN_CB, BPF_TCP_CLOSE, bpf_sock, bpf_sock_ops,
+        BPF_SOCK_OPS_RTT_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
+        BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, BPF_TCP_CLOSE,
+        BPF_TCP_ESTABLISHED, bpf_sock, bpf_sock_ops,
     },
     helpers::generated::{
         bpf_get_current_task, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_sock_hash_update,
@@ -27,6 +27,7 @@ use crate::{
     ctx::{self, AF_INET, AF_INET6, Ends, count, load, peek, peek_long},
     hazards,
     keepalive::keep_alive,
+    manners::{self, Whose},
     maps::{CONFIG, ENDS, MEMBERS, PROXY_PROCESSES, RECEIVERS, SENDERS, SWITCHES},
     message::needs,
     whose::peer_of,
@@ -56,10 +57,11 @@ pub fn run(ctx: &SockOpsContext) {
     };
     let ends = Ends::of(ops, family);
     match event {
-        Event::Listening => listening(member, sk, &ends),
+        Event::Listening => listening(cookie, member, sk, &ends),
         Event::Connecting => connecting(cookie, member, sk, &ends),
         Event::Connected => connected(ctx, cookie, member, sk, &ends),
         Event::Accepted => accepted(ctx, cookie, member, sk, &ends),
+        Event::InUse => in_use(ctx, cookie, member, sk),
         Event::Closed => closed(sk),
     }
 }
@@ -70,6 +72,7 @@ enum Event {
     Connecting,
     Connected,
     Accepted,
+    InUse,
     Closed,
 }
 
@@ -81,8 +84,17 @@ impl Event {
             BPF_SOCK_OPS_TCP_CONNECT_CB => Some(Self::Connecting),
             BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => Some(Self::Connected),
             BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => Some(Self::Accepted),
-            BPF_SOCK_OPS_STATE_CB if load!(ops, __bindgen_anon_1.args[1]) == BPF_TCP_CLOSE => {
-                Some(Self::Closed)
+            BPF_SOCK_OPS_RTT_CB => Some(Self::InUse),
+            BPF_SOCK_OPS_STATE_CB => {
+                // From, and to.
+                match (
+                    load!(ops, __bindgen_anon_1.args[0]),
+                    load!(ops, __bindgen_anon_1.args[1]),
+                ) {
+                    (_, BPF_TCP_CLOSE) => Some(Self::Closed),
+                    (BPF_TCP_ESTABLISHED, _) => Some(Self::InUse),
+                    _ => None,
+                }
             }
             _ => None,
         }
@@ -91,12 +103,12 @@ impl Event {
 
 /// Who opens a capture listener is the proxy, from then on until another process does.
 #[inline(always)]
-fn listening(member: &Member, sk: *mut bpf_sock, ends: &Ends) {
+fn listening(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
     if !member.captures_on(ends.local_port) {
-        // Whether its calls block is asked when it accepts: many a program changes that after it has begun to listen.
-        if let Some(state) = ctx::state_or_new(sk) {
+        manners::forget(Whose::port(cookie, ends.local_port));
+        // It may have listened where the proxy does.
+        if let Some(state) = ctx::state(sk) {
             *state = EndState::new(0);
-            state.listener = ctx::address_of(sk).unwrap_or(0);
         }
         return;
     }
@@ -130,58 +142,66 @@ fn proxy_process(member: &Member) -> Option<u32> {
 /// Runs in the process that connects: the last moment at which it can be told.
 #[inline(always)]
 fn connecting(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
-    let role = candidate(cookie, member, sk, ends);
-    let state = if role.is_some() {
+    let candidate = candidate(cookie, member, sk, ends);
+    let state = if candidate.is_some() {
         ctx::state_or_new(sk)
     } else {
         ctx::state(sk)
     };
     if let Some(state) = state {
         // The socket may have been connected before.
-        *state = EndState::new(role.map_or(0, |role| role | CANDIDATE));
+        let (flags, process) = candidate.unwrap_or((0, 0));
+        *state = EndState::new(flags);
+        state.process = process;
     }
 }
 
-/// The role of a socket that may become an end of a shortcut.
+/// Flags and process of a socket that may become an end of a shortcut.
 #[inline(always)]
-fn candidate(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) -> Option<u32> {
+fn candidate(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) -> Option<(u32, u32)> {
     let same = peer_of(cookie, ends)? == cookie;
-    if is_connected_by_proxy(member) {
-        (same || switch(member.place).allows(cookie, REACH_NODE)).then_some(IS_PROXY)
-    } else {
-        let fit = same && member.captures_on(ends.remote_port);
-        (fit && may_be_end(cookie, member, ctx::address_of(sk).unwrap_or(0))).then_some(0)
+    let allowed = switch(member.place);
+    let process = current_process()?;
+    if is_proxy_process(member, process) {
+        return (same || allowed.allows(cookie, REACH_NODE)).then_some((IS_PROXY | CANDIDATE, 0));
     }
+    if !same || !member.captures_on(ends.remote_port) || !allowed.allows(cookie, FROM_APPLICATION) {
+        return None;
+    }
+    let calm = || manners::is_nonblocking(ctx::address_of(sk)?);
+    let fit = allowed.allows(cookie, INTO_APPLICATION) || calm() == Some(true);
+    fit.then_some((CANDIDATE, process))
 }
 
-/// Whether an application's socket may be an end, judged by the one at this address: itself, or who accepted it.
+/// Whether an application's socket may be an end.
 #[inline(always)]
-fn may_be_end(cookie: u64, member: &Member, sock: u64) -> bool {
+fn may_be_end(ctx: &SockOpsContext, cookie: u64, member: &Member, whose: Whose) -> bool {
     let allowed = switch(member.place);
     allowed.allows(cookie, FROM_APPLICATION)
-        && (is_nonblocking(sock) || allowed.allows(cookie, INTO_APPLICATION))
+        && (allowed.allows(cookie, INTO_APPLICATION) || manners::never_block(ctx, whose))
 }
 
-/// Whether the file that the socket at this address was opened as has `O_NONBLOCK`. One that is gone has none.
+/// Where bytes may be put into the application nobody asks whether it blocks.
 #[inline(always)]
-fn is_nonblocking(sock: u64) -> bool {
-    const O_NONBLOCK: u32 = 0o4000;
-    let flags = || {
-        let socket = peek_long(sock, CONFIG.sk_socket())?;
-        let file = peek_long(socket, CONFIG.socket_file())?;
-        peek(file, CONFIG.file_flags())
-    };
-    flags().is_some_and(|flags| flags & O_NONBLOCK != 0)
+fn in_use(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_sock) {
+    let allowed = switch(member.place);
+    if allowed.allows(cookie, FROM_APPLICATION) && !allowed.allows(cookie, INTO_APPLICATION) {
+        manners::learn(ctx, cookie, sk);
+    }
 }
 
 #[inline(always)]
-fn is_connected_by_proxy(member: &Member) -> bool {
-    let Some(process) = PROXY_PROCESSES.get(member.place) else {
-        return false;
-    };
+fn current_process() -> Option<u32> {
     // SAFETY: takes nothing.
     let task = unsafe { bpf_get_current_task() };
-    *process != 0 && peek(task, CONFIG.task_tgid()) == Some(*process)
+    peek(task, CONFIG.task_tgid())
+}
+
+#[inline(always)]
+fn is_proxy_process(member: &Member, process: u32) -> bool {
+    PROXY_PROCESSES
+        .get(member.place)
+        .is_some_and(|proxy| *proxy != 0 && *proxy == process)
 }
 
 #[inline(always)]
@@ -196,6 +216,10 @@ fn connected(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_so
         return;
     };
     if state.flags & CANDIDATE == 0 {
+        return;
+    }
+    let whose = Whose::process(cookie, state.process);
+    if state.flags & IS_PROXY == 0 && !may_be_end(ctx, cookie, member, whose) {
         return;
     }
     let Some(peer) = peer_of(cookie, ends) else {
@@ -216,6 +240,11 @@ fn connected(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_so
 /// The accepting end is established. It takes part if the other does already.
 #[inline(always)]
 fn accepted(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
+    let by_proxy = ctx::state(sk).is_some_and(|state| state.flags & IS_PROXY != 0);
+    let whose = Whose::port(cookie, ends.local_port);
+    if !by_proxy && !may_be_end(ctx, cookie, member, whose) {
+        return;
+    }
     let Some(peer) = peer_of(cookie, ends) else {
         return;
     };
@@ -230,9 +259,6 @@ fn accepted(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_soc
     let Some(state) = ctx::state_or_new(sk) else {
         return;
     };
-    if state.flags & IS_PROXY == 0 && !may_be_end(cookie, member, state.listener) {
-        return;
-    }
     join(ctx, member, sk, state, &own, client.role, Some(client));
 }
 

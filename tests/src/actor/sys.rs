@@ -244,7 +244,8 @@ pub fn become_user(uids: (u32, u32), gids: (u32, u32), groups: &[u32]) -> Result
     Ok(())
 }
 
-fn wait(socket: BorrowedFd<'_>, events: i16, timeout: Duration) -> Result<()> {
+/// Waits until one of poll's events is there.
+pub fn wait(socket: BorrowedFd<'_>, events: i16, timeout: Duration) -> Result<()> {
     let mut poll = libc::pollfd {
         fd: socket.as_raw_fd(),
         events,

@@ -4,6 +4,8 @@ use std::{
     collections::BTreeMap,
     io::{self, BufRead, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    ops::Range,
+    os::fd::AsFd,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -13,6 +15,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+
+use crate::actor::{Family, Kind, sys};
 
 use super::{
     end::{Fault, WOKEN_EARLY, play},
@@ -37,6 +41,8 @@ pub enum Order {
         count: u64,
         /// How many at a time.
         at_a_time: u64,
+        /// Whether calls may block.
+        may_block: bool,
     },
     /// Sends every byte back, on every connection here.
     Echo(SocketAddr),
@@ -142,7 +148,8 @@ pub fn obey() -> io::Result<()> {
                 from,
                 count,
                 at_a_time,
-            } => drive(to, from, count, at_a_time, &shared),
+                may_block,
+            } => drive(to, from..from + count, at_a_time, may_block, &shared),
             Order::Echo(at) => accept(TcpListener::bind(at)?, |socket| {
                 let _reset = timing::echo(socket);
             }),
@@ -171,8 +178,10 @@ fn serve(listener: TcpListener, shared: &Arc<Shared>) {
     let shared = Arc::clone(shared);
     accept(listener, move |socket| {
         shared.open.fetch_add(1, Ordering::SeqCst);
-        if let Some(connection) = number_of(socket) {
-            let (client, server) = plans(connection);
+        if let Some(number) = number_of(socket) {
+            let connection = number & !NEVER_BLOCKS;
+            let (client, mut server) = plans(connection);
+            server.blocking &= number & NEVER_BLOCKS == 0;
             let outcome = play(socket, connection, Side::Server, &server, &client);
             let mut report = shared.report.lock().expect("no panic");
             report.note(connection, Side::Server, &outcome);
@@ -180,6 +189,9 @@ fn serve(listener: TcpListener, shared: &Arc<Shared>) {
         shared.open.fetch_sub(1, Ordering::SeqCst);
     });
 }
+
+/// In the number that a connection starts with: neither end blocks.
+const NEVER_BLOCKS: u64 = 1 << 63;
 
 /// A connection starts with its number. One that was reset before it got here has none.
 fn number_of(mut socket: &TcpStream) -> Option<u64> {
@@ -239,17 +251,23 @@ fn accept(listener: TcpListener, work: impl Fn(&TcpStream) + Send + Sync + 'stat
     });
 }
 
-fn drive(to: SocketAddr, from: u64, count: u64, at_a_time: u64, shared: &Arc<Shared>) {
-    let next = AtomicU64::new(from);
+fn drive(
+    to: SocketAddr,
+    connections: Range<u64>,
+    at_a_time: u64,
+    may_block: bool,
+    shared: &Arc<Shared>,
+) {
+    let next = AtomicU64::new(connections.start);
     thread::scope(|scope| {
         for _ in 0..at_a_time {
             scope.spawn(|| {
                 loop {
                     let connection = next.fetch_add(1, Ordering::SeqCst);
-                    if connection >= from + count {
+                    if connection >= connections.end {
                         return;
                     }
-                    let outcome = connect(to, connection);
+                    let outcome = connect(to, connection, may_block);
                     let mut report = shared.report.lock().expect("no panic");
                     report.note(connection, Side::Client, &outcome);
                 }
@@ -258,12 +276,18 @@ fn drive(to: SocketAddr, from: u64, count: u64, at_a_time: u64, shared: &Arc<Sha
     });
 }
 
-fn connect(to: SocketAddr, connection: u64) -> Result<(), Fault> {
-    let (client, server) = plans(connection);
+fn connect(to: SocketAddr, connection: u64, may_block: bool) -> Result<(), Fault> {
+    let (mut client, server) = plans(connection);
+    client.blocking &= may_block;
     let open = || -> io::Result<TcpStream> {
-        let mut socket = TcpStream::connect(to)?;
+        let (mut socket, number) = if may_block {
+            (TcpStream::connect(to)?, connection)
+        } else {
+            (connect_without_blocking(to)?, connection | NEVER_BLOCKS)
+        };
         socket.set_nodelay(true)?;
-        socket.write_all(&connection.to_ne_bytes())?;
+        // There is room for it.
+        socket.write_all(&number.to_ne_bytes())?;
         Ok(socket)
     };
     let socket = open().map_err(|error| Fault::Lost {
@@ -272,4 +296,13 @@ fn connect(to: SocketAddr, connection: u64) -> Result<(), Fault> {
         why: format!("connect: {error}"),
     })?;
     play(&socket, connection, Side::Client, &client, &server)
+}
+
+fn connect_without_blocking(to: SocketAddr) -> io::Result<TcpStream> {
+    let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
+    let connected = sys::socket(family, Kind::Tcp).and_then(|socket| {
+        sys::connect(socket.as_fd(), to, Duration::from_secs(20))?;
+        Ok(TcpStream::from(socket))
+    });
+    connected.map_err(|errno| io::Error::from_raw_os_error(errno.0))
 }

@@ -94,6 +94,7 @@ pub struct World {
     proxies: [Worker; 2],
     pods: [Namespace; 2],
     cookies: [u64; 2],
+    may_block: bool,
     _cgroup: Cgroup,
     _network: Network,
 }
@@ -133,6 +134,7 @@ impl World {
             apps: start(APP),
             proxies: start(PROXY),
             cookies,
+            may_block: false,
             pods,
             _cgroup: cgroup,
             _network: network,
@@ -151,8 +153,9 @@ impl World {
         world
     }
 
-    /// Changes what a pod allows.
+    /// Changes what a pod allows. Where nothing may be put into applications none of them blocks: they would not take part.
     pub fn allow(&mut self, pod: usize, allowed: Allowed) {
+        self.may_block = allowed.into_application;
         let participant = Participant {
             cookie: self.cookies[pod],
             outbound_port: OUTBOUND,
@@ -240,6 +243,7 @@ impl World {
             from,
             count,
             at_a_time,
+            may_block: self.may_block,
         };
         client.tell(&order);
         let mut report = client.tell(&Order::Report);

@@ -1,12 +1,12 @@
 //! A socket is known by its cookie, which no other ever has: what is sent to one that is gone never gets to its successor,
 //! even where that has the same two addresses and ports.
 
-use std::{io::Read, io::Write, net::TcpStream};
+use std::{io::Read, io::Write};
 
 use sidestep_ebpf_common::shortcut::Count;
 use sidestep_tests::{actor::Family, actor::Kind, can_run};
 
-use crate::stage::{ADDRESSES, Ends, Stage, carries, patient, warm};
+use crate::stage::{ADDRESSES, Ends, Stage, Stream, carries, warm};
 
 const PORT: u16 = 40_001;
 
@@ -23,16 +23,11 @@ fn between(stage: &Stage) -> Ends {
         .connect(&format!("{}:15006", ADDRESSES[1]))
         .expect("a listener");
     let (far, _) = stage.pods[1].inbound.accept().expect("a connection");
-    let [near, far] = [socket, far].map(|socket| {
-        let stream = socket.take();
-        stream.set_nodelay(true).expect("an open socket");
-        patient(&stream);
-        stream
-    });
+    let [near, far] = [socket, far].map(Stream::take);
     Ends { near, far }
 }
 
-fn reset(stream: TcpStream) {
+fn reset(stream: Stream) {
     use std::os::fd::AsFd;
     sidestep_tests::actor::sys::reset_on_close(stream.as_fd()).expect("an open socket");
     drop(stream);

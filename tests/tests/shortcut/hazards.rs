@@ -14,7 +14,7 @@ use sidestep_tests::{
     can_run,
 };
 
-use crate::stage::{Ends, NODE, Stage, carries, gets, warm, words};
+use crate::stage::{Ends, NODE, Stage, Stream, carries, gets, warm, words};
 
 /// Go's servers listen so.
 #[test]
@@ -57,7 +57,7 @@ fn what_is_mptcp_at_both_ends_goes_by_tcp() {
 }
 
 /// Sends all of it in small messages, and ends.
-fn pour(mut to: &TcpStream) {
+fn pour(mut to: &Stream) {
     for message in words().chunks(4096) {
         to.write_all(message).expect("somebody reads");
     }
@@ -79,6 +79,7 @@ fn an_application_that_waits_for_all_it_asked_for_reads_it_in_order() {
     }
     let stage = into_the_application();
     let Ends { near, far } = stage.proxy_to_app();
+    far.set_nonblocking(false).expect("an open socket");
     thread::scope(|scope| {
         scope.spawn(|| pour(&near));
         let mut got = vec![0; words().len()];
@@ -103,6 +104,7 @@ fn an_application_that_splices_reads_in_order() {
     }
     let stage = into_the_application();
     let Ends { near, far } = stage.proxy_to_app();
+    far.set_nonblocking(false).expect("an open socket");
     let (mut pipe, end) = std::io::pipe().expect("a pipe");
     thread::scope(|scope| {
         scope.spawn(|| pour(&near));

@@ -5,6 +5,7 @@ mod between_pods;
 mod churn;
 mod hazards;
 mod left;
+mod manners;
 mod memory;
 mod selftest;
 mod stage;

@@ -6,7 +6,7 @@ use sidestep_agent::shortcut::{LIMIT, Options};
 use sidestep_ebpf_common::shortcut::Count;
 use sidestep_tests::{actor::Kind, can_run};
 
-use crate::stage::{Ends, NODE, Stage, warm};
+use crate::stage::{Ends, NODE, Stage, Stream, warm};
 
 const STREAM: usize = 64 << 20;
 
@@ -24,7 +24,6 @@ fn with_limit(limit: u32) -> Stage {
 
 /// Sends messages of this size until there is no room, as a sender that does not block sees it; says how many bytes that was.
 fn fill(mut to: &TcpStream, size: usize) -> usize {
-    to.set_nonblocking(true).expect("an open socket");
     let message = vec![7; size];
     let mut accepted = 0;
     loop {
@@ -38,16 +37,14 @@ fn fill(mut to: &TcpStream, size: usize) -> usize {
 }
 
 /// Reads everything there is, and expects so many bytes.
-fn drain(from: &TcpStream, bytes: usize) {
+fn drain(mut from: &Stream, bytes: usize) {
     use std::io::Read;
     let mut left = bytes;
     let mut buffer = vec![0; 256 << 10];
     while left > 0 {
-        // A blocking read of such a socket may come back for nothing.
-        match (&*from).read(&mut buffer) {
+        match from.read(&mut buffer) {
             Ok(0) => panic!("it ends {left} bytes early"),
             Ok(got) => left -= got,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => panic!("{left} bytes early: {error}"),
         }
     }
@@ -97,7 +94,6 @@ fn a_stalled_receiver_of_single_bytes_takes_no_more_memory() {
 }
 
 fn fill_singly(mut to: &TcpStream) -> usize {
-    to.set_nonblocking(true).expect("an open socket");
     (0..20_000).take_while(|_| to.write(&[7]).is_ok()).count()
 }
 
@@ -141,9 +137,9 @@ fn a_blocking_sender_waits_until_the_receiver_reads() {
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);
     let Ends { near, far } = &ends;
-    near.set_write_timeout(None).expect("an open socket");
+    near.set_nonblocking(false).expect("an open socket");
     thread::scope(|scope| {
-        let sender = scope.spawn(|| (&*near).write_all(&vec![7; BYTES]));
+        let sender = scope.spawn(|| (&**near).write_all(&vec![7; BYTES]));
         let waits = sidestep_tests::process::eventually(Duration::from_secs(5), || {
             stage.counted(Count::Full) > 0
         });

@@ -1,8 +1,10 @@
 //! Two pods with the shortcut's programs and no agent; both ends of every connection are in the test's own hands.
 
 use std::{
-    io::{Read, Write},
+    io::{self, ErrorKind, Read, Result, Write},
     net::TcpStream,
+    ops::Deref,
+    os::fd::AsFd,
     time::Duration,
 };
 
@@ -12,7 +14,7 @@ use sidestep_agent::{
 };
 use sidestep_ebpf_common::{Ids, shortcut::Count};
 use sidestep_tests::{
-    actor::{Actor, Identity, Kind, Socket},
+    actor::{Actor, Identity, Kind, Socket, sys},
     cgroup::Cgroup,
     net::{Namespace, Network},
 };
@@ -82,10 +84,61 @@ fn participant(cookie: u64, addresses: &[String], allowed: Allowed) -> Participa
     }
 }
 
-/// Both ends of a connection. Neither blocks.
+/// Both ends of a connection.
 pub struct Ends {
-    pub near: TcpStream,
-    pub far: TcpStream,
+    pub near: Stream,
+    pub far: Stream,
+}
+
+/// An end that does not block, as the programs see it; who reads or writes here waits all the same, for some seconds.
+pub struct Stream(TcpStream);
+
+impl Stream {
+    /// What an actor made.
+    pub fn take(socket: Socket) -> Self {
+        let stream = socket.take();
+        stream.set_nodelay(true).expect("an open socket");
+        Self(stream)
+    }
+
+    fn patiently<T>(
+        &self,
+        events: i16,
+        mut call: impl FnMut(&TcpStream) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            match call(&self.0) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+            sys::wait(self.0.as_fd(), events, Duration::from_secs(5))
+                .map_err(|errno| io::Error::from_raw_os_error(errno.0))?;
+        }
+    }
+}
+
+impl Deref for Stream {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.0
+    }
+}
+
+impl Read for &Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        self.patiently(libc::POLLIN, |mut stream| stream.read(buffer))
+    }
+}
+
+impl Write for &Stream {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        self.patiently(libc::POLLOUT, |mut stream| stream.write(bytes))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Both pods, and the programs on their cgroup.
@@ -123,11 +176,24 @@ impl Stage {
             }
             Pod::in_namespace(namespace, &cgroup, cookie, addresses, server)
         });
-        Self {
+        let stage = Self {
             shortcut,
             pods,
             cgroup,
             network,
+        };
+        if stage.shortcut.is_some() && allowed.from_application && !allowed.into_application {
+            stage.learn();
+        }
+        stage
+    }
+
+    /// The first connection of each kind stays with TCP: it shows that the application does not block.
+    fn learn(&self) {
+        for connect in [Self::app_to_proxy, Self::proxy_to_app] {
+            let Ends { near, far } = connect(self);
+            carries(&near, &far, "of whichever is the application's");
+            carries(&far, &near, "of whichever is the application's");
         }
     }
 
@@ -175,33 +241,20 @@ pub fn connect(from: &Actor, to: &str, at: &Socket) -> Ends {
         .connect(to)
         .unwrap_or_else(|errno| panic!("{to}: {errno}"));
     let (far, _) = at.accept().expect("a connection");
-    let [near, far] = [near, far].map(|socket| {
-        let stream = socket.take();
-        stream.set_nodelay(true).expect("an open socket");
-        patient(&stream);
-        stream
-    });
+    let [near, far] = [near, far].map(Stream::take);
     Ends { near, far }
-}
-
-/// Lets reads and writes wait, but not for good.
-pub fn patient(stream: &TcpStream) {
-    stream.set_nonblocking(false).expect("an open socket");
-    for set in [TcpStream::set_read_timeout, TcpStream::set_write_timeout] {
-        set(stream, Some(Duration::from_secs(5))).expect("an open socket");
-    }
 }
 
 /// Sends, and expects exactly this at the other end.
 #[track_caller]
-pub fn carries(mut from: &TcpStream, to: &TcpStream, text: &str) {
+pub fn carries(mut from: &Stream, to: &Stream, text: &str) {
     from.write_all(text.as_bytes()).expect("there is room");
     gets(to, text);
 }
 
 /// Expects exactly this.
 #[track_caller]
-pub fn gets(mut at: &TcpStream, text: &str) {
+pub fn gets(mut at: &Stream, text: &str) {
     let mut got = vec![0; text.len()];
     at.read_exact(&mut got).expect("it arrives");
     assert_eq!(String::from_utf8_lossy(&got), text);

@@ -96,6 +96,32 @@ fn eight_thousand_that_change_between_tcp_and_the_shortcut_all_the_time() {
     );
 }
 
+#[test]
+fn applications_that_never_block_take_part_though_nothing_is_put_into_them() {
+    if !can_run(&[]) {
+        return;
+    }
+    let allowed = Allowed {
+        reach: Reach::Pod,
+        from_application: true,
+        into_application: false,
+    };
+    let world = World::new(Some(Options::default()), allowed);
+    for flow in [Flow::AppToProxy, Flow::ProxyToApp, Flow::Chain] {
+        let before = counted(&world, Count::Redirected);
+        let report = world.play(flow, false, 0, 200, 4);
+        assert!(report.is_clean(), "{report:#?}");
+        let redirected = counted(&world, Count::Redirected) - before;
+        assert!(redirected > 200, "{flow:?}: {redirected}");
+    }
+}
+
+fn counted(world: &World, wanted: Count) -> u64 {
+    let tally = world.tally();
+    let found = tally.into_iter().find(|(count, _)| *count == wanted);
+    found.map_or(0, |(_, value)| value)
+}
+
 /// The kernel's count of TCP's memory is below zero now and then, for each CPU keeps some pages back. That is no shortage.
 #[test]
 fn streams_on_a_machine_with_memory_never_go_by_tcp_for_want_of_it() {
@@ -118,11 +144,6 @@ fn streams_on_a_machine_with_memory_never_go_by_tcp_for_want_of_it() {
         world.pour(64 << 10, 20_000);
         world.pour(1 << 20, 1_000);
     }
-    let counted = |wanted| {
-        let tally = world.tally();
-        let found = tally.into_iter().find(|(count, _)| *count == wanted);
-        found.map_or(0, |(_, value)| value)
-    };
-    assert!(counted(Count::Redirected) > 0);
-    assert_eq!(counted(Count::Scarce), 0);
+    assert!(counted(&world, Count::Redirected) > 0);
+    assert_eq!(counted(&world, Count::Scarce), 0);
 }

@@ -174,6 +174,11 @@ fn read_many(from: &TcpStream) -> Outcome {
 }
 
 fn from_application(bench: &Bench) -> Outcome {
+    // The first connection of a port shows that the application does not block.
+    let Pair { near, far } = pair(&bench.application)?;
+    send(&far, 0, 100)?;
+    receive(&near, 0, 100)?;
+    drop(far);
     let Pair { near, far } = pair(&bench.application)?;
     past_tcp(|| {
         send(&far, 0, 100)?;

@@ -28,9 +28,6 @@ pub(super) type Outcome<T = ()> = Result<T, String>;
 pub(super) fn pair(listener: &TcpListener) -> Outcome<Pair> {
     let make = || {
         let near = TcpStream::connect(listener.local_addr()?)?;
-        // The connection is there, on loopback; the listener may not block.
-        let mut polled = [PollFd::new(listener, PollFlags::IN)];
-        poll(&mut polled, None)?;
         let (far, _) = listener.accept()?;
         for end in [&near, &far] {
             end.set_nonblocking(true)?;

@@ -35,7 +35,7 @@ pub fn run() -> io::Result<()> {
     hear()?;
     let bench = Bench {
         proxy: TcpListener::bind(("127.0.0.1", INBOUND))?,
-        application: application()?,
+        application: TcpListener::bind(("127.0.0.1", 8080))?,
     };
     let mut into_application = None;
     for (name, proves, check) in checks::ALL {
@@ -54,16 +54,6 @@ pub fn run() -> io::Result<()> {
         say(&Said::Checked(check))?;
     }
     say(&Said::Done)
-}
-
-/// A listener that does not block, nor do those, as the programs see it, that it accepts.
-fn application() -> io::Result<TcpListener> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-    bind(&socket, &std::net::SocketAddr::from(([127, 0, 0, 1], 8080)))?;
-    listen(&socket, 64)?;
-    Ok(TcpListener::from(socket))
 }
 
 /// Turns the shortcut on or off.

@@ -155,8 +155,9 @@ pub struct EndState {
     pub redirected_at: u32,
     /// How often the other end was not found.
     pub misses: u32,
-    /// Address of the listening `struct sock` it was accepted by, to be read only; 0 where that was not seen to listen.
-    pub listener: u64,
+    /// The application's process that connected it; 0 where none did.
+    pub process: u32,
+    reserved: u32,
     /// What of this end's messages the receiver may not have read yet.
     pub queue: Queue,
     /// The other end, once it is known; its `sock` is 0 before.
@@ -181,7 +182,8 @@ impl EndState {
             needs: 0,
             redirected_at: 0,
             misses: 0,
-            listener: 0,
+            process: 0,
+            reserved: 0,
             queue: Queue::EMPTY,
             peer: EndRecord {
                 sock: 0,

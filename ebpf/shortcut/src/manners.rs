@@ -1,0 +1,127 @@
+//! Whether an application's calls block: what was seen of the connections before.
+//!
+//! Linux ends a blocking read of a socket in a sockhash with EAGAIN at a signal, when another thread shuts it down, or when
+//! there is room to write (`tcp_msg_wait_data` waits for one event, whatever it is). When a connection is established, and
+//! a socket can still be put into a sockhash, an accepted one has no file yet, and one that connects without blocking may
+//! block afterwards. So the first that a port accepts, or a process connects, stays with TCP; it is looked at once something
+//! that it sent is acknowledged, and when it closes. One that blocks decides for all that come after.
+
+use aya_ebpf::{
+    bindings::{BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock, bpf_sock_ops},
+    programs::SockOpsContext,
+};
+use sidestep_ebpf_common::shortcut::{HAS_REDIRECTED, IS_PROXY};
+
+use crate::{
+    ctx::{self, load, peek, peek_long},
+    maps::{CONFIG, MANNERS},
+};
+
+const NOEXIST: u64 = 1;
+
+/// Whose connections are alike.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Whose {
+    cookie: u64,
+    /// The process that connected; 0 for what a port accepted.
+    process: u32,
+    port: u32,
+}
+
+impl Whose {
+    /// What is accepted at a port of this namespace.
+    #[inline(always)]
+    pub const fn port(cookie: u64, port: u16) -> Self {
+        Self {
+            cookie,
+            process: 0,
+            port: port as u32,
+        }
+    }
+
+    /// What a process of this namespace connects.
+    #[inline(always)]
+    pub const fn process(cookie: u64, process: u32) -> Self {
+        Self {
+            cookie,
+            process,
+            port: 0,
+        }
+    }
+}
+
+/// None of them was seen to block, and at least one was seen not to.
+const CALM: u32 = 1;
+/// One was.
+const BLOCKING: u32 = 2;
+
+/// Whether its sockets may be in a sockhash. Where that is not known yet this one will tell.
+#[inline(always)]
+pub fn never_block(ctx: &SockOpsContext, whose: Whose) -> bool {
+    // SAFETY: copied at once.
+    let manner = unsafe { MANNERS.get(whose) }.copied();
+    if manner.is_none() {
+        watch(ctx);
+    }
+    manner == Some(CALM)
+}
+
+/// Another program may listen there now.
+#[inline(always)]
+pub fn forget(whose: Whose) {
+    let _: Result<(), i32> = MANNERS.remove(whose);
+}
+
+/// Looks at an application's socket that is in use, or about to be closed.
+#[inline(always)]
+pub fn learn(ctx: &SockOpsContext, cookie: u64, sk: *mut bpf_sock) {
+    let state = ctx::state(sk);
+    let (flags, process) = state.map_or((0, 0), |state| (state.flags, state.process));
+    if flags & IS_PROXY != 0 {
+        return;
+    }
+    // Before it has sent something it may not be as its program wants it.
+    let sent = load!(ctx.ops, data_segs_out) != 0 || flags & HAS_REDIRECTED != 0;
+    let Some(calm) = is_nonblocking(ctx::address_of(sk).unwrap_or(0)).filter(|_| sent) else {
+        return;
+    };
+    let whose = if process == 0 {
+        Whose::port(cookie, load!(ctx.ops, local_port) as u16)
+    } else {
+        Whose::process(cookie, process)
+    };
+    // Where there is no room nothing is known.
+    let _: Result<(), i32> = if calm {
+        MANNERS.insert(whose, CALM, NOEXIST)
+    } else {
+        MANNERS.insert(whose, BLOCKING, 0)
+    };
+    set_flags(ctx, |flags| flags & !BPF_SOCK_OPS_RTT_CB_FLAG);
+}
+
+/// Whether the file that the socket at this address was opened as has `O_NONBLOCK`; `None` where it has none, not yet or
+/// no more.
+#[inline(always)]
+pub fn is_nonblocking(sock: u64) -> Option<bool> {
+    const O_NONBLOCK: u32 = 0o4000;
+    let socket = peek_long(sock, CONFIG.sk_socket())?;
+    let file = peek_long(socket, CONFIG.socket_file())?;
+    let flags = peek(file, CONFIG.file_flags())?;
+    Some(flags & O_NONBLOCK != 0)
+}
+
+#[inline(always)]
+fn watch(ctx: &SockOpsContext) {
+    set_flags(ctx, |flags| {
+        flags | BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG
+    });
+}
+
+/// Other programs' flags stay: the call replaces all of them.
+#[inline(always)]
+fn set_flags(ctx: &SockOpsContext, change: impl Fn(u32) -> u32) {
+    let ops: *mut bpf_sock_ops = ctx.ops;
+    let flags = load!(ops, bpf_sock_ops_cb_flags);
+    let _may_fail = ctx.set_cb_flags(change(flags).cast_signed());
+}
