@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use sidestep_agent::shortcut::{Allowed, Options};
+use sidestep_agent::shortcut::{Allowed, Options, Readers};
 use sidestep_ebpf_common::shortcut::Count;
 use sidestep_tests::{
     actor::{Errno, Family, Kind, sys},
@@ -273,4 +273,40 @@ fn send_urgent(to: &TcpStream, bytes: &[u8]) -> isize {
             libc::MSG_OOB,
         )
     }
+}
+
+/// The same: who takes a short read for all there is, and waits for the next edge, as nginx, tokio and Netty do. What TCP
+/// brings behind redirected bytes, before those are read, comes with no edge of its own.
+#[test]
+fn bytes_put_into_an_application_that_takes_a_short_read_for_all_there_is_may_stay_unread() {
+    if !can_run(&[]) {
+        return;
+    }
+    let options = Options {
+        limit: 16 << 10,
+        readers: Readers::Trusted,
+        ..Options::default()
+    };
+    let allowed = Allowed {
+        into_application: true,
+        ..NODE
+    };
+    let stage = Stage::with(Some(options), allowed, Kind::Tcp);
+    let Ends { near, far } = stage.proxy_to_app();
+    carries(&near, &far, "first");
+    let full = stage.counted(Count::Full);
+    let sent = (0..8).map(|_| (&near).write(&[7; 4096]).expect("there is room"));
+    let sent: usize = sent.sum();
+    assert!(
+        stage.counted(Count::Full) > full,
+        "all of it was redirected"
+    );
+
+    let mut buffer = vec![0; 2 * sent];
+    let short = (&far).read(&mut buffer).expect("there is something");
+    assert!(short < sent, "a read does not end between the two any more");
+    let mut rest = vec![0; sent - short];
+    (&far)
+        .read_exact(&mut rest)
+        .expect("it is there for who asks");
 }
