@@ -103,6 +103,10 @@ pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> 
         "icsk_ulp_ops of a TCP socket",
     )?;
     settings.task_tgid = at("task_struct", "tgid", "tgid of a task")?;
+    settings.task_mm = at("task_struct", "mm", "mm of a task")?;
+    settings.mm_exe_file = at("mm_struct", "exe_file", "exe_file of a process")?;
+    settings.file_inode = at("file", "f_inode", "f_inode of a file")?;
+    settings.inode_number = at("inode", "i_ino", "i_ino of an inode")?;
     settings.task_cred = at("task_struct", "cred", "cred of a task")?;
     settings.cred_fsuid = at("cred", "fsuid", "fsuid of a cred")?;
     settings.cred_fsgid = at("cred", "fsgid", "fsgid of a cred")?;

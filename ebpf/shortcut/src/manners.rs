@@ -3,7 +3,7 @@
 //! Linux ends a blocking read of a socket in a sockhash with EAGAIN at a signal, when another thread shuts it down, or when
 //! there is room to write (`tcp_msg_wait_data` waits for one event, whatever it is). When a connection is established, and
 //! a socket can still be put into a sockhash, an accepted one has no file yet, and one that connects without blocking may
-//! block afterwards. So the first that a port accepts, or a process connects, stays with TCP; it is looked at once something
+//! block afterwards. So the first that a port accepts, or a program connects, stays with TCP; it is looked at once something
 //! that it sent is acknowledged, and when it closes. One that blocks decides for all that come after.
 
 use aya_ebpf::{
@@ -24,10 +24,12 @@ const NOEXIST: u64 = 1;
 #[repr(C)]
 pub struct Whose {
     cookie: u64,
-    /// The process that connected; 0 for what a port accepted.
-    process: u32,
-    port: u32,
+    /// The inode of the program that connected, or the port that accepted.
+    which: u64,
 }
+
+/// In place of an inode, which no file system has: a port.
+const PORT: u64 = 1 << 63;
 
 impl Whose {
     /// What is accepted at a port of this namespace.
@@ -35,18 +37,16 @@ impl Whose {
     pub const fn port(cookie: u64, port: u16) -> Self {
         Self {
             cookie,
-            process: 0,
-            port: port as u32,
+            which: PORT | port as u64,
         }
     }
 
-    /// What a process of this namespace connects.
+    /// What a program connects in this namespace.
     #[inline(always)]
-    pub const fn process(cookie: u64, process: u32) -> Self {
+    pub const fn program(cookie: u64, program: u64) -> Self {
         Self {
             cookie,
-            process,
-            port: 0,
+            which: program,
         }
     }
 }
@@ -77,7 +77,7 @@ pub fn forget(whose: Whose) {
 #[inline(always)]
 pub fn learn(ctx: &SockOpsContext, cookie: u64, sk: *mut bpf_sock) {
     let state = ctx::state(sk);
-    let (flags, process) = state.map_or((0, 0), |state| (state.flags, state.process));
+    let (flags, program) = state.map_or((0, 0), |state| (state.flags, state.program));
     if flags & IS_PROXY != 0 {
         return;
     }
@@ -86,10 +86,10 @@ pub fn learn(ctx: &SockOpsContext, cookie: u64, sk: *mut bpf_sock) {
     let Some(calm) = is_nonblocking(ctx::address_of(sk).unwrap_or(0)).filter(|_| sent) else {
         return;
     };
-    let whose = if process == 0 {
+    let whose = if program == 0 {
         Whose::port(cookie, load!(ctx.ops, local_port) as u16)
     } else {
-        Whose::process(cookie, process)
+        Whose::program(cookie, program)
     };
     // Where there is no room nothing is known.
     let _: Result<(), i32> = if calm {
@@ -109,6 +109,15 @@ pub fn is_nonblocking(sock: u64) -> Option<bool> {
     let file = peek_long(socket, CONFIG.socket_file())?;
     let flags = peek(file, CONFIG.file_flags())?;
     Some(flags & O_NONBLOCK != 0)
+}
+
+/// The inode of the program that a task runs.
+#[inline(always)]
+pub fn program_of(task: u64) -> Option<u64> {
+    let memory = peek_long(task, CONFIG.task_mm())?;
+    let file = peek_long(memory, CONFIG.mm_exe_file())?;
+    let inode = peek_long(file, CONFIG.file_inode())?;
+    peek_long(inode, CONFIG.inode_number())
 }
 
 #[inline(always)]

@@ -150,19 +150,20 @@ fn connecting(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
     };
     if let Some(state) = state {
         // The socket may have been connected before.
-        let (flags, process) = candidate.unwrap_or((0, 0));
+        let (flags, program) = candidate.unwrap_or((0, 0));
         *state = EndState::new(flags);
-        state.process = process;
+        state.program = program;
     }
 }
 
-/// Flags and process of a socket that may become an end of a shortcut.
+/// Flags, and an application's program, of a socket that may become an end of a shortcut.
 #[inline(always)]
-fn candidate(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) -> Option<(u32, u32)> {
+fn candidate(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) -> Option<(u32, u64)> {
     let same = peer_of(cookie, ends)? == cookie;
     let allowed = switch(member.place);
-    let process = current_process()?;
-    if is_proxy_process(member, process) {
+    // SAFETY: takes nothing.
+    let task = unsafe { bpf_get_current_task() };
+    if is_proxy_process(member, peek(task, CONFIG.task_tgid())?) {
         return (same || allowed.allows(cookie, REACH_NODE)).then_some((IS_PROXY | CANDIDATE, 0));
     }
     if !same || !member.captures_on(ends.remote_port) || !allowed.allows(cookie, FROM_APPLICATION) {
@@ -170,7 +171,11 @@ fn candidate(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) -> Op
     }
     let calm = || manners::is_nonblocking(ctx::address_of(sk)?);
     let fit = allowed.allows(cookie, INTO_APPLICATION) || calm() == Some(true);
-    fit.then_some((CANDIDATE, process))
+    if fit {
+        Some((CANDIDATE, manners::program_of(task)?))
+    } else {
+        None
+    }
 }
 
 /// Whether an application's socket may be an end.
@@ -188,13 +193,6 @@ fn in_use(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_sock)
     if allowed.allows(cookie, FROM_APPLICATION) && !allowed.allows(cookie, INTO_APPLICATION) {
         manners::learn(ctx, cookie, sk);
     }
-}
-
-#[inline(always)]
-fn current_process() -> Option<u32> {
-    // SAFETY: takes nothing.
-    let task = unsafe { bpf_get_current_task() };
-    peek(task, CONFIG.task_tgid())
 }
 
 #[inline(always)]
@@ -218,7 +216,7 @@ fn connected(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_so
     if state.flags & CANDIDATE == 0 {
         return;
     }
-    let whose = Whose::process(cookie, state.process);
+    let whose = Whose::program(cookie, state.program);
     if state.flags & IS_PROXY == 0 && !may_be_end(ctx, cookie, member, whose) {
         return;
     }

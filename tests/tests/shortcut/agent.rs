@@ -71,7 +71,7 @@ pub fn counted(node: &Node, what: &str) -> u64 {
 
 /// A connection whose first message has arrived, and whose messages go past TCP from then on.
 pub fn shortcut(node: &Node, proxy: &Proxy, app: &Actor) -> Captured {
-    // The first of a process stays with TCP.
+    // The first of a program stays with TCP.
     let first = proxy.capture(app);
     first.send("first;");
     first.expect("first;");

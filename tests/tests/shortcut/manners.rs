@@ -67,7 +67,7 @@ fn the_first_connection_of_a_port_shows_how_the_application_treats_those_after_i
 
 /// hiredis, for one, connects so.
 #[test]
-fn a_process_that_connects_without_blocking_and_then_blocks_stays_with_tcp() {
+fn a_program_that_connects_without_blocking_and_then_blocks_stays_with_tcp() {
     if !can_run(&[]) {
         return;
     }

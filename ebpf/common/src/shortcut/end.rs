@@ -155,9 +155,8 @@ pub struct EndState {
     pub redirected_at: u32,
     /// How often the other end was not found.
     pub misses: u32,
-    /// The application's process that connected it; 0 where none did.
-    pub process: u32,
-    reserved: u32,
+    /// The application's program that connected it, as the inode of its file; 0 where it was accepted.
+    pub program: u64,
     /// What of this end's messages the receiver may not have read yet.
     pub queue: Queue,
     /// The other end, once it is known; its `sock` is 0 before.
@@ -182,8 +181,7 @@ impl EndState {
             needs: 0,
             redirected_at: 0,
             misses: 0,
-            process: 0,
-            reserved: 0,
+            program: 0,
             queue: Queue::EMPTY,
             peer: EndRecord {
                 sock: 0,

@@ -39,7 +39,15 @@ pub struct ShortcutSettings {
     pub icsk_ulp: u32,
     /// `struct task_struct` to `tgid`.
     pub task_tgid: u32,
-    /// `cred`.
+    /// `mm`.
+    pub task_mm: u32,
+    /// `struct mm_struct` to `exe_file`.
+    pub mm_exe_file: u32,
+    /// `struct file` to `f_inode`.
+    pub file_inode: u32,
+    /// `struct inode` to `i_ino`.
+    pub inode_number: u32,
+    /// `struct task_struct` to `cred`.
     pub task_cred: u32,
     /// `struct cred` to `fsuid`.
     pub cred_fsuid: u32,
@@ -85,6 +93,10 @@ impl ShortcutSettings {
         tp_write_seq: 0,
         icsk_ulp: 0,
         task_tgid: 0,
+        task_mm: 0,
+        mm_exe_file: 0,
+        file_inode: 0,
+        inode_number: 0,
         task_cred: 0,
         cred_fsuid: 0,
         cred_fsgid: 0,
@@ -102,4 +114,4 @@ impl ShortcutSettings {
     };
 }
 
-const _: () = assert!(size_of::<ShortcutSettings>() == 112);
+const _: () = assert!(size_of::<ShortcutSettings>() == 128);
