@@ -76,11 +76,13 @@ torture: setup ## as root: a million random streams through the shortcut, every 
 	@mkdir -p .parts
 	@target/release/sidestep-torture run --connections $(or $(CONNECTIONS),1000000) --state .parts/torture.json
 
-bench-shortcut: setup ## as root: iptables, and Sidestep with each reach of the shortcut: one hop, and real sidecars; tables and a picture
-	cargo build --release -p sidestep-agent -p sidestep-tests --bins
+bench-shortcut: setup ## as root: iptables, and Sidestep with each reach of the shortcut: one hop, sidecars, a real cluster; tables, pictures
+	@tests/setup.sh cluster
+	cargo build --release -p sidestep-agent -p sidestep -p sidestep-tests --bins
 	@mkdir -p .parts/reports
 	@target/release/sidestep-torture hop
 	@target/release/sidestep-bench --json .parts/reports/shortcut.json --svg .parts/reports/shortcut.svg
+	@target/release/sidestep-bench --cluster --json .parts/reports/cluster.json --svg .parts/reports/cluster.svg
 
 bench-webhook: ## reviews per second, latency and memory of the admission server, as a table
 	@tests/setup.sh build
