@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit fuzz test-apiserver test-netns test-programs test-cluster smoke kernels cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean distclean
+.PHONY: help setup build demo test test-unit fuzz test-apiserver test-netns test-programs test-cluster smoke kernels cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean
 
 SECONDS := 60
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
@@ -105,8 +105,6 @@ lint: ## formatting, clippy for the host and the BPF crates, licences and source
 	CARGO_PROFILE_DEV_PANIC=abort cargo clippy -p sidestep-ebpf -p sidestep-ebpf-shortcut -- -D warnings
 	PATH="$(CURDIR)/.parts/bin:$$PATH" cargo deny check --hide-inclusion-graph bans licenses sources
 
-clean: ## remove what was built
+clean: ## remove what was built, and what set-up fetched or built into .parts/
 	cargo clean
-
-distclean: clean ## remove also what set-up fetched into .parts/
 	rm -rf .parts

@@ -7,7 +7,7 @@
 #   tests/setup.sh         the first, and what the demo and the tests use: Envoy, network tools, QEMU and Linux 6.1 and 6.12
 #   tests/setup.sh programs the first, Envoy, and programs whose connections are tested: nginx, PostgreSQL, Redis, Go, Java, Python
 #   tests/setup.sh cluster the first, Envoy, and the parts of a Kubernetes node with Istio (ten minutes the first time)
-# Debian packages are installed system-wide (as root); everything else goes to .parts/, which `make distclean` removes.
+# Debian packages are installed system-wide (as root); everything else goes to .parts/, which `make clean` removes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -63,7 +63,7 @@ ln -s ../bin/busybox "$root/usr/sbin/modprobe"
 add /bin/dash
 ln -s dash "$root/usr/bin/sh"
 # Those tools of the host that tests use as they are; what is missing here is missing there.
-for tool in ip tc ss nft {iptables,ip6tables}{,-nft,-legacy}{,-save,-restore}; do
+for tool in ip tc ss nft bpftool {iptables,ip6tables}{,-nft,-legacy}{,-save,-restore}; do
     path=$(command -v "$tool") && add "$path"
 done
 for plugins in /usr/lib/x86_64-linux-gnu/xtables; do [ ! -e "$plugins" ] || add "$plugins"; done

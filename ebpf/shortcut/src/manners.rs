@@ -14,42 +14,10 @@ use sidestep_ebpf_common::shortcut::{HAS_REDIRECTED, IS_PROXY};
 
 use crate::{
     ctx::{self, load, peek, peek_long},
-    maps::{CONFIG, MANNERS},
+    maps::{CONFIG, MANNERS, Whose},
 };
 
 const NOEXIST: u64 = 1;
-
-/// Whose connections are alike.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Whose {
-    cookie: u64,
-    /// The inode of the program that connected, or the port that accepted.
-    which: u64,
-}
-
-/// In place of an inode, which no file system has: a port.
-const PORT: u64 = 1 << 63;
-
-impl Whose {
-    /// What is accepted at a port of this namespace.
-    #[inline(always)]
-    pub const fn port(cookie: u64, port: u16) -> Self {
-        Self {
-            cookie,
-            which: PORT | port as u64,
-        }
-    }
-
-    /// What a program connects in this namespace.
-    #[inline(always)]
-    pub const fn program(cookie: u64, program: u64) -> Self {
-        Self {
-            cookie,
-            which: program,
-        }
-    }
-}
 
 /// None of them was seen to block, and at least one was seen not to.
 const CALM: u32 = 1;

@@ -1,7 +1,6 @@
 //! Every map of the shortcut, and the constants the agent sets before it loads a program. The agent pins the maps by
 //! these names.
 
-use crate::manners::Whose;
 use aya_ebpf::{
     bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
     btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SockHash},
@@ -33,6 +32,38 @@ pub static ADDRESSES: HashMap<Addr, u64, 65_536, LAZY> = HashMap::new();
 /// Whether the sockets of an application block, as far as it was seen. What is crowded out is learnt anew.
 #[btf_map]
 pub static MANNERS: LruHashMap<Whose, u32, 16_384> = LruHashMap::new();
+
+/// Whose connections are alike.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Whose {
+    cookie: u64,
+    /// The inode of the program that connected, or the port that accepted.
+    which: u64,
+}
+
+/// In place of an inode, which no file system has: a port.
+const PORT: u64 = 1 << 63;
+
+impl Whose {
+    /// What is accepted at a port of this namespace.
+    #[inline(always)]
+    pub const fn port(cookie: u64, port: u16) -> Self {
+        Self {
+            cookie,
+            which: PORT | port as u64,
+        }
+    }
+
+    /// What a program connects in this namespace.
+    #[inline(always)]
+    pub const fn program(cookie: u64, program: u64) -> Self {
+        Self {
+            cookie,
+            which: program,
+        }
+    }
+}
 
 /// Ends of connections that may be shortcut, from establishment until their socket is closed.
 #[btf_map]

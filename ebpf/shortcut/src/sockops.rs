@@ -27,8 +27,8 @@ use crate::{
     ctx::{self, AF_INET, AF_INET6, Ends, count, load, peek, peek_long},
     hazards,
     keepalive::keep_alive,
-    manners::{self, Whose},
-    maps::{CONFIG, ENDS, MEMBERS, PROXY_PROCESSES, RECEIVERS, SENDERS, SWITCHES},
+    manners,
+    maps::{CONFIG, ENDS, MEMBERS, PROXY_PROCESSES, RECEIVERS, SENDERS, SWITCHES, Whose},
     message::needs,
     whose::peer_of,
 };

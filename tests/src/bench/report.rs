@@ -159,6 +159,13 @@ impl fmt::Display for Report {
             self.seconds,
             self.settings.first().map_or("", |setting| setting.name())
         )?;
+        // What nobody gets without asking must not look as if everybody did.
+        writeln!(
+            f,
+            "Where `sidestep status` says that applications keep to TCP, the pods of \"pod\" and \"node\" ask for more (shortcut-into: \
+             application).\n\"node, into apps\" is without the agent's doubts where it has them: those readers are known, and no agent \
+             would do it.\n"
+        )?;
         writeln!(
             f,
             "{:50}{:>10}  {:>6} {:>14} {:>6}   {:>14} {:>6} {:>9}",

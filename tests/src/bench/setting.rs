@@ -36,7 +36,7 @@ impl Setting {
             Self::Off => "sidestep, off",
             Self::Pod => "pod",
             Self::Node => "node",
-            Self::NodeAndApplication => "node, into application",
+            Self::NodeAndApplication => "node, into apps",
         }
     }
 

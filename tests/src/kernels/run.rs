@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use super::report::{Kernel, Suite};
+use super::report::{Kernel, RUNNING, Suite};
 
 /// Before what the survey found.
 pub const SURVEY: &str = "survey: ";
@@ -63,7 +63,7 @@ pub fn run(plan: &Plan, place: &Where, tell: impl Fn(&str)) -> anyhow::Result<Ke
     let status = child.wait()?;
     let mut kernel = heard.kernel;
     kernel.place = match place {
-        Where::Here => "running".to_owned(),
+        Where::Here => RUNNING.to_owned(),
         Where::Machine(name) => name.clone(),
     };
     kernel.seconds = start.elapsed().as_secs_f64();

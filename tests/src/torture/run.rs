@@ -2,7 +2,9 @@
 //! which a run that was ended goes on.
 
 use std::{
-    fs, io,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
     path::Path,
     time::{Duration, Instant},
 };
@@ -17,9 +19,12 @@ const ROUND: u64 = 500;
 /// Rounds after which everything was tried.
 const KINDS: u64 = 32;
 
-/// How far a run is.
+/// How far a run is: of one build of the programs, on one kernel.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
+    /// The kernel, and what was built.
+    #[serde(default)]
+    pub of: String,
     /// Connections made, which is also the number of the next.
     pub connections: u64,
     /// What their ends tell.
@@ -29,11 +34,28 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// What an earlier run left in a file, or nothing.
-    pub fn read(file: &Path) -> io::Result<Self> {
+    /// At the beginning.
+    pub fn new() -> io::Result<Self> {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        // The shortcut's programs are in it.
+        let mut build = DefaultHasher::new();
+        fs::read("/proc/self/exe")?.hash(&mut build);
+        Ok(Self {
+            of: format!("{} {:016x}", release.trim(), build.finish()),
+            ..Self::default()
+        })
+    }
+
+    /// What an earlier run left in a file, if that was of the same build and kernel, and ended before so many connections.
+    pub fn read(file: &Path, connections: u64) -> io::Result<Self> {
+        let new = Self::new()?;
         match fs::read(file) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Ok(bytes) => {
+                let left: Self = serde_json::from_slice(&bytes)?;
+                let goes_on = left.of == new.of && left.connections < connections;
+                Ok(if goes_on { left } else { new })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(new),
             Err(error) => Err(error),
         }
     }
@@ -159,6 +181,28 @@ impl Teller {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_goes_on_where_one_of_the_same_build_was_ended() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("state.json");
+        let read = || Progress::read(&file, 1000).expect("a file that can be read");
+        let new = read();
+        assert_eq!(new, Progress::new().expect("a kernel"));
+        for (of, connections, goes_on) in [
+            (new.of.as_str(), 999, true),
+            (new.of.as_str(), 1000, false),
+            ("of another", 999, false),
+        ] {
+            let left = Progress {
+                of: of.to_owned(),
+                connections,
+                ..Progress::default()
+            };
+            left.write(&file).expect("a folder of ours");
+            assert_eq!(read(), if goes_on { left } else { new.clone() });
+        }
+    }
 
     #[test]
     fn thirty_two_rounds_try_every_combination() {

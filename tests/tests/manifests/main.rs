@@ -14,6 +14,8 @@ use sidestep_tests::parts;
 pub(crate) const EVERYTHING: &[&str] = &[
     "enrolment=opt-in",
     "shortcut.reach=node",
+    "shortcut.most=pod",
+    "shortcut.limitBytes=16777216",
     "probeTimeoutSeconds=86400",
     "avoidUnsupportedNodes=true",
     "labelUnsupportedNodes=true",

@@ -226,7 +226,16 @@ fn settings_reach_the_pods() {
         container(agent)["image"],
         "registry.example/sidestep/agent:v9"
     );
-    assert!(arguments(agent).contains(&"--allow-raw-sockets".to_owned()));
+    for argument in [
+        "--shortcut=pod",
+        "--shortcut-limit=16777216",
+        "--allow-raw-sockets",
+    ] {
+        assert!(
+            arguments(agent).contains(&argument.to_owned()),
+            "{argument}"
+        );
+    }
     assert_eq!(
         agent["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"],
         2

@@ -48,6 +48,10 @@ fn a_word_that_is_none_of_the_choices() {
             &["'/shortcut/reach'", "'off', 'pod', 'node'"],
         ),
         (
+            "shortcut.most=all",
+            &["'/shortcut/most'", "'off', 'pod', 'node'"],
+        ),
+        (
             "certificates.mode=x",
             &["'/certificates/mode'", "'managed', 'provided'"],
         ),
@@ -65,6 +69,10 @@ fn a_number_out_of_range() {
         (
             "webhook.timeoutSeconds=6",
             &["'/webhook/timeoutSeconds'", "want 5"],
+        ),
+        (
+            "shortcut.limitBytes=4095",
+            &["'/shortcut/limitBytes'", "want 4,096"],
         ),
         (
             "probeTimeoutSeconds=0",
