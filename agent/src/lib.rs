@@ -4,12 +4,15 @@
 //! Data flows one way: [`source`] (pods wanted) → [`reconcile`] (what to do about it) → [`dataplane`] (the kernel).
 //! [`status`] shows the result.
 
+pub mod allowed;
 mod ancestors;
 pub mod args;
 pub mod arm;
+mod btf;
 pub mod dataplane;
 pub mod discover;
 pub mod facts;
+pub mod link;
 pub mod listeners;
 pub mod metrics;
 pub mod netns;
@@ -27,4 +30,5 @@ pub mod source;
 pub mod status;
 mod sys;
 pub mod uninstall;
+pub mod wanted;
 pub mod watch;

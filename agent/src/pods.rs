@@ -10,9 +10,8 @@ use k8s_openapi::api::core::v1::Pod;
 use sidestep_contract::{Policy, gate, istio_init};
 
 use crate::{
-    sandbox::PodUid,
-    shortcut::Allowed,
-    source::{self, Entry, Left, Place, PodName, Wanted},
+    allowed::Allowed,
+    wanted::{Entry, Left, Place, PodName, PodUid, Wanted, name_servers},
 };
 
 /// One pod, as it was told last.
@@ -67,7 +66,7 @@ fn entry(pod: &Pod, uid: &PodUid) -> Entry {
         place: Place::Cgroup(uid.clone()),
         policy,
         allowed: Allowed::of(pod),
-        name_servers: source::name_servers(pod),
+        name_servers: name_servers(pod),
         addresses: addresses
             .filter_map(|ip| ip.ip.parse::<IpAddr>().ok())
             .collect(),

@@ -11,8 +11,8 @@ use std::{
 use aya_obj::Object;
 use sidestep_ebpf_common::COOKIE_PLACE;
 
-use super::{Cookie, DataplaneError, hooks::INBOUND};
-use crate::sys;
+use super::{DataplaneError, hooks::INBOUND};
+use crate::{netns::Cookie, sys};
 
 /// `BPF_LD | BPF_DW | BPF_IMM`: two instructions that load 64 bits.
 const LD_IMM64: u8 = 0x18;

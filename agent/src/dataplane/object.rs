@@ -12,7 +12,8 @@ use aya::{
 
 use sidestep_ebpf_common::KernelOffsets;
 
-use super::{DataplaneError, Hook, last_lines, maps};
+use super::{DataplaneError, last_lines, maps};
+use crate::link::Hook;
 
 /// What `build.rs` compiled from `ebpf/`.
 pub(super) static BYTES: &[u8] =

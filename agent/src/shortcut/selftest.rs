@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use sidestep_ebpf_common::{Ids, shortcut::Count};
 
 use super::{Allowed, Options, Participant, Reach, Shortcut, ShortcutError, kernel};
-use crate::preflight;
+use crate::btf;
 
 /// How long all of it may take: the agent's start waits for it.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -123,7 +123,7 @@ pub fn prove(worker: &Path, pods: &Path) -> Verdict {
         took: start.elapsed(),
         ..Verdict::off(why)
     };
-    if preflight::kernel_memory_is_locked() {
+    if btf::kernel_memory_is_locked() {
         return off("kernel lockdown: programs may not read the kernel's memory".to_owned());
     }
     let uname = rustix::system::uname();
