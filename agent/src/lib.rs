@@ -30,5 +30,6 @@ pub mod source;
 pub mod status;
 mod sys;
 pub mod uninstall;
+mod verifier;
 pub mod wanted;
 pub mod watch;

@@ -9,7 +9,7 @@ mod object;
 mod pins;
 mod sightings;
 
-use std::{collections::HashMap, io, os::fd::BorrowedFd, path::PathBuf, time::Duration};
+use std::{collections::HashMap, os::fd::BorrowedFd, path::PathBuf, time::Duration};
 
 pub use bpf::Bpf;
 pub use pins::pinned_pods;
@@ -78,16 +78,6 @@ pub enum DataplaneError {
     /// Something written could not be read back.
     #[error("{0} was written but is not there")]
     NotThere(&'static str),
-}
-
-/// Lines of the verifier's log that tell what it disliked; it prints thousands.
-const LAST_LINES: usize = 12;
-
-/// An error and the last lines of the verifier's log.
-fn last_lines(error: &io::Error, log: &str) -> String {
-    let lines: Vec<_> = log.lines().collect();
-    let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
-    format!("{error}\n  {}", last.join("\n  "))
 }
 
 /// What was lost: what of it is back, and what stands in the way of the rest. One thing that fails holds up no other.
