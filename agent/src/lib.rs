@@ -2,7 +2,8 @@
 //! iptables rules would have sent them.
 //!
 //! Data flows one way: [`source`] (pods wanted) → [`reconcile`] (what to do about it) → [`dataplane`] (the kernel).
-//! [`status`] shows the result.
+//! [`status`] shows the result. Modules use each other downwards only: [`run`] and [`node`] are on top; what several of them
+//! speak of ([`wanted`], [`allowed`], [`link`], [`netns`]) is at the bottom.
 
 pub mod allowed;
 mod ancestors;

@@ -1,5 +1,5 @@
-//! A program's link to a hook, pinned: made, taken over with new code, watched, and taken away. The BPF library has no in-place update and
-//! detaches when it drops a link, and a link must do neither.
+//! A program's link to a hook, pinned: made, taken over with new code, watched, and taken away. The BPF library has no
+//! in-place update and detaches when it drops a link, and a link must do neither.
 
 use std::{
     fs::{self, File},
