@@ -11,13 +11,13 @@ use sidestep_contract::Policy;
 use thiserror::Error;
 
 use crate::{
-    dataplane::{Cookie, Dataplane, DataplaneError},
+    allowed::Allowed,
+    dataplane::{Dataplane, DataplaneError},
     facts::{self, Facts},
     listeners,
-    netns::NetnsError,
+    netns::{Cookie, NetnsError},
     rules::{self, BadIds, Rules},
     sandbox::Sandbox,
-    shortcut::Allowed,
 };
 
 /// Why a pod could not be armed.

@@ -21,8 +21,8 @@ use self::resolver::Resolvers;
 use crate::{
     ancestors::ancestors,
     netns::{Namespace, NetnsError},
-    sandbox::{Owner, PodUid, Sandbox, Sandboxes},
-    source::{Place, Wanted},
+    sandbox::{Owner, Sandbox, Sandboxes},
+    wanted::{Place, PodUid, Wanted},
 };
 
 /// Most processes of a pod that are looked at: of each folder the first in turn, so that no container hides the others. The

@@ -2,14 +2,18 @@
 //! iptables rules would have sent them.
 //!
 //! Data flows one way: [`source`] (pods wanted) → [`reconcile`] (what to do about it) → [`dataplane`] (the kernel).
-//! [`status`] shows the result.
+//! [`status`] shows the result. Modules use each other downwards only: [`run`] and [`node`] are on top; what several of them
+//! speak of ([`wanted`], [`allowed`], [`link`], [`netns`]) is at the bottom.
 
+pub mod allowed;
 mod ancestors;
 pub mod args;
 pub mod arm;
+mod btf;
 pub mod dataplane;
 pub mod discover;
 pub mod facts;
+pub mod link;
 pub mod listeners;
 pub mod metrics;
 pub mod netns;
@@ -27,4 +31,6 @@ pub mod source;
 pub mod status;
 mod sys;
 pub mod uninstall;
+mod verifier;
+pub mod wanted;
 pub mod watch;

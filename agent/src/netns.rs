@@ -43,6 +43,9 @@ pub enum NetnsError {
     },
 }
 
+/// A network namespace's cookie: the name of a pod in the kernel.
+pub type Cookie = u64;
+
 /// An open network namespace.
 #[derive(Debug)]
 pub struct Namespace {
@@ -90,13 +93,13 @@ impl Namespace {
     }
 
     /// Its cookie: unique until the next boot, and what the programs know it by.
-    pub fn cookie(&self) -> Result<u64, NetnsError> {
+    pub fn cookie(&self) -> Result<Cookie, NetnsError> {
         self.enter(sys::netns_cookie)?
             .map_err(|error| self.error(error))
     }
 
     /// The cookie of an open namespace, whichever: the host's too.
-    pub(crate) fn cookie_of(file: &File) -> io::Result<u64> {
+    pub(crate) fn cookie_of(file: &File) -> io::Result<Cookie> {
         let home = File::open("/proc/thread-self/ns/net")?;
         move_to(file)?;
         let _home = Home(home);

@@ -10,9 +10,8 @@ use k8s_openapi::api::core::v1::Pod;
 use sidestep_contract::{Policy, gate, istio_init};
 
 use crate::{
-    sandbox::PodUid,
-    shortcut::Allowed,
-    source::{self, Entry, Left, Place, PodName, Wanted},
+    allowed::Allowed,
+    wanted::{Entry, Left, Place, PodName, PodUid, Wanted, name_servers},
 };
 
 /// One pod, as it was told last.
@@ -67,7 +66,7 @@ fn entry(pod: &Pod, uid: &PodUid) -> Entry {
         place: Place::Cgroup(uid.clone()),
         policy,
         allowed: Allowed::of(pod),
-        name_servers: source::name_servers(pod),
+        name_servers: name_servers(pod),
         addresses: addresses
             .filter_map(|ip| ip.ip.parse::<IpAddr>().ok())
             .collect(),
@@ -206,6 +205,10 @@ mod tests {
         told(manifest(name, uid, &[]))
     }
 
+    fn one(told: &Told) -> Change {
+        Change::One(Box::new(told.clone()))
+    }
+
     fn names(pods: &Pods) -> Vec<&str> {
         pods.entries().map(|(name, _)| name.name.as_str()).collect()
     }
@@ -269,21 +272,15 @@ mod tests {
     fn the_policy_of_a_uid_never_changes() {
         let mut pods = Pods::default();
         let first = told(manifest("web", UID, &["-o", "9999"]));
-        pods.take(Change::One(Box::new(first.clone())));
+        pods.take(one(&first));
         // As only somebody could who goes around the API server's own checks.
-        assert_eq!(
-            pods.take(Change::One(Box::new(gated("web", UID)))),
-            Step::Nothing
-        );
+        assert_eq!(pods.take(one(&gated("web", UID))), Step::Nothing);
         assert_eq!(pods.entry(&first.name), Some(&first.entry));
         pods.take(Change::All(vec![gated("web", UID)]));
         assert_eq!(pods.entry(&first.name), Some(&first.entry));
 
         let another = gated("web", OTHER);
-        assert_eq!(
-            pods.take(Change::One(Box::new(another.clone()))),
-            Step::Apply(another.name.clone())
-        );
+        assert_eq!(pods.take(one(&another)), Step::Apply(another.name.clone()));
         assert_eq!(pods.entry(&another.name), Some(&another.entry));
     }
 
@@ -291,13 +288,10 @@ mod tests {
     fn addresses_and_the_end_are_followed_and_an_end_is_final() {
         let mut pods = Pods::default();
         let name = gated("web", UID).name;
-        pods.take(Change::One(Box::new(gated("web", UID))));
+        pods.take(one(&gated("web", UID)));
         let mut later = manifest("web", UID, &[]);
         later["status"] = json!({"phase": "Succeeded", "podIPs": [{"ip": "10.0.0.7"}]});
-        assert_eq!(
-            pods.take(Change::One(Box::new(told(later)))),
-            Step::Apply(name.clone())
-        );
+        assert_eq!(pods.take(one(&told(later))), Step::Apply(name.clone()));
         let wanted = pods.entry(&name).and_then(|entry| entry.as_ref().ok());
         let wanted = wanted.expect("a pod that is taken");
         assert!(wanted.ended);
@@ -306,7 +300,7 @@ mod tests {
             ["10.0.0.7".parse::<IpAddr>().expect("an address")]
         );
 
-        pods.take(Change::One(Box::new(gated("web", UID))));
+        pods.take(one(&gated("web", UID)));
         let wanted = pods.entry(&name).and_then(|entry| entry.as_ref().ok());
         assert!(wanted.is_some_and(|wanted| wanted.ended));
     }
@@ -314,11 +308,8 @@ mod tests {
     #[test]
     fn what_is_told_again_is_no_change() {
         let mut pods = Pods::default();
-        pods.take(Change::One(Box::new(gated("web", UID))));
-        assert_eq!(
-            pods.take(Change::One(Box::new(gated("web", UID)))),
-            Step::Nothing
-        );
+        pods.take(one(&gated("web", UID)));
+        assert_eq!(pods.take(one(&gated("web", UID))), Step::Nothing);
     }
 
     #[test]
@@ -341,8 +332,8 @@ mod tests {
     fn the_end_of_a_pod_is_not_that_of_the_next_with_its_name() {
         let mut pods = Pods::default();
         let (old, new) = (gated("web", UID), gated("web", OTHER));
-        pods.take(Change::One(Box::new(old.clone())));
-        pods.take(Change::One(Box::new(new.clone())));
+        pods.take(one(&old));
+        pods.take(one(&new));
         assert_eq!(pods.take(Change::Gone(old.name, old.uid)), Step::Nothing);
         assert_eq!(names(&pods), ["web"]);
         let step = pods.take(Change::Gone(new.name.clone(), new.uid));

@@ -4,18 +4,13 @@ pub mod capabilities;
 mod lock;
 
 use std::{
-    fs,
-    fs::File,
-    io,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
-use aya::{
-    programs::{ProgramInfo, ProgramType, loaded_programs},
-    sys::is_program_supported,
-};
-use btfparse::{Offset, Readable, Result as BtfResult, TypeInformation};
+use aya::{programs::ProgramType, sys::is_program_supported};
+use btfparse::TypeInformation;
 use rustix::{
     fs::{major, minor},
     mount::{MountFlags, mount},
@@ -28,11 +23,9 @@ use self::capabilities::Capability;
 pub use self::lock::{Lock, lock, lock_pins};
 use crate::{
     ancestors::ancestors,
-    dataplane::{DataplaneError, Hook},
-    sys,
+    btf::{BTF, BtfFile, kernel_memory_is_locked, offset},
 };
 
-pub(crate) const BTF: &str = "/sys/kernel/btf/vmlinux";
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 const BPFFS_MAGIC: u64 = 0xcafe_4a11;
 
@@ -142,12 +135,6 @@ pub fn check(cgroup: &Path) -> Result<KernelOffsets, PreflightError> {
     }))
 }
 
-/// `lockdown=confidentiality` forbids BPF programs to read kernel memory.
-pub(crate) fn kernel_memory_is_locked() -> bool {
-    fs::read_to_string("/sys/kernel/security/lockdown")
-        .is_ok_and(|modes| modes.contains("[confidentiality]"))
-}
-
 fn check_cgroup(path: &Path) -> Result<(), PreflightError> {
     let cgroup = |error: io::Error| PreflightError::Cgroup {
         path: path.to_owned(),
@@ -184,27 +171,6 @@ fn kernel_offsets(btf: &TypeInformation) -> Option<KernelOffsets> {
         nsproxy_net: offset(btf, "nsproxy", "net_ns")?,
         net_cookie: offset(btf, "net", "net_cookie")?,
     })
-}
-
-/// The offset of a member of a struct, bytes.
-pub(crate) fn offset(btf: &TypeInformation, name: &str, member: &str) -> Option<u32> {
-    match btf.offset_of(btf.id_of(name)?, member).ok()? {
-        (_, Offset::ByteOffset(bytes)) => Some(bytes),
-        (_, Offset::BitOffsetAndSize(..)) => None,
-    }
-}
-
-/// Reads a file of type information.
-pub(crate) struct BtfFile(pub(crate) Vec<u8>);
-
-impl Readable for BtfFile {
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> BtfResult<()> {
-        let start = usize::try_from(offset).ok();
-        let bytes = start.and_then(|start| self.0.get(start..)?.get(..buffer.len()));
-        let bytes = bytes.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        buffer.copy_from_slice(bytes);
-        Ok(())
-    }
 }
 
 /// Allows this process as many descriptors as it may have: each armed pod costs one, and container runtimes start with 1024.
@@ -289,25 +255,6 @@ fn is_mounted(mounts: &str, major: u32, minor: u32) -> bool {
     mounts
         .lines()
         .any(|line| line.split(' ').nth(2) == Some(device.as_str()))
-}
-
-/// The program that is attached exclusively at or above a cgroup, and so keeps ours out.
-pub fn exclusive_above(cgroup: &Path, hook: Hook) -> Option<DataplaneError> {
-    cgroup.ancestors().find_map(|path| {
-        check_cgroup(path).ok()?;
-        let (ids, flags) = sys::prog_query(File::open(path).ok()?, hook.at).ok()?;
-        let id = *ids.first().filter(|_| flags == 0)?;
-        let named = |info: &ProgramInfo| info.id() == id;
-        let program = loaded_programs().flatten().find(named);
-        Some(DataplaneError::Exclusive {
-            hook: hook.name,
-            program: program
-                .and_then(|info| info.name_as_str().map(ToOwned::to_owned))
-                .unwrap_or_default(),
-            id,
-            cgroup: path.to_owned(),
-        })
-    })
 }
 
 #[cfg(test)]

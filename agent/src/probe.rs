@@ -20,11 +20,11 @@ use thiserror::Error;
 use self::place::Place;
 pub use self::{child::run as child, place::sweep};
 use crate::{
+    allowed::Allowed,
     arm::{self, ArmError, Armed},
     dataplane::{Bpf, Dataplane},
     netns::{Namespace, NetnsError},
     sandbox::Sandbox,
-    shortcut::Allowed,
 };
 
 /// The subcommand that is the child.

@@ -16,9 +16,10 @@ pub use self::manner::{Happening, Manner, Release, Tell};
 use self::{pace::Pace, pod::Pod};
 use crate::{
     arm::{self, ArmError, Armed},
-    dataplane::{Cookie, Dataplane, DataplaneError, Repairs, clock},
-    sandbox::{PodUid, Sandboxes},
-    source::{Entry, Place, PodName, Wanted},
+    dataplane::{Dataplane, DataplaneError, Repairs, clock},
+    netns::Cookie,
+    sandbox::Sandboxes,
+    wanted::{Entry, Place, PodName, PodUid, Wanted},
 };
 
 /// All pods, and the dataplane they are in.

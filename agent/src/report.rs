@@ -13,7 +13,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{metrics::Metrics, sandbox::PodUid, source::PodName};
+use crate::{
+    metrics::Metrics,
+    wanted::{PodName, PodUid},
+};
 
 /// Who reports.
 const CONTROLLER: &str = "sidestep.dev/agent";

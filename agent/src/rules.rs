@@ -9,7 +9,7 @@ use sidestep_ebpf_common::{
 };
 use thiserror::Error;
 
-use crate::{facts::Facts, shortcut::Allowed};
+use crate::{allowed::Allowed, facts::Facts};
 
 /// A policy has a number of ids that the programs cannot walk. The contract never lets one through.
 #[derive(Debug, Error)]

@@ -27,8 +27,9 @@ use crate::{
     reconcile::{Manner, Reconciler},
     sandbox::Named,
     shortcut::{self, Bounds},
-    source::{self, Place, PodName, Snapshot},
+    source::{self, Snapshot},
     status::{self, Ask, Status},
+    wanted::{Place, PodName},
 };
 
 /// Most repairs that the status remembers.

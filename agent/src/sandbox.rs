@@ -1,36 +1,12 @@
 //! Where a pod's network namespace is, and what else of the pod can be seen from there.
 
-use std::{fmt, fs, net::IpAddr, path::Path};
+use std::{fs, net::IpAddr, path::Path};
 
 use crate::{
     facts,
     netns::{Namespace, NetnsError},
-    source::{Place, Wanted},
+    wanted::{Place, PodUid, Wanted},
 };
-
-/// A pod's uid, which is never used again.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PodUid(String);
-
-impl PodUid {
-    /// A uid as the API server writes it: letters, digits and dashes. Static pods have a plain hash.
-    pub fn new(uid: &str) -> Option<Self> {
-        let fits = (16..=64).contains(&uid.len())
-            && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        fits.then(|| Self(uid.to_owned()))
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for PodUid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// A pod's namespace, open for as long as a step takes.
 #[derive(Debug)]

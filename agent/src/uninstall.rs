@@ -9,7 +9,8 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    dataplane::{self, DataplaneError},
+    dataplane,
+    link::LinkError,
     preflight::{self, PreflightError},
     shortcut,
 };
@@ -32,7 +33,7 @@ pub enum UninstallError {
     Armed(Vec<u64>),
     /// What is there cannot be read.
     #[error("{0}; nothing was taken away")]
-    Unknown(#[from] DataplaneError),
+    Unknown(#[from] LinkError),
     /// Sockets would lose what they have not read.
     #[error(
         "{} stays for now: sockets have bytes in it that they have not read. It is off and nothing of it is attached; \

@@ -9,7 +9,7 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::mpsc,
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -44,6 +44,14 @@ pub struct ApiServer {
     keeper: Option<JoinHandle<()>>,
 }
 
+static SHARED: Mutex<Option<Arc<ApiServer>>> = Mutex::new(None);
+
+extern "C" fn end_shared() {
+    let server = SHARED.lock().map(|mut shared| shared.take());
+    // A panic must not leave this function, and there is nobody to tell.
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(server)));
+}
+
 impl ApiServer {
     /// Starts etcd and the API server, and waits until it answers.
     pub fn start() -> Self {
@@ -67,6 +75,17 @@ impl ApiServer {
         };
         server.wait();
         server
+    }
+
+    /// The one that all tests of a process share. It ends with the process.
+    pub fn shared() -> Arc<Self> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = shared.get_or_insert_with(|| {
+            // SAFETY: the function may run at exit: it unwinds into nobody.
+            unsafe { libc::atexit(end_shared) };
+            Arc::new(Self::start())
+        });
+        Arc::clone(server)
     }
 
     /// The network namespace that it runs in.

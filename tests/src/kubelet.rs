@@ -1,5 +1,4 @@
-//! A Kubernetes node without a kubelet: a real API server that all tests of a process share, an agent, and what kubelet and a
-//! container runtime would make.
+//! A Kubernetes node without a kubelet: a real API server, an agent, and what kubelet and a container runtime would make.
 
 mod line;
 mod pod;
@@ -11,7 +10,7 @@ use std::{
     net::TcpStream,
     path::PathBuf,
     process::Command,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -40,24 +39,6 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Whether these tests can run here.
 pub fn can_run_here() -> bool {
     can_run(&[]) && parts::are_there(&apiserver::PROGRAMS)
-}
-
-static SHARED: Mutex<Option<Arc<ApiServer>>> = Mutex::new(None);
-
-extern "C" fn end_shared() {
-    let server = SHARED.lock().map(|mut shared| shared.take());
-    // A panic must not leave this function, and there is nobody to tell.
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(server)));
-}
-
-fn shared() -> Arc<ApiServer> {
-    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-    let server = shared.get_or_insert_with(|| {
-        // SAFETY: the function may run at exit: it unwinds into nobody.
-        unsafe { libc::atexit(end_shared) };
-        Arc::new(ApiServer::start())
-    });
-    Arc::clone(server)
 }
 
 /// How kubelet names cgroups.
@@ -100,7 +81,7 @@ impl KubeNode {
 
     /// On which no agent runs yet.
     pub fn without_agent(driver: Driver) -> Self {
-        Self::on(shared(), driver)
+        Self::on(ApiServer::shared(), driver)
     }
 
     /// The same, with an API server of its own.

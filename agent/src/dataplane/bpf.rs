@@ -20,15 +20,16 @@ use sidestep_ebpf_common::{
 };
 
 use super::{
-    Cookie, Dataplane, DataplaneError, Repairs,
-    hooks::{HOOKS, Hook, INBOUND},
+    Dataplane, DataplaneError, Repairs,
+    hooks::{HOOKS, INBOUND},
     inbound::Inbound,
-    link::{self, Link, pin_error},
     maps::{self, Maps, error, gone, prefix, present},
     sightings::{self, clock},
 };
 use crate::{
+    link::{self, Hook, Link, LinkError, pin_error},
     listeners::{Found, Listener},
+    netns::Cookie,
     preflight,
     rules::Rules,
     shortcut::{Established, ShortcutStatus},
@@ -135,7 +136,7 @@ impl Dataplane for Bpf {
             File::from(
                 netns
                     .try_clone_to_owned()
-                    .map_err(|error| DataplaneError::Attach {
+                    .map_err(|error| LinkError::Attach {
                         hook: INBOUND.name,
                         error,
                     })?,
@@ -257,7 +258,7 @@ impl Dataplane for Bpf {
             return done;
         }
         if let Err(error) = establish::make_folders(&self.folder) {
-            done.errors.push(error);
+            done.errors.push(error.into());
         }
         for (index, hook) in HOOKS.into_iter().enumerate() {
             match self.repair_hook(index, hook) {
@@ -271,7 +272,7 @@ impl Dataplane for Bpf {
                     .restored
                     .push(format!("pin of the inbound link of namespace {pod}")),
                 Ok(false) => {}
-                Err(error) => done.errors.push(error),
+                Err(error) => done.errors.push(error.into()),
             }
         }
         self.maps.repin(&self.folder.join("maps"), &mut done);
@@ -304,6 +305,6 @@ impl Dataplane for Bpf {
         for map in maps::NAMES {
             link::remove_file(&self.folder.join("maps").join(map))?;
         }
-        establish::remove_folders(&self.folder)
+        Ok(establish::remove_folders(&self.folder)?)
     }
 }

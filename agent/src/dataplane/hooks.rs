@@ -1,21 +1,9 @@
 //! The hooks on the pods' cgroup: which program goes where.
 
-use crate::sys::AttachType;
-
-/// One hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hook {
-    /// The kernel's name of it, also the pin's.
-    pub name: &'static str,
-    /// The program's name in the BPF object.
-    pub program: &'static str,
-    /// Where it attaches.
-    pub(crate) at: AttachType,
-}
-
-pub(crate) const fn hook(name: &'static str, program: &'static str, at: AttachType) -> Hook {
-    Hook { name, program, at }
-}
+use crate::{
+    link::{Hook, hook},
+    sys::AttachType,
+};
 
 /// Every cgroup hook, readers first: while the programs of two versions are mixed, nothing is written that the old
 /// readers do not understand.

@@ -11,8 +11,8 @@ use std::{
 use aya_obj::Object;
 use sidestep_ebpf_common::COOKIE_PLACE;
 
-use super::{Cookie, DataplaneError, hooks::INBOUND};
-use crate::sys;
+use super::{DataplaneError, hooks::INBOUND};
+use crate::{netns::Cookie, sys, verifier::last_lines};
 
 /// `BPF_LD | BPF_DW | BPF_IMM`: two instructions that load 64 bits.
 const LD_IMM64: u8 = 0x18;
@@ -82,7 +82,7 @@ impl Inbound {
         let mut log = Vec::new();
         sys::load_sk_lookup(&instructions, &mut log).map_err(|error| DataplaneError::Program {
             program: INBOUND.name,
-            reason: super::last_lines(&error, &String::from_utf8_lossy(&log)),
+            reason: last_lines(&error, &String::from_utf8_lossy(&log)),
         })
     }
 }

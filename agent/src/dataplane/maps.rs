@@ -19,7 +19,8 @@ use sidestep_ebpf_common::{
     ProxyState, Row, row::RowCounts, sighting::QuietKey,
 };
 
-use super::{Cookie, DataplaneError, Repairs, link::pin_error};
+use super::{DataplaneError, Repairs};
+use crate::{link::pin_error, netns::Cookie};
 
 /// Every pinned map.
 pub(super) const NAMES: [&str; 9] = [

@@ -4,30 +4,26 @@
 mod bpf;
 mod hooks;
 mod inbound;
-mod link;
 mod maps;
 mod object;
+mod pins;
 mod sightings;
 
-use std::{collections::HashMap, io, os::fd::BorrowedFd, path::PathBuf, time::Duration};
+use std::{collections::HashMap, os::fd::BorrowedFd, path::PathBuf, time::Duration};
 
 pub use bpf::Bpf;
-pub use hooks::Hook;
-pub(crate) use hooks::hook;
-pub(crate) use link::Link;
-pub use link::pinned_pods;
+pub use pins::pinned_pods;
 use sidestep_ebpf_common::{Row, sighting::QuietKey};
 pub use sightings::{Missed, Sightings, clock};
 use thiserror::Error;
 
 use crate::{
+    link::LinkError,
     listeners::{Found, Listener},
+    netns::Cookie,
     rules::Rules,
     shortcut::ShortcutStatus,
 };
-
-/// A network namespace's cookie: the name of a pod in the kernel.
-pub type Cookie = u64;
 
 /// What the kernel refused.
 #[derive(Debug, Error)]
@@ -40,29 +36,9 @@ pub enum DataplaneError {
         /// The verifier's last lines.
         reason: String,
     },
-    /// Another program is attached there alone.
-    #[error(
-        "cannot attach {hook}: program {program} (id {id}) is attached exclusively to cgroup {cgroup}; detach it, or \
-         attach it with BPF_F_ALLOW_MULTI"
-    )]
-    Exclusive {
-        /// Ours.
-        hook: &'static str,
-        /// Theirs.
-        program: String,
-        /// Its id.
-        id: u32,
-        /// Where.
-        cgroup: PathBuf,
-    },
-    /// A program cannot be attached.
-    #[error("cannot attach {hook}: {error}")]
-    Attach {
-        /// Which.
-        hook: &'static str,
-        /// Why.
-        error: io::Error,
-    },
+    /// A link, or a file beside it.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// A map operation failed.
     #[error("map {map}: {reason}")]
     Map {
@@ -70,14 +46,6 @@ pub enum DataplaneError {
         map: &'static str,
         /// Why.
         reason: String,
-    },
-    /// A file on the bpffs.
-    #[error("{path}: {error}")]
-    Pin {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
     },
     /// Pins went with the file system they were on.
     #[error(
@@ -110,16 +78,6 @@ pub enum DataplaneError {
     /// Something written could not be read back.
     #[error("{0} was written but is not there")]
     NotThere(&'static str),
-}
-
-/// Lines of the verifier's log that tell what it disliked; it prints thousands.
-const LAST_LINES: usize = 12;
-
-/// An error and the last lines of the verifier's log.
-fn last_lines(error: &io::Error, log: &str) -> String {
-    let lines: Vec<_> = log.lines().collect();
-    let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
-    format!("{error}\n  {}", last.join("\n  "))
 }
 
 /// What was lost: what of it is back, and what stands in the way of the rest. One thing that fails holds up no other.

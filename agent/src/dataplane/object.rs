@@ -5,14 +5,12 @@ use std::{
     path::Path,
 };
 
-use aya::{
-    Ebpf, EbpfLoader,
-    programs::{Program, ProgramError},
-};
+use aya::{Ebpf, EbpfLoader, programs::Program};
 
 use sidestep_ebpf_common::KernelOffsets;
 
-use super::{DataplaneError, Hook, last_lines, maps};
+use super::{DataplaneError, maps};
+use crate::{link::Hook, verifier::refusal};
 
 /// What `build.rs` compiled from `ebpf/`.
 pub(super) static BYTES: &[u8] =
@@ -49,17 +47,6 @@ pub(super) fn load_program(object: &mut Ebpf, hook: Hook) -> Result<(), Dataplan
         program: hook.name,
         reason: refusal(e),
     })
-}
-
-/// What the kernel said, and why.
-fn refusal(error: ProgramError) -> String {
-    match error {
-        ProgramError::LoadError {
-            io_error,
-            verifier_log,
-        } => last_lines(&io_error, &verifier_log.to_string()),
-        other => format!("{:#}", anyhow::Error::new(other)),
-    }
 }
 
 /// A loaded program's descriptor.

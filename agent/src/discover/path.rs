@@ -10,7 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::sandbox::PodUid;
+use crate::wanted::PodUid;
 
 const CLASSES: [&str; 2] = ["burstable", "besteffort"];
 const SLICE: &str = ".slice";

@@ -22,8 +22,8 @@ use crate::{
     preflight::Lock,
     reconcile::{Happening, Manner, Reconciler},
     report::{Report, Reports},
-    source::PodName,
     status::Status,
+    wanted::PodName,
 };
 
 /// Between looks at what all pods share: links, pins and maps.

@@ -12,7 +12,7 @@ use super::{Pod, Reconciler};
 use crate::{
     dataplane::{Dataplane, DataplaneError, clock},
     sandbox::{Owner, Sandboxes},
-    source::PodName,
+    wanted::PodName,
 };
 
 /// How long those in a namespace that are no pod's, or no pod's own, are not heard of.

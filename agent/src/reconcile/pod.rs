@@ -8,8 +8,8 @@ use std::{
 use super::{Manner, pace::Pace};
 use crate::{
     arm::{ArmError, Armed},
-    dataplane::Cookie,
-    source::{Entry, Place, PodName, Wanted},
+    netns::Cookie,
+    wanted::{Entry, Place, PodName, Wanted},
 };
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 
 use super::{Happening, Pod, Reconciler, Release};
 use crate::{
-    dataplane::{Cookie, Dataplane, DataplaneError},
+    dataplane::{Dataplane, DataplaneError},
+    netns::Cookie,
     sandbox::Sandboxes,
     shortcut::ShortcutStatus,
-    source::{Left, Place, PodName, Wanted},
     status::{PodState, PodStatus},
+    wanted::{Left, Place, PodName, Wanted},
 };
 
 impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {

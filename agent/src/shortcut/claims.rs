@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use sidestep_ebpf_common::Addr;
 
-use crate::dataplane::Cookie;
+use crate::netns::Cookie;
 
 /// An address, and who has it now.
 pub(super) type Owned = (Addr, Option<Cookie>);

@@ -14,7 +14,7 @@ use aya::Ebpf;
 
 use super::{ShortcutError, error::file, maps, object};
 use crate::{
-    dataplane::{Hook, Link, hook},
+    link::{Hook, Link, hook},
     sys,
 };
 

@@ -14,7 +14,7 @@ use super::{
     Allowed, Options, Participant, Reach, Shortcut, left,
     selftest::{self, Check, Verdict},
 };
-use crate::{dataplane::Cookie, listeners::Found, rules::Rules};
+use crate::{listeners::Found, netns::Cookie, rules::Rules};
 
 /// What no pod can have more of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

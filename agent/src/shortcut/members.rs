@@ -8,7 +8,7 @@ use sidestep_ebpf_common::{
 };
 
 use super::{Allowed, Participant, Shortcut, ShortcutError, maps};
-use crate::{dataplane::Cookie, rules};
+use crate::{netns::Cookie, rules};
 use maps::error;
 
 impl Shortcut {

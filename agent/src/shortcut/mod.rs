@@ -3,7 +3,6 @@
 //! It is a BPF object and a set of maps of its own. Where it cannot load, or is not proven on the running kernel, it is
 //! off, with the reason; interception never depends on it.
 
-mod allowed;
 mod claims;
 mod error;
 mod hooks;
@@ -23,9 +22,9 @@ use aya::maps::IterableMap as _;
 use sidestep_ebpf_common::{Ids, shortcut::Count};
 
 use self::{claims::Claims, error::file, hooks::Hooks, maps::Maps};
-use crate::{dataplane::Cookie, sys};
+use crate::{netns::Cookie, sys};
 
-pub use allowed::{Allowed, Reach};
+pub use crate::allowed::{Allowed, Reach};
 pub use error::ShortcutError;
 pub use left::{folders, pins, retire};
 pub use life::{Bounds, Established, Proof, ShortcutStatus};

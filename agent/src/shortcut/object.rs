@@ -7,11 +7,12 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{Program, ProgramError, RawTracePointRunOptions, TestRun as _},
+    programs::{Program, RawTracePointRunOptions, TestRun as _},
 };
 use sidestep_ebpf_common::shortcut::ShortcutSettings;
 
 use super::{Options, ShortcutError, maps, settings};
+use crate::verifier::refusal;
 
 /// What `build.rs` compiled from `ebpf/shortcut/`.
 static BYTES: &[u8] =
@@ -37,8 +38,6 @@ pub(super) const READERS: [(&str, &str); 2] = [
 const ON_PEEK: &str = "on_peek";
 
 const PROGRAMS: [&str; 4] = [ON_MESSAGE, ON_CONNECTION, ON_OPTION, ON_PEEK];
-/// Lines of the verifier's log that tell what it disliked; it prints thousands.
-const LAST_LINES: usize = 12;
 
 /// Opens the maps, by their pins if there is a folder for them, or makes them. No program is loaded yet.
 pub(super) fn open(settings: ShortcutSettings, pins: Option<&Path>) -> Result<Ebpf, ShortcutError> {
@@ -140,20 +139,4 @@ pub(super) fn program<'a>(
 
 fn missing(name: &'static str) -> ShortcutError {
     ShortcutError::Object(format!("it has no program {name}"))
-}
-
-/// What the kernel said, and why.
-fn refusal(error: ProgramError) -> String {
-    match error {
-        ProgramError::LoadError {
-            io_error,
-            verifier_log,
-        } => {
-            let log = verifier_log.to_string();
-            let lines: Vec<_> = log.lines().collect();
-            let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
-            format!("{io_error}\n  {}", last.join("\n  "))
-        }
-        other => format!("{:#}", anyhow::Error::new(other)),
-    }
 }

@@ -2,6 +2,7 @@
 //! its own, by a process that is both ends of everything.
 
 mod applications;
+mod bench;
 mod checks;
 mod endings;
 mod full;
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use sidestep_ebpf_common::{Ids, shortcut::Count};
 
 use super::{Allowed, Options, Participant, Reach, Shortcut, ShortcutError, kernel};
-use crate::preflight;
+use crate::btf;
 
 /// How long all of it may take: the agent's start waits for it.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -30,6 +31,10 @@ const LIMIT: Duration = Duration::from_secs(3);
 const BUSY_LIMIT: Duration = Duration::from_secs(9);
 /// Small, so that connections change between TCP and the shortcut all the time.
 const RECEIVER_LIMIT: u32 = 64 << 10;
+/// The proxy's outbound port.
+const OUTBOUND: u16 = 15001;
+/// The proxy's inbound port.
+const INBOUND: u16 = 15006;
 
 /// The word by which the agent's program knows that it is to be the worker.
 pub const WORKER: &str = "shortcut-selftest-worker";
@@ -123,7 +128,7 @@ pub fn prove(worker: &Path, pods: &Path) -> Verdict {
         took: start.elapsed(),
         ..Verdict::off(why)
     };
-    if preflight::kernel_memory_is_locked() {
+    if btf::kernel_memory_is_locked() {
         return off("kernel lockdown: programs may not read the kernel's memory".to_owned());
     }
     let uname = rustix::system::uname();
@@ -234,8 +239,8 @@ fn admit(
     let root = Ids::new(&[0]).expect("one id");
     shortcut.admit(&Participant {
         cookie,
-        outbound_port: worker::OUTBOUND,
-        inbound_port: worker::INBOUND,
+        outbound_port: OUTBOUND,
+        inbound_port: INBOUND,
         uids: root,
         gids: root,
         addresses: Vec::new(),

@@ -6,7 +6,7 @@ use btfparse::{Integer32Value, TypeInformation, TypeVariant};
 use sidestep_ebpf_common::shortcut::{MODE_NAIVE, MODE_PASS, MODE_RULE, ShortcutSettings};
 
 use super::ShortcutError;
-use crate::preflight::{BTF, BtfFile, offset};
+use crate::btf::{BTF, BtfFile, offset};
 
 /// What the programs do with a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -10,8 +10,10 @@ use std::{
 };
 
 use sidestep_agent::{
-    dataplane::{Bpf, Cookie, Dataplane, DataplaneError, Repairs},
+    dataplane::{Bpf, Dataplane, DataplaneError, Repairs},
+    link::LinkError,
     listeners::Listener,
+    netns::Cookie,
     preflight,
     reconcile::{Manner, Reconciler},
     rules::Rules,
@@ -56,10 +58,11 @@ impl Faulty {
             return Ok(());
         }
         self.failures -= 1;
-        Err(DataplaneError::Attach {
+        Err(LinkError::Attach {
             hook: "a step made to fail",
             error: io::Error::other(format!("{step:?}")),
-        })
+        }
+        .into())
     }
 }
 

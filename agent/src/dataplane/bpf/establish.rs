@@ -18,15 +18,15 @@ use sidestep_ebpf_common::{
 use super::Bpf;
 use crate::{
     dataplane::{
-        Cookie, Dataplane, DataplaneError,
-        hooks::{HOOKS, Hook},
+        Dataplane, DataplaneError,
+        hooks::HOOKS,
         inbound::Inbound,
-        link::{self, Link, pin_error},
         maps::{Maps, error},
-        object,
+        object, pins,
         sightings::{self, Sightings},
     },
-    preflight,
+    link::{self, Hook, Link, LinkError, exclusive_above, pin_error},
+    netns::Cookie,
     shortcut::Established,
 };
 
@@ -145,26 +145,20 @@ impl Bpf {
             .map_err(|error| pin_error(&self.cgroup_path, error))?
             .ino();
         let path = self.folder.join("links").join(hook.name);
-        Link::establish(hook, program, self.cgroup.as_fd(), id, path).map_err(|e| match e {
-            DataplaneError::Attach { error, .. }
-                if error.kind() == io::ErrorKind::PermissionDenied =>
-            {
-                preflight::exclusive_above(&self.cgroup_path, hook).unwrap_or(
-                    DataplaneError::Attach {
-                        hook: hook.name,
-                        error,
-                    },
-                )
+        let link = Link::establish(hook, program, self.cgroup.as_fd(), id, path);
+        Ok(link.map_err(|failed| match &failed {
+            LinkError::Attach { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+                exclusive_above(&self.cgroup_path, hook).unwrap_or(failed)
             }
-            other => other,
-        })
+            _ => failed,
+        })?)
     }
 
     /// Opens the inbound links that an earlier agent left. A pin is removed only where nobody is armed by it, or the kernel
     /// says that its namespace is gone.
     fn adopt(&mut self) -> Result<(), DataplaneError> {
         let armed: HashSet<Cookie> = self.armed()?.into_iter().collect();
-        for path in link::entries(&self.folder.join("pods"))? {
+        for path in pins::entries(&self.folder.join("pods"))? {
             let name = path.file_name().and_then(|name| name.to_str());
             let cookie: Option<Cookie> = name.and_then(|name| name.parse().ok());
             let Some(cookie) = cookie.filter(|cookie| armed.contains(cookie)) else {
@@ -193,11 +187,11 @@ impl Bpf {
 /// version's nothing is attached; where none does any more they are taken away.
 fn be_the_only_version(pin: &Path) -> Result<(), DataplaneError> {
     let own = version_folder(pin);
-    for folder in link::entries(pin)? {
+    for folder in pins::entries(pin)? {
         if folder == own || !is_version(&folder) {
             continue;
         }
-        let pods = link::living_pods(&folder)?.len();
+        let pods = pins::living_pods(&folder)?.len();
         if pods > 0 {
             return Err(DataplaneError::OtherVersion { folder, pods });
         }
@@ -219,7 +213,7 @@ fn is_version(folder: &Path) -> bool {
 }
 
 /// Makes the folders of pins that are not there.
-pub(super) fn make_folders(folder: &Path) -> Result<(), DataplaneError> {
+pub(super) fn make_folders(folder: &Path) -> Result<(), LinkError> {
     for path in FOLDERS.map(|sub| folder.join(sub)) {
         fs::create_dir_all(&path).map_err(|error| pin_error(&path, error))?;
     }
@@ -227,7 +221,7 @@ pub(super) fn make_folders(folder: &Path) -> Result<(), DataplaneError> {
 }
 
 /// Removes the folders of pins, which must be empty. Somebody may have removed them before.
-pub(super) fn remove_folders(folder: &Path) -> Result<(), DataplaneError> {
+pub(super) fn remove_folders(folder: &Path) -> Result<(), LinkError> {
     let below = FOLDERS.map(|sub| folder.join(sub));
     for path in below.iter().map(PathBuf::as_path).chain([folder]) {
         match fs::remove_dir(path) {
@@ -243,14 +237,14 @@ pub(super) fn remove_folders(folder: &Path) -> Result<(), DataplaneError> {
 }
 
 /// Removes a folder and what is pinned in it, if it is there.
-fn remove_folder(folder: &Path) -> Result<(), DataplaneError> {
+fn remove_folder(folder: &Path) -> Result<(), LinkError> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(pin_error(folder, error)),
         _ => Ok(()),
     }
 }
 
-pub(super) fn open_cgroup(path: &Path) -> Result<File, DataplaneError> {
+pub(super) fn open_cgroup(path: &Path) -> Result<File, LinkError> {
     File::open(path).map_err(|error| pin_error(path, error))
 }
 

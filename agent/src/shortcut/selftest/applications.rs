@@ -15,8 +15,8 @@ use rustix::{
 use sidestep_ebpf_common::shortcut::MPTCP_PORT;
 
 use super::{
+    bench::{Bench, mptcp_answer},
     pair::{Outcome, PATIENCE, Pair, check, pair, receive, send, wait_readable},
-    worker::{Bench, mptcp_answer},
 };
 
 /// Kernels that let MPTCP's sockets into a sockhash may crash when one of them accepts a connection that is in it. The fix

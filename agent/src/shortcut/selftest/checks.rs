@@ -13,9 +13,10 @@ use sidestep_ebpf_common::shortcut::Count;
 
 use super::{
     Proves::{self, Application, IntoApplication, Shortcut},
-    applications, endings, full,
-    pair::{Outcome, Pair, bytes, check, pair, read, receive, send},
-    worker::{Bench, counted},
+    applications,
+    bench::{Bench, counted, past_tcp},
+    endings, full,
+    pair::{Outcome, Pair, bytes, check, pair, read, receive, send, send_many},
 };
 use crate::sys;
 
@@ -87,24 +88,6 @@ fn goes_past_tcp(bench: &Bench) -> Outcome {
     } else {
         Err("they do not".to_owned())
     }
-}
-
-/// Does a part of a check, in which bytes must go past TCP: what TCP carries proves nothing.
-pub(super) fn past_tcp<T>(part: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-    let before = counted(Count::Redirected)?;
-    let done = part()?;
-    if counted(Count::Redirected)? > before {
-        Ok(done)
-    } else {
-        Err("all of it goes by TCP".to_owned())
-    }
-}
-
-/// Sends so much in messages of a kilobyte.
-pub(super) fn send_many(to: &TcpStream, position: usize, count: usize) -> Outcome {
-    let end = position + count;
-    let mut starts = (position..end).step_by(1000);
-    starts.try_for_each(|at| send(to, at, 1000.min(end - at)))
 }
 
 fn both_ways(bench: &Bench) -> Outcome {

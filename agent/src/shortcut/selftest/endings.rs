@@ -5,9 +5,8 @@ use std::{net::Shutdown, time::Duration};
 use rustix::net::sockopt;
 
 use super::{
-    checks::{past_tcp, send_many},
-    pair::{Outcome, Pair, check, expect_end, pair, read, receive},
-    worker::Bench,
+    bench::{Bench, past_tcp},
+    pair::{Outcome, Pair, check, expect_end, pair, read, receive, send_many},
 };
 
 pub(super) fn half_close(bench: &Bench) -> Outcome {

@@ -9,9 +9,8 @@ use rustix::event::epoll;
 use sidestep_ebpf_common::shortcut::Count;
 
 use super::{
-    checks::past_tcp,
+    bench::{Bench, counted, past_tcp, switch},
     pair::{Outcome, bytes, pair, receive, send},
-    worker::{Bench, counted, switch},
 };
 
 /// More than any receiver takes that does not read, with TCP's buffers on both sides.

@@ -72,6 +72,13 @@ pub(super) fn send(mut to: &TcpStream, position: usize, count: usize) -> Outcome
     Ok(())
 }
 
+/// Sends so much in messages of a kilobyte.
+pub(super) fn send_many(to: &TcpStream, position: usize, count: usize) -> Outcome {
+    let end = position + count;
+    let mut starts = (position..end).step_by(1000);
+    starts.try_for_each(|at| send(to, at, 1000.min(end - at)))
+}
+
 /// Reads so many bytes and compares them with the stream's.
 pub(super) fn receive(from: &TcpStream, position: usize, count: usize) -> Outcome {
     let mut at = position;

@@ -1,29 +1,16 @@
 //! The process that the self-test puts into a cgroup of its own: it makes the network namespace, and is both ends of every
 //! connection. Its capture listeners make it the proxy; its other listener is an application's.
 
-use std::{
-    io::{self, BufRead, Write},
-    net::TcpListener,
-};
+use std::{io, net::TcpListener};
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
-use sidestep_ebpf_common::shortcut::Count;
 
-use super::{Check, Proves, Said, checks};
+use super::{
+    Check, INBOUND, Proves, Said,
+    bench::{Bench, ask, hear, say},
+    checks,
+};
 use crate::{facts, sys};
-
-/// The proxy's outbound port.
-pub(super) const OUTBOUND: u16 = 15001;
-/// The proxy's inbound port.
-pub(super) const INBOUND: u16 = 15006;
-
-/// What the checks use.
-pub(super) struct Bench {
-    /// Accepts as the proxy.
-    pub(super) proxy: TcpListener,
-    /// Accepts as an application.
-    pub(super) application: TcpListener,
-}
 
 /// Does every check, and ends.
 pub fn run() -> io::Result<()> {
@@ -54,38 +41,4 @@ pub fn run() -> io::Result<()> {
         say(&Said::Checked(check))?;
     }
     say(&Said::Done)
-}
-
-/// Turns the shortcut on or off.
-pub(super) fn switch(on: bool) -> Result<(), String> {
-    ask(&Said::Switch(on)).map(drop)
-}
-
-/// How often something was counted so far.
-pub(super) fn counted(count: Count) -> Result<u64, String> {
-    ask(&Said::Counted(count as u32))
-}
-
-/// What the kernel said to an MPTCP listener in a sockhash, as an error's number.
-pub(super) fn mptcp_answer() -> Result<u64, String> {
-    ask(&Said::Mptcp)
-}
-
-fn ask(question: &Said) -> Result<u64, String> {
-    say(question)
-        .and_then(|()| hear())
-        .map_err(|e| format!("the agent does not answer: {e}"))
-}
-
-fn say(what: &Said) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, what)?;
-    writeln!(out)?;
-    out.flush()
-}
-
-fn hear() -> io::Result<u64> {
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
-    line.trim().parse().map_err(io::Error::other)
 }

@@ -1,14 +1,68 @@
-//! A pinned link: made, taken over with new code, watched, and taken away. The BPF library has no in-place update and
-//! detaches when it drops a link, and a link must do neither.
+//! A program's link to a hook, pinned: made, taken over with new code, watched, and taken away. The BPF library has no
+//! in-place update and detaches when it drops a link, and a link must do neither.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
-use super::{Cookie, DataplaneError, Hook};
-use crate::sys;
+use aya::programs::{ProgramInfo, loaded_programs};
+use thiserror::Error;
+
+use crate::sys::{self, AttachType};
+
+/// Why a link cannot be had.
+#[derive(Debug, Error)]
+pub enum LinkError {
+    /// Another program is attached there alone.
+    #[error(
+        "cannot attach {hook}: program {program} (id {id}) is attached exclusively to cgroup {cgroup}; detach it, or \
+         attach it with BPF_F_ALLOW_MULTI"
+    )]
+    Exclusive {
+        /// Ours.
+        hook: &'static str,
+        /// Theirs.
+        program: String,
+        /// Its id.
+        id: u32,
+        /// Where.
+        cgroup: PathBuf,
+    },
+    /// A program cannot be attached.
+    #[error("cannot attach {hook}: {error}")]
+    Attach {
+        /// Which.
+        hook: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file on the bpffs.
+    #[error("{path}: {error}")]
+    Pin {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// One hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// The kernel's name of it, also the pin's.
+    pub name: &'static str,
+    /// The program's name in the BPF object.
+    pub program: &'static str,
+    /// Where it attaches.
+    pub(crate) at: AttachType,
+}
+
+pub(crate) const fn hook(name: &'static str, program: &'static str, at: AttachType) -> Hook {
+    Hook { name, program, at }
+}
 
 /// A link and its pin.
 #[derive(Debug)]
@@ -26,10 +80,10 @@ impl Link {
         target: BorrowedFd<'_>,
         target_id: u64,
         path: PathBuf,
-    ) -> Result<Self, DataplaneError> {
+    ) -> Result<Self, LinkError> {
         if let Some(link) = Self::open(&path)? {
             if link.target()? == Some(target_id) {
-                sys::link_update(&link.fd, program).map_err(|error| DataplaneError::Attach {
+                sys::link_update(&link.fd, program).map_err(|error| LinkError::Attach {
                     hook: hook.name,
                     error,
                 })?;
@@ -42,7 +96,7 @@ impl Link {
     }
 
     /// Opens a pinned link, if there is one.
-    pub(crate) fn open(path: &Path) -> Result<Option<Self>, DataplaneError> {
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>, LinkError> {
         match sys::obj_get(path) {
             Ok(fd) => Ok(Some(Self {
                 fd,
@@ -58,12 +112,11 @@ impl Link {
         program: BorrowedFd<'_>,
         target: BorrowedFd<'_>,
         path: PathBuf,
-    ) -> Result<Self, DataplaneError> {
-        let fd =
-            sys::link_create(program, target, hook.at).map_err(|error| DataplaneError::Attach {
-                hook: hook.name,
-                error,
-            })?;
+    ) -> Result<Self, LinkError> {
+        let fd = sys::link_create(program, target, hook.at).map_err(|error| LinkError::Attach {
+            hook: hook.name,
+            error,
+        })?;
         let link = Self { fd, path };
         link.pin()?;
         Ok(link)
@@ -71,7 +124,7 @@ impl Link {
 
     /// What it is attached to: a cgroup's or a namespace's inode number. `None` once that is gone or it was detached, and
     /// only where the kernel says so: what cannot be read is an error, not the end of a link.
-    pub(crate) fn target(&self) -> Result<Option<u64>, DataplaneError> {
+    pub(crate) fn target(&self) -> Result<Option<u64>, LinkError> {
         let shown = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd()));
         let failed = |error| pin_error(&self.path, error);
         let id = target_in(&shown.map_err(failed)?)
@@ -80,7 +133,7 @@ impl Link {
     }
 
     /// Restores the pin if somebody removed it; whether that was so.
-    pub(crate) fn repin(&self) -> Result<bool, DataplaneError> {
+    pub(crate) fn repin(&self) -> Result<bool, LinkError> {
         let there = self.path.try_exists();
         if there.map_err(|error| pin_error(&self.path, error))? {
             return Ok(false);
@@ -89,16 +142,16 @@ impl Link {
         Ok(true)
     }
 
-    fn pin(&self) -> Result<(), DataplaneError> {
+    fn pin(&self) -> Result<(), LinkError> {
         sys::obj_pin(&self.fd, &self.path).map_err(|error| pin_error(&self.path, error))
     }
 
-    fn unpin(&self) -> Result<(), DataplaneError> {
+    fn unpin(&self) -> Result<(), LinkError> {
         remove_file(&self.path)
     }
 
     /// Detaches it: without pin and descriptor the link is gone.
-    pub(crate) fn remove(self) -> Result<(), DataplaneError> {
+    pub(crate) fn remove(self) -> Result<(), LinkError> {
         self.unpin()
     }
 }
@@ -120,66 +173,41 @@ fn target_in(shown: &str) -> Option<u64> {
     field("cgroup_id:").or_else(|| field("netns_ino:"))
 }
 
-/// The namespaces that live and have an inbound link pinned, whatever version of the agent pinned it.
-pub fn pinned_pods(pin: &Path) -> Result<Vec<Cookie>, DataplaneError> {
-    let mut living = Vec::new();
-    for version in entries(pin)? {
-        living.extend(living_pods(&version)?);
-    }
-    living.sort_unstable();
-    Ok(living)
-}
-
-/// The same, of one version's folder.
-pub(super) fn living_pods(version: &Path) -> Result<Vec<Cookie>, DataplaneError> {
-    let mut living = Vec::new();
-    for path in entries(&version.join("pods"))? {
-        let name = path.file_name().and_then(|name| name.to_str());
-        if let Some(cookie) = name.and_then(|name| name.parse().ok())
-            && let Some(link) = Link::open(&path)?
-            && link.target()?.is_some()
-        {
-            living.push(cookie);
-        }
-    }
-    Ok(living)
-}
-
-/// What is in a folder; nothing where there is none.
-pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataplaneError> {
-    let failed = |error| pin_error(folder, error);
-    match fs::read_dir(folder) {
-        Err(error)
-            if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) =>
-        {
-            Ok(Vec::new())
-        }
-        Err(error) => Err(failed(error)),
-        Ok(entries) => entries
-            .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
-            .collect(),
-    }
-}
-
 /// Removes a pin. Already gone is fine.
-pub(crate) fn remove_file(path: &Path) -> Result<(), DataplaneError> {
+pub(crate) fn remove_file(path: &Path) -> Result<(), LinkError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(pin_error(path, error)),
         _ => Ok(()),
     }
 }
 
-pub(super) fn pin_error(path: &Path, error: io::Error) -> DataplaneError {
-    DataplaneError::Pin {
+pub(crate) fn pin_error(path: &Path, error: io::Error) -> LinkError {
+    LinkError::Pin {
         path: path.to_owned(),
         error,
     }
 }
 
+/// The program that is attached exclusively at or above a cgroup, and so keeps ours out.
+pub(crate) fn exclusive_above(cgroup: &Path, hook: Hook) -> Option<LinkError> {
+    cgroup.ancestors().find_map(|path| {
+        let (ids, flags) = sys::prog_query(File::open(path).ok()?, hook.at).ok()?;
+        let id = *ids.first().filter(|_| flags == 0)?;
+        let named = |info: &ProgramInfo| info.id() == id;
+        let program = loaded_programs().flatten().find(named);
+        Some(LinkError::Exclusive {
+            hook: hook.name,
+            program: program
+                .and_then(|info| info.name_as_str().map(ToOwned::to_owned))
+                .unwrap_or_default(),
+            id,
+            cgroup: path.to_owned(),
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-
     use super::*;
 
     #[test]
@@ -201,11 +229,5 @@ mod tests {
         };
         let error = link.target().expect_err("no target");
         assert!(error.to_string().starts_with("/pins/7: "), "{error}");
-    }
-
-    #[test]
-    fn a_folder_that_is_not_there_holds_nothing_and_one_that_cannot_be_read_is_an_error() {
-        assert!(entries(Path::new("/nowhere/pods")).is_ok_and(|all| all.is_empty()));
-        assert!(entries(Path::new("/proc/self/exe/\0")).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What a pod allows.
+//! What a pod allows the shortcut.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +72,7 @@ impl Allowed {
         }
     }
 
-    pub(super) const fn flags(self) -> u32 {
+    pub(crate) const fn flags(self) -> u32 {
         let reach = match self.reach {
             Reach::Off => return 0,
             Reach::Pod => REACH_POD,

@@ -1,0 +1,63 @@
+//! What is pinned for pods: an inbound link each, in a folder of each version.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    link::{Link, LinkError, pin_error},
+    netns::Cookie,
+};
+
+/// The namespaces that live and have an inbound link pinned, whatever version of the agent pinned it.
+pub fn pinned_pods(pin: &Path) -> Result<Vec<Cookie>, LinkError> {
+    let mut living = Vec::new();
+    for version in entries(pin)? {
+        living.extend(living_pods(&version)?);
+    }
+    living.sort_unstable();
+    Ok(living)
+}
+
+/// The same, of one version's folder.
+pub(super) fn living_pods(version: &Path) -> Result<Vec<Cookie>, LinkError> {
+    let mut living = Vec::new();
+    for path in entries(&version.join("pods"))? {
+        let name = path.file_name().and_then(|name| name.to_str());
+        if let Some(cookie) = name.and_then(|name| name.parse().ok())
+            && let Some(link) = Link::open(&path)?
+            && link.target()?.is_some()
+        {
+            living.push(cookie);
+        }
+    }
+    Ok(living)
+}
+
+/// What is in a folder; nothing where there is none.
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, LinkError> {
+    let failed = |error| pin_error(folder, error);
+    match fs::read_dir(folder) {
+        Err(error)
+            if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) =>
+        {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(failed(error)),
+        Ok(entries) => entries
+            .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_not_there_holds_nothing_and_one_that_cannot_be_read_is_an_error() {
+        assert!(entries(Path::new("/nowhere/pods")).is_ok_and(|all| all.is_empty()));
+        assert!(entries(Path::new("/proc/self/exe/\0")).is_err());
+    }
+}
