@@ -159,6 +159,12 @@ impl Node {
         machine.agent.take().expect("the machine has an agent")
     }
 
+    /// The next agent gets this argument too.
+    pub fn add_agent_argument(&mut self, argument: &str) {
+        let machine = Arc::get_mut(&mut self.machine).expect("a machine of its own");
+        machine.folders.arguments.push(argument.to_owned());
+    }
+
     /// The agent of a node with Sidestep.
     pub fn agent(&self) -> &Agent {
         self.machine.agent.get().expect("the machine has an agent")

@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct AgentFolders {
     cgroup: PathBuf,
     root: TempDir,
-    arguments: Vec<String>,
+    pub(super) arguments: Vec<String>,
 }
 
 impl AgentFolders {

@@ -196,6 +196,31 @@ fn an_agent_that_ends_loses_nothing_that_is_unread() {
     connection.expect("unread;after the end;");
 }
 
+#[test]
+fn an_agent_that_is_told_off_turns_off_what_another_left_and_loses_nothing() {
+    if !can_run(&[]) {
+        return;
+    }
+    let mut node = Node::alone();
+    let pod = pod(&node);
+    let proxy = Proxy::of(&pod);
+    node.wait_active(&pod);
+    let connection = shortcut(&node, &proxy, &pod.app());
+    connection.send("unread;");
+    node.take_agent().kill();
+    connection.send("past TCP still;");
+    node.add_agent_argument("--shortcut=off");
+    node.start_agent();
+    node.wait_active(&pod);
+    let status = node.agent().status().expect("the agent answers").shortcut;
+    assert!(!status.on, "{:?}", status.counts);
+    connection.send("by TCP;");
+    connection.expect("unread;past TCP still;by TCP;");
+    let after = proxy.capture(&pod.app());
+    after.send("as well");
+    after.expect("as well");
+}
+
 /// Some kernels tell programs wrong things of a socket in a sockhash. There applications keep to TCP that do not ask for it.
 #[test]
 fn an_application_that_says_nothing_takes_part_only_where_it_cannot_notice() {
@@ -206,10 +231,13 @@ fn an_application_that_says_nothing_takes_part_only_where_it_cannot_notice() {
     let pod = node.pod("client", &[POD]);
     let proxy = Proxy::of(&pod);
     node.wait_active(&pod);
-    let connection = proxy.capture(&pod.app());
-    for _ in 0..3 {
-        connection.send("a message;");
-        connection.expect("a message;");
+    let app = pod.app();
+    for _ in 0..2 {
+        let connection = proxy.capture(&app);
+        for _ in 0..3 {
+            connection.send("a message;");
+            connection.expect("a message;");
+        }
     }
     let status = node.agent().status().expect("the agent answers").shortcut;
     let why = status.not_from_applications;
