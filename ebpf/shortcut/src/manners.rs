@@ -10,7 +10,7 @@ use aya_ebpf::{
     bindings::{BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock, bpf_sock_ops},
     programs::SockOpsContext,
 };
-use sidestep_ebpf_common::shortcut::{HAS_REDIRECTED, IS_PROXY};
+use sidestep_ebpf_common::shortcut::{HAS_REDIRECTED, IS_PROXY, WATCHED};
 
 use crate::{
     ctx::{self, load, peek, peek_long},
@@ -26,11 +26,11 @@ const BLOCKING: u32 = 2;
 
 /// Whether its sockets may be in a sockhash. Where that is not known yet this one will tell.
 #[inline(always)]
-pub fn never_block(ctx: &SockOpsContext, whose: Whose) -> bool {
+pub fn never_block(ctx: &SockOpsContext, sk: *mut bpf_sock, whose: Whose) -> bool {
     // SAFETY: copied at once.
     let manner = unsafe { MANNERS.get(whose) }.copied();
     if manner.is_none() {
-        watch(ctx);
+        watch(ctx, sk);
     }
     manner == Some(CALM)
 }
@@ -45,7 +45,9 @@ pub fn forget(whose: Whose) {
 #[inline(always)]
 pub fn learn(ctx: &SockOpsContext, cookie: u64, sk: *mut bpf_sock) {
     let state = ctx::state(sk);
-    let (flags, program) = state.map_or((0, 0), |state| (state.flags, state.program));
+    let (flags, program) = state
+        .as_ref()
+        .map_or((0, 0), |state| (state.flags, state.program));
     if flags & IS_PROXY != 0 {
         return;
     }
@@ -65,7 +67,12 @@ pub fn learn(ctx: &SockOpsContext, cookie: u64, sk: *mut bpf_sock) {
     } else {
         MANNERS.insert(whose, BLOCKING, 0)
     };
-    set_flags(ctx, |flags| flags & !BPF_SOCK_OPS_RTT_CB_FLAG);
+    if let Some(state) = state
+        && state.flags & WATCHED != 0
+    {
+        state.flags &= !WATCHED;
+        set_flags(ctx, flags_of(ctx) & !BPF_SOCK_OPS_RTT_CB_FLAG);
+    }
 }
 
 /// Whether the file that the socket at this address was opened as has `O_NONBLOCK`; `None` where it has none, not yet or
@@ -88,17 +95,26 @@ pub fn program_of(task: u64) -> Option<u64> {
     peek_long(inode, CONFIG.inode_number())
 }
 
+/// Asks to be told of the socket's round trips, and of its end. A flag that another program has set stays as it is.
 #[inline(always)]
-fn watch(ctx: &SockOpsContext) {
-    set_flags(ctx, |flags| {
-        flags | BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG
-    });
+fn watch(ctx: &SockOpsContext, sk: *mut bpf_sock) {
+    let mut flags = flags_of(ctx) | BPF_SOCK_OPS_STATE_CB_FLAG;
+    if flags & BPF_SOCK_OPS_RTT_CB_FLAG == 0
+        && let Some(state) = ctx::state_or_new(sk)
+    {
+        state.flags |= WATCHED;
+        flags |= BPF_SOCK_OPS_RTT_CB_FLAG;
+    }
+    set_flags(ctx, flags);
 }
 
-/// Other programs' flags stay: the call replaces all of them.
 #[inline(always)]
-fn set_flags(ctx: &SockOpsContext, change: impl Fn(u32) -> u32) {
+fn flags_of(ctx: &SockOpsContext) -> u32 {
     let ops: *mut bpf_sock_ops = ctx.ops;
-    let flags = load!(ops, bpf_sock_ops_cb_flags);
-    let _may_fail = ctx.set_cb_flags(change(flags).cast_signed());
+    load!(ops, bpf_sock_ops_cb_flags)
+}
+
+#[inline(always)]
+fn set_flags(ctx: &SockOpsContext, flags: u32) {
+    let _may_fail = ctx.set_cb_flags(flags.cast_signed());
 }

@@ -180,10 +180,16 @@ fn candidate(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) -> Op
 
 /// Whether an application's socket may be an end.
 #[inline(always)]
-fn may_be_end(ctx: &SockOpsContext, cookie: u64, member: &Member, whose: Whose) -> bool {
+fn may_be_end(
+    ctx: &SockOpsContext,
+    cookie: u64,
+    member: &Member,
+    sk: *mut bpf_sock,
+    whose: Whose,
+) -> bool {
     let allowed = switch(member.place);
     allowed.allows(cookie, FROM_APPLICATION)
-        && (allowed.allows(cookie, INTO_APPLICATION) || manners::never_block(ctx, whose))
+        && (allowed.allows(cookie, INTO_APPLICATION) || manners::never_block(ctx, sk, whose))
 }
 
 /// Where bytes may be put into the application nobody asks whether it blocks.
@@ -217,7 +223,7 @@ fn connected(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_so
         return;
     }
     let whose = Whose::program(cookie, state.program);
-    if state.flags & IS_PROXY == 0 && !may_be_end(ctx, cookie, member, whose) {
+    if state.flags & IS_PROXY == 0 && !may_be_end(ctx, cookie, member, sk, whose) {
         return;
     }
     let Some(peer) = peer_of(cookie, ends) else {
@@ -240,7 +246,7 @@ fn connected(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_so
 fn accepted(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
     let by_proxy = ctx::state(sk).is_some_and(|state| state.flags & IS_PROXY != 0);
     let whose = Whose::port(cookie, ends.local_port);
-    if !by_proxy && !may_be_end(ctx, cookie, member, whose) {
+    if !by_proxy && !may_be_end(ctx, cookie, member, sk, whose) {
         return;
     }
     let Some(peer) = peer_of(cookie, ends) else {

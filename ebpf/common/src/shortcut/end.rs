@@ -77,6 +77,8 @@ pub const SENDS: u32 = 1 << 2;
 pub const RECEIVES: u32 = 1 << 3;
 /// [`EndState::flags`]: [`EndState::redirected_at`] means something.
 pub const HAS_REDIRECTED: u32 = 1 << 4;
+/// [`EndState::flags`]: it is no end, and its round trips are told to learn whether its program blocks.
+pub const WATCHED: u32 = 1 << 5;
 
 /// How many messages were redirected and may be unread. The kernel tells bytes only; each message takes memory beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,7 +145,7 @@ pub struct EndState {
     pub hazard: u32,
     /// [`READ_PLAINLY`], once somebody has.
     pub reader: u32,
-    /// [`IS_PROXY`], [`CANDIDATE`], [`SENDS`], [`RECEIVES`], [`HAS_REDIRECTED`].
+    /// [`IS_PROXY`], [`CANDIDATE`], [`SENDS`], [`RECEIVES`], [`HAS_REDIRECTED`], [`WATCHED`].
     pub flags: u32,
     /// The pod's place.
     pub place: u32,
