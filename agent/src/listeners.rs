@@ -3,7 +3,7 @@
 //!
 //! How many sockets, descriptors and processes there are is the pod's choice, so every step has a bound.
 
-mod diag;
+pub(crate) mod diag;
 mod owners;
 
 use std::os::fd::OwnedFd;

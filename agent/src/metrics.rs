@@ -33,6 +33,7 @@ pub struct Metrics {
     hearing: Gauge,
     restored: Counter,
     released: Counter,
+    refused: Counter,
     watch: Gauge,
     watch_errors: Counter,
     events: Family<Outcome, Counter>,
@@ -92,6 +93,7 @@ impl Default for Metrics {
             hearing: Gauge::default(),
             restored: Counter::default(),
             released: Counter::default(),
+            refused: Counter::default(),
             watch: Gauge::default(),
             watch_errors: Counter::default(),
             events: Family::default(),
@@ -143,6 +145,11 @@ impl Default for Metrics {
             m.left.clone(),
         );
         m.register_sightings(&mut all);
+        all.register(
+            "connections_refused",
+            "Connections that were refused because their pod, or the node, has as many captured ones open as it may",
+            m.refused.clone(),
+        );
         all.register(
             "restored",
             "Links and pins that somebody removed, and that were restored",
@@ -210,6 +217,11 @@ impl Metrics {
     /// A pod is left to Istio.
     pub fn left(&self, reason: &'static str) {
         self.left.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// So many connections were refused because a pod, or the node, has too many open.
+    pub fn refused(&self, count: u64) {
+        self.refused.inc_by(count);
     }
 
     /// A namespace was let go.

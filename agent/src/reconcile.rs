@@ -1,6 +1,7 @@
 //! From pods wanted to pods armed. Level-triggered: whatever is told is only a reason to compare what is wanted with what
 //! is there, and whatever failed is tried again.
 
+mod flows;
 mod hearing;
 mod manner;
 mod pace;
@@ -35,6 +36,8 @@ pub struct Reconciler<D, S> {
     untidy: bool,
     /// Of looks at all that wait.
     sweep: Pace,
+    /// When captured connections are looked at next.
+    flows_due: Option<Instant>,
     tell: Tell,
 }
 
@@ -49,6 +52,7 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
             departed: Vec::new(),
             untidy: false,
             sweep: Pace::default(),
+            flows_due: None,
             tell,
         }
     }
@@ -112,6 +116,7 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
             done.note(self.look_at(&name, now, lost));
         }
         done.note(self.catch_up(now));
+        done.note(self.look_at_flows(now));
         done.note(self.disarm_unwanted());
         done.note(self.tidy());
         done

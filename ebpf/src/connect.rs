@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::SockAddrContext,
 };
 use sidestep_ebpf_common::{
-    Addr, Attempt, DNS_PROXY_PORT, Origin, Proto, Verdict, decide, flow::BOUND_BY_US, outbound,
+    Addr, Attempt, DNS_PROXY_PORT, Origin, Proto, Row, Verdict, decide, flow::BOUND_BY_US, outbound,
 };
 
 use crate::{
@@ -39,7 +39,7 @@ pub fn run(ctx: &SockAddrContext, family: Family) -> Result<(), Refused> {
     }
     let (wanted, port) = ctx::user_addr(ctx, family);
     let attempt = attempt(&pod, sk, proto, wanted, port);
-    let row = outbound(pod.record, &pod, &attempt);
+    let row = bounded(&pod, proto, outbound(pod.record, &pod, &attempt));
     pod.count(row);
     let target = match row.verdict() {
         Verdict::Pass => return Ok(()),
@@ -55,6 +55,18 @@ pub fn run(ctx: &SockAddrContext, family: Family) -> Result<(), Refused> {
         return Err(Refused);
     }
     redirect(&pod, ctx, sk, family, &attempt, target)
+}
+
+/// A captured TCP connection takes a place in `FLOWS`, of which a pod may have a share: one that has it all is told at once.
+/// (The bound itself is where the entry is written, since a connection may begin long after its `connect`.)
+#[inline(always)]
+fn bounded(pod: &Pod, proto: Proto, row: Row) -> Row {
+    match (proto, row.verdict()) {
+        (Proto::Tcp, Verdict::Inbound | Verdict::Outbound | Verdict::Dns) if !pod.has_room() => {
+            Row::OutFull
+        }
+        _ => row,
+    }
 }
 
 /// Collects what the decision needs to know. `connect` and `sendmsg` share it.

@@ -15,6 +15,7 @@
     clippy::inline_always,
     reason = "a hook must end up in one function: the verifier follows context pointers poorly through calls"
 )]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod connect;
 mod creator;

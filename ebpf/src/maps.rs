@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use sidestep_ebpf_common::{
     AddrKey, FlowKey, GroupKey, KernelOffsets, ListenerKey, Origin, PodRecord, PortKey, ProxyState,
-    Sighting, SockState, row::RowCounts, sighting::QuietKey,
+    Sighting, SockState, flow::MAX_FLOWS, row::RowCounts, sighting::QuietKey,
 };
 
 const LAZY: usize = BPF_F_NO_PREALLOC as usize;
@@ -44,7 +44,11 @@ pub static SOCKS: SkStorage<SockState> = SkStorage::new();
 
 /// Original destinations of captured connections, from connect until the client's socket is closed.
 #[btf_map]
-pub static FLOWS: HashMap<FlowKey, Origin, 524_288, LAZY> = HashMap::new();
+pub static FLOWS: HashMap<FlowKey, Origin, MAX_FLOWS, LAZY> = HashMap::new();
+
+/// How many of [`FLOWS`] are each armed pod's. Apart from [`PROXIES`], whose fields the agent must not write back.
+#[btf_map]
+pub static OPEN: HashMap<u64, i64, 4096, LAZY> = HashMap::new();
 
 /// The proxies' listening sockets on their inbound port.
 #[btf_map]

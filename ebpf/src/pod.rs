@@ -3,10 +3,10 @@
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use sidestep_ebpf_common::{
     Addr, AddrKey, AddrSet, GroupKey, GroupSet, Lookups, PodRecord, PortKey, PortSet, ProxyState,
-    Row,
+    Row, flow::FLOW_SHARE,
 };
 
-use crate::maps::{ADDRS, COUNTS, GROUPS, PODS, PORTS, PROXIES};
+use crate::maps::{ADDRS, COUNTS, GROUPS, OPEN, PODS, PORTS, PROXIES};
 
 /// An armed pod.
 #[derive(Clone, Copy)]
@@ -52,6 +52,46 @@ impl Pod {
         let state = PROXIES.get_ptr_mut(self.cookie)?;
         // SAFETY: the element's memory outlives the program's run; its fields are single words.
         unsafe { state.as_mut() }
+    }
+
+    /// Whether it may have another captured connection. Several CPUs may ask at once, so a few more than its share get
+    /// through. "No" while the pod is being disarmed.
+    #[inline(always)]
+    pub fn has_room(&self) -> bool {
+        OPEN.get_ptr(self.cookie).is_some_and(|open| {
+            // SAFETY: the element's memory outlives the program's run. Volatile, because other CPUs write it.
+            let open = unsafe { open.read_volatile() };
+            open < FLOW_SHARE
+        })
+    }
+
+    /// So many captured connections more are open, or less.
+    #[inline(always)]
+    pub fn opened(&self, more: i64) {
+        if let Some(open) = OPEN.get_ptr_mut(self.cookie) {
+            // SAFETY: as above; every other CPU adds atomically too.
+            unsafe { add(open, more) };
+        }
+    }
+}
+
+/// One atomic instruction: Rust has no atomic read-modify-write for this target.
+///
+/// # Safety
+///
+/// `to` must be valid for writes.
+#[inline(always)]
+unsafe fn add(to: *mut i64, value: i64) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: as the caller promises; nothing else is touched.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({to} + 0) += {value}", to = in(reg) to, value = in(reg) value);
+    }
+    // For clippy, which knows only the host.
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: as the caller promises.
+    unsafe {
+        *to += value;
     }
 }
 

@@ -12,7 +12,7 @@ use aya_ebpf::{
     programs::SockOpsContext,
 };
 use sidestep_ebpf_common::{
-    Addr, DNS_PROXY_PORT, FlowKey, LISTENER_SLOTS, ListenerKey, Origin, flow::ACCEPTED,
+    Addr, DNS_PROXY_PORT, FlowKey, LISTENER_SLOTS, ListenerKey, Origin, Row, flow::ACCEPTED,
     sighting::Seen,
 };
 
@@ -24,8 +24,10 @@ use crate::{
     sighting,
 };
 
-/// `BPF_NOEXIST`: a slot is never taken from a live listener.
+/// `BPF_NOEXIST`: only what is not there yet. A slot is never taken from a live listener.
 const NOEXIST: u64 = 1;
+/// `BPF_EXIST`: only what is there.
+const EXIST: u64 = 2;
 
 #[inline(always)]
 pub fn run(ctx: &SockOpsContext) {
@@ -190,8 +192,14 @@ fn connecting(pod: &Pod, ctx: &SockOpsContext, ends: &Ends) {
         return;
     }
     let origin = state.origin;
-    // Without the entry (no memory) the proxy does not learn the destination and closes the connection.
-    let _: Result<(), i32> = FLOWS.insert(ends.as_client(pod.cookie), origin, 0);
+    let key = ends.as_client(pod.cookie);
+    if pod.has_room() && FLOWS.insert(key, origin, NOEXIST).is_ok() {
+        pod.opened(1);
+    } else if FLOWS.insert(key, origin, EXIST).is_err() {
+        // Else it took the place of an entry whose connection ended unseen, which would have told the proxy of another
+        // destination. Without an entry the proxy does not learn the destination and closes the connection.
+        pod.count(Row::OutFull);
+    }
     // Other programs' flags stay: the call replaces all of them.
     let flags = load!(ops, bpf_sock_ops_cb_flags) | BPF_SOCK_OPS_STATE_CB_FLAG;
     let _: Result<(), i32> = ctx.set_cb_flags(flags.cast_signed());
@@ -220,5 +228,7 @@ fn accepted(pod: &Pod, ops: *mut bpf_sock_ops, ends: &Ends) {
 /// The client's socket is closed, or its connection failed.
 #[inline(always)]
 fn closed(pod: &Pod, ends: &Ends) {
-    let _: Result<(), i32> = FLOWS.remove(ends.as_client(pod.cookie));
+    if FLOWS.remove(ends.as_client(pod.cookie)).is_ok() {
+        pod.opened(-1);
+    }
 }

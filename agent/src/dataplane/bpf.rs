@@ -3,7 +3,7 @@
 mod establish;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     os::{
         fd::{AsFd, BorrowedFd},
@@ -15,7 +15,7 @@ use std::{
 
 use aya::Ebpf;
 use sidestep_ebpf_common::{
-    LISTENER_SLOTS, ListenerKey, ProxyState, Row,
+    FlowKey, LISTENER_SLOTS, ListenerKey, ProxyState, Row,
     sighting::{EVERYBODY, QuietKey},
 };
 
@@ -34,6 +34,9 @@ use crate::{
     rules::Rules,
     shortcut::{Established, ShortcutStatus},
 };
+
+/// `BPF_EXIST`: a pod that was let go meanwhile gets no entry.
+const EXIST: u64 = 2;
 
 /// Programs, maps and links of one node.
 pub struct Bpf {
@@ -127,6 +130,10 @@ impl Dataplane for Bpf {
             let write = self.maps.proxies.insert(pod, ProxyState::default(), 0);
             write.map_err(|e| error("PROXIES", &e))?;
         }
+        if self.maps.open.get(&pod, 0).is_err() {
+            let write = self.maps.open.insert(pod, 0, 0);
+            write.map_err(|e| error("OPEN", &e))?;
+        }
         Ok(())
     }
 
@@ -214,6 +221,7 @@ impl Dataplane for Bpf {
         }
         gone(self.maps.pods.remove(&pod)).map_err(|e| error("PODS", &e))?;
         gone(self.maps.proxies.remove(&pod)).map_err(|e| error("PROXIES", &e))?;
+        gone(self.maps.open.remove(&pod)).map_err(|e| error("OPEN", &e))?;
         gone(self.maps.counts.remove(&pod)).map_err(|e| error("COUNTS", &e))?;
         self.remove_listeners(pod);
         let flows: Vec<_> = self.maps.flows.keys().flatten().collect();
@@ -244,6 +252,44 @@ impl Dataplane for Bpf {
             *open.entry(flow.cookie).or_default() += 1;
         }
         open
+    }
+
+    fn open(&self) -> Result<HashMap<Cookie, i64>, DataplaneError> {
+        let counts: Result<_, _> = self.maps.open.iter().collect();
+        counts.map_err(|e| error("OPEN", &e))
+    }
+
+    fn remembered(&self, pods: &HashSet<Cookie>) -> HashMap<Cookie, HashSet<FlowKey>> {
+        let mut remembered: HashMap<_, HashSet<_>> = HashMap::new();
+        // Where entries come and go meanwhile, some are told of twice.
+        for flow in self.maps.flows.keys().flatten() {
+            if pods.contains(&flow.cookie) {
+                remembered.entry(flow.cookie).or_default().insert(flow);
+            }
+        }
+        remembered
+    }
+
+    fn forget(
+        &mut self,
+        pod: Cookie,
+        ended: &HashSet<FlowKey>,
+        miscounted: i64,
+    ) -> Result<(), DataplaneError> {
+        let mut less = miscounted;
+        for flow in ended {
+            match self.maps.flows.remove(flow) {
+                Ok(()) => less += 1,
+                other => gone(other).map_err(|e| error("FLOWS", &e))?,
+            }
+        }
+        let count = present(self.maps.open.get(&pod, 0)).map_err(|e| error("OPEN", &e))?;
+        if let Some(count) = count.filter(|_| less != 0) {
+            // What programs add between the two calls is missing, until the next correction.
+            let write = self.maps.open.insert(pod, count - less, EXIST);
+            gone(write).map_err(|e| error("OPEN", &e))?;
+        }
+        Ok(())
     }
 
     fn repair(&mut self) -> Repairs {

@@ -23,7 +23,7 @@ use super::{DataplaneError, Repairs};
 use crate::{link::pin_error, netns::Cookie};
 
 /// Every pinned map.
-pub(super) const NAMES: [&str; 9] = [
+pub(super) const NAMES: [&str; 10] = [
     "PODS",
     "PROXIES",
     "COUNTS",
@@ -32,6 +32,7 @@ pub(super) const NAMES: [&str; 9] = [
     "GROUPS",
     "SOCKS",
     "FLOWS",
+    "OPEN",
     "LISTENERS",
 ];
 
@@ -44,6 +45,7 @@ pub(super) struct Maps {
     pub(super) addrs: LpmTrie<MapData, AddrKey, u32>,
     pub(super) groups: HashMap<MapData, GroupKey, u32>,
     pub(super) flows: HashMap<MapData, FlowKey, Origin>,
+    pub(super) open: HashMap<MapData, u64, i64>,
     pub(super) listeners: SockHash<MapData, ListenerKey>,
     /// Not pinned.
     pub(super) quiet: HashMap<MapData, QuietKey, u64>,
@@ -62,6 +64,7 @@ impl Maps {
             addrs: open(object, "ADDRS")?,
             groups: open(object, "GROUPS")?,
             flows: open(object, "FLOWS")?,
+            open: open(object, "OPEN")?,
             listeners: open(object, "LISTENERS")?,
             quiet: open(object, "QUIET")?,
             socks: object.take_map("SOCKS").ok_or_else(|| missing("SOCKS"))?,
@@ -82,6 +85,7 @@ impl Maps {
             ("GROUPS", self.groups.map()),
             ("SOCKS", socks),
             ("FLOWS", self.flows.map()),
+            ("OPEN", self.open.map()),
             ("LISTENERS", self.listeners.map()),
         ])
     }

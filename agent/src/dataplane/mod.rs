@@ -9,11 +9,16 @@ mod object;
 mod pins;
 mod sightings;
 
-use std::{collections::HashMap, os::fd::BorrowedFd, path::PathBuf, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    os::fd::BorrowedFd,
+    path::PathBuf,
+    time::Duration,
+};
 
 pub use bpf::Bpf;
 pub use pins::pinned_pods;
-use sidestep_ebpf_common::{Row, sighting::QuietKey};
+use sidestep_ebpf_common::{FlowKey, Row, sighting::QuietKey};
 pub use sightings::{Missed, Sightings, clock};
 use thiserror::Error;
 
@@ -145,6 +150,23 @@ pub trait Dataplane {
     fn counts(&self, pod: Cookie) -> Vec<(Row, u64)>;
     /// How many captured connections are open, by pod.
     fn flows(&self) -> HashMap<Cookie, usize>;
+    /// How many captured connections the programs count as open, by pod.
+    fn open(&self) -> Result<HashMap<Cookie, i64>, DataplaneError> {
+        Ok(HashMap::new())
+    }
+    /// The captured connections that are remembered of these pods.
+    fn remembered(&self, _pods: &HashSet<Cookie>) -> HashMap<Cookie, HashSet<FlowKey>> {
+        HashMap::new()
+    }
+    /// Forgets connections of a pod whose end the programs did not see, and corrects their count by what was `miscounted`.
+    fn forget(
+        &mut self,
+        _pod: Cookie,
+        _ended: &HashSet<FlowKey>,
+        _miscounted: i64,
+    ) -> Result<(), DataplaneError> {
+        Ok(())
+    }
     /// Looks after links, pins and maps.
     fn repair(&mut self) -> Repairs;
     /// Lets programs be silent about somebody for a while.

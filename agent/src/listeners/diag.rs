@@ -1,6 +1,6 @@
-//! What the kernel (`inet_diag`) says of listening TCP sockets.
+//! What the kernel (`inet_diag`) says of TCP sockets in the calling thread's namespace.
 
-use std::io;
+use std::{io, net::SocketAddr as StdSocketAddr, ops::ControlFlow};
 
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -18,6 +18,12 @@ const KEPT: usize = 1024;
 /// Most that are read. A port may have one for each address there is.
 const READ: usize = 65_536;
 
+/// `1 << TCP_CLOSING`, which the library does not name.
+const CLOSING: u32 = 1 << 11;
+
+/// Both ends of a socket: its own, then its peer's.
+pub(crate) type Ends = (StdSocketAddr, StdSocketAddr);
+
 /// Sockets that listen on these ports in the calling thread's namespace, of users that are `wanted`.
 pub(super) fn listening_on(
     ports: [u16; 2],
@@ -32,13 +38,66 @@ pub(super) fn listening_on(
     Ok(all)
 }
 
+/// Sockets of this namespace that are connected, or about to be, to this port of whichever host. `None` where there are more
+/// than `most`: who then looks like missing may be there.
+pub(crate) fn connected_to(port: u16, most: usize) -> io::Result<Option<Vec<Ends>>> {
+    let mut all = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        let request = request(family, open_states(), (0, port));
+        ask(&request, |answer| {
+            let id = answer.header.socket_id;
+            if id.destination_port == port {
+                all.push((
+                    (id.source_address, id.source_port).into(),
+                    (id.destination_address, port).into(),
+                ));
+            }
+            go_on(all.len() <= most)
+        })?;
+    }
+    Ok(Some(all).filter(|all| all.len() <= most))
+}
+
+/// From the first packet on, until the socket is of no use to its owner.
+fn open_states() -> StateFlags {
+    StateFlags::SYN_SENT
+        | StateFlags::ESTABLISHED
+        | StateFlags::FIN_WAIT1
+        | StateFlags::FIN_WAIT2
+        | StateFlags::CLOSE_WAIT
+        | StateFlags::LAST_ACK
+        | StateFlags::from_bits_retain(CLOSING)
+}
+
 fn dump(family: u8, port: u16, wanted: impl Fn(u32) -> bool) -> io::Result<Vec<InetResponse>> {
+    let (mut found, mut read) = (Vec::new(), 0);
+    // The kernel leaves out what listens on other ports (`inet_diag_dump_icsk`).
+    let request = request(family, StateFlags::LISTEN, (port, 0));
+    ask(&request, |answer| {
+        read += 1;
+        if answer.header.socket_id.source_port == port && wanted(answer.header.uid) {
+            found.push(answer);
+        }
+        go_on(found.len() < KEPT && read < READ)
+    })?;
+    Ok(found)
+}
+
+fn go_on(does: bool) -> ControlFlow<()> {
+    if does {
+        ControlFlow::Continue(())
+    } else {
+        ControlFlow::Break(())
+    }
+}
+
+/// Hands over every answer, until there is no more or it is enough: the kernel ends a dump whose socket is closed.
+fn ask(request: &[u8], mut take: impl FnMut(InetResponse) -> ControlFlow<()>) -> io::Result<()> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&request(family, port), 0)?;
-    let (mut found, mut read) = (Vec::new(), 0);
-    while found.len() < KEPT && read < READ {
+    socket.send(request, 0)?;
+    loop {
         let (datagram, _) = socket.recv_from_full()?;
         let mut rest = &datagram[..];
         while !rest.is_empty() {
@@ -47,12 +106,11 @@ fn dump(family: u8, port: u16, wanted: impl Fn(u32) -> bool) -> io::Result<Vec<I
             let length = message.header.length as usize;
             match message.payload {
                 NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(r)) => {
-                    read += 1;
-                    if r.header.socket_id.source_port == port && wanted(r.header.uid) {
-                        found.push(*r);
+                    if take(*r).is_break() {
+                        return Ok(());
                     }
                 }
-                NetlinkPayload::Done(_) => return Ok(found),
+                NetlinkPayload::Done(_) => return Ok(()),
                 NetlinkPayload::Error(e) => return Err(e.to_io()),
                 _ => {}
             }
@@ -62,12 +120,10 @@ fn dump(family: u8, port: u16, wanted: impl Fn(u32) -> bool) -> io::Result<Vec<I
             }
         }
     }
-    // The kernel ends a dump whose socket is closed.
-    Ok(found)
 }
 
-/// The kernel leaves out what listens on other ports (`inet_diag_dump_icsk`).
-fn request(family: u8, port: u16) -> Vec<u8> {
+/// For sockets of these ports, their own and their peer's; 0 is any.
+fn request(family: u8, states: StateFlags, (own, of_peer): (u16, u16)) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
     let any = if family == AF_INET {
@@ -81,9 +137,10 @@ fn request(family: u8, port: u16) -> Vec<u8> {
             family,
             protocol: IPPROTO_TCP,
             extensions: ExtensionFlags::empty(),
-            states: StateFlags::LISTEN,
+            states,
             socket_id: SocketId {
-                source_port: port,
+                source_port: own,
+                destination_port: of_peer,
                 ..any
             },
         })
@@ -114,7 +171,8 @@ mod tests {
         let mut socket = Socket::new(NETLINK_SOCK_DIAG).expect("netlink");
         socket.bind_auto().expect("netlink");
         socket.connect(&SocketAddr::new(0, 0)).expect("netlink");
-        socket.send(&request(AF_INET, port), 0).expect("netlink");
+        let request = request(AF_INET, StateFlags::LISTEN, (port, 0));
+        socket.send(&request, 0).expect("netlink");
         let (answer, _) = socket.recv_from_full().expect("an answer");
         let first_message = <NetlinkMessage<SockDiagMessage>>::deserialize(&answer);
         let length = first_message.expect("a message").header.length as usize;
@@ -144,5 +202,23 @@ mod tests {
                 .is_empty()
         );
         drop((first, second));
+    }
+
+    #[test]
+    fn the_kernel_tells_of_connections_to_the_port_alone() {
+        let ((first, port), (second, other)) = (listener(), listener());
+        let open = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+        let _another = TcpStream::connect(("127.0.0.1", other)).expect("a connection");
+        let closed = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+        drop((first.accept().expect("a connection"), first.accept()));
+        drop(closed);
+        let ends = (
+            open.local_addr().expect("an address"),
+            open.peer_addr().expect("an address"),
+        );
+        let found = connected_to(port, 10).expect("netlink");
+        assert_eq!(found, Some(vec![ends]));
+        assert_eq!(connected_to(port, 0).expect("netlink"), None);
+        drop(second);
     }
 }

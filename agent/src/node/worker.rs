@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sidestep_ebpf_common::flow::FLOW_SHARE;
 use sidestep_runtime::{Condition, Heartbeat, Readiness};
 use tokio::runtime::Handle;
 
@@ -324,6 +325,14 @@ fn hear(metrics: &Metrics, happening: &Happening<'_>) -> Option<(&'static str, S
             metrics.failed("no-sandbox");
             let note = "none of the pod's processes was seen in a network namespace of its own: does its sandbox start?";
             Some(("NoSandbox", note.to_owned()))
+        }
+        Happening::Refused { count } => {
+            metrics.refused(*count);
+            let note = format!(
+                "connections were refused: it has {FLOW_SHARE} captured connections open, the most that one pod may have, or \
+                 all pods of the node have as many as can be remembered; does a program leak connections?"
+            );
+            Some(("ConnectionsRefused", note))
         }
         Happening::Released => {
             metrics.released();

@@ -71,6 +71,11 @@ pub enum Happening<'a> {
     Left(&'a Left),
     /// It has had no sandbox for a while, told once.
     NoSandbox,
+    /// So many of its connections were refused because it, or the node, has too many of them open.
+    Refused {
+        /// Since it was told last.
+        count: u64,
+    },
     /// Its namespace is gone, or was let go.
     Released,
 }

@@ -29,6 +29,8 @@ pub(super) struct Pod {
     pub(super) waiting: Option<Instant>,
     /// Of looks at it because one of its processes was seen.
     pub(super) pace: Pace,
+    /// How many refused connections were told of.
+    pub(super) refused: u64,
     told: bool,
     look: Instant,
     study: Instant,
@@ -54,6 +56,7 @@ impl Pod {
             reaction_us: None,
             waiting: None,
             pace: Pace::default(),
+            refused: 0,
             told: false,
             look: now,
             study: now + spread(name, study),

@@ -89,6 +89,9 @@ rows! {
     InRefused = "in-refused" => Refuse,
     /// A raw TCP socket, which connect hooks never see, asked for by another than the proxy.
     RawRefused = "raw-refused" => Refuse,
+    /// Outbound, captured, and the pod has as many connections open as one may ([`crate::flow::FLOW_SHARE`]), or the node as
+    /// many as can be remembered.
+    OutFull = "out-full" => Refuse,
 }
 
 /// One pod's counters, by [`Row`].

@@ -19,7 +19,7 @@ use super::{
 use crate::binary;
 
 /// The maps that pods have entries in.
-const POD_MAPS: [&str; 9] = [
+const POD_MAPS: [&str; 10] = [
     "PODS",
     "PROXIES",
     "COUNTS",
@@ -27,6 +27,7 @@ const POD_MAPS: [&str; 9] = [
     "ADDRS",
     "GROUPS",
     "FLOWS",
+    "OPEN",
     "LISTENERS",
     "SOCKS",
 ];

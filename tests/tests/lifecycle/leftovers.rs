@@ -143,7 +143,7 @@ fn pods_that_went_leave_no_entry_in_any_map() {
 /// Entries of all the maps that a pod has entries in.
 fn entries(node: &Node) -> usize {
     node.entries(&[
-        "PODS", "PROXIES", "COUNTS", "PORTS", "ADDRS", "GROUPS", "FLOWS",
+        "PODS", "PROXIES", "COUNTS", "PORTS", "ADDRS", "GROUPS", "FLOWS", "OPEN",
     ])
 }
 

@@ -10,6 +10,7 @@ mod lockdown;
 mod neighbours;
 mod pods;
 mod restore;
+mod share;
 mod start;
 
 use sidestep_tests::actor::{Actor, Seen};

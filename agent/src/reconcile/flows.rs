@@ -1,0 +1,120 @@
+//! A pod may have a share of the captured connections that a node remembers. Of those that it has, some may have ended without
+//! the programs' knowledge: another program took the callback away that tells them, or their link was lost for a while. Such
+//! a connection would keep its place for good, so where a pod has many they are compared with the sockets that there are.
+
+use std::{collections::HashSet, io, time::Instant};
+
+use sidestep_ebpf_common::{FlowKey, Row, flow::FLOW_SHARE};
+
+use super::{Happening, Reconciler};
+use crate::{
+    dataplane::{Cookie, Dataplane, DataplaneError},
+    listeners::diag,
+    netns::Namespace,
+    rules::addr,
+    sandbox::Sandboxes,
+    source::PodName,
+};
+
+/// Who has fewer is not looked at: what is wrong there harms nobody, even in each of 256 pods.
+const MANY: i64 = FLOW_SHARE / 32;
+/// Most sockets that are looked at. Twice the share: a program may also connect to the proxy's ports by itself.
+const MOST: usize = 2 * 65_536;
+
+impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
+    /// Forgets what ended unseen, and tells of connections that were refused; not too often.
+    pub(super) fn look_at_flows(&mut self, now: Instant) -> Result<(), DataplaneError> {
+        if self.flows_due.is_some_and(|due| now < due) {
+            return Ok(());
+        }
+        self.flows_due = Some(now + self.manner.look);
+        self.tell_of_refusals();
+        let mut open = self.dataplane.open()?;
+        open.retain(|_, count| *count >= MANY);
+        if open.is_empty() {
+            return Ok(());
+        }
+        // Before the sockets are looked at: one that is made meanwhile is in neither.
+        let mut remembered = self.dataplane.remembered(&open.keys().copied().collect());
+        for (cookie, counted) in open {
+            let flows = remembered.remove(&cookie).unwrap_or_default();
+            let there = i64::try_from(flows.len()).unwrap_or(i64::MAX);
+            let Some(namespace) = self.namespace_of(cookie) else {
+                continue; // a pod without processes, or none any more: looked for again, and let go in the end
+            };
+            match ended(cookie, &namespace, flows) {
+                Ok(ended) => {
+                    if !ended.is_empty() {
+                        tracing::warn!(cookie, count = ended.len(), "connections had ended unseen");
+                    }
+                    self.dataplane.forget(cookie, &ended, counted - there)?;
+                }
+                Err(error) => {
+                    tracing::warn!(cookie, %error, "a pod's sockets cannot be looked at");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn namespace_of(&self, cookie: Cookie) -> Option<Namespace> {
+        let mut pods = self.pods.values();
+        let pod = pods.find(|pod| pod.armed.as_ref().is_some_and(|a| a.cookie == cookie))?;
+        let sandbox = self.sandboxes.find(pod.entry.as_ref().ok()?).ok()??;
+        let namespace = sandbox.namespace;
+        (namespace.cookie().ok()? == cookie).then_some(namespace)
+    }
+
+    fn tell_of_refusals(&mut self) {
+        let mut news: Vec<(PodName, u64)> = Vec::new();
+        for (name, pod) in &mut self.pods {
+            let Some(cookie) = pod.armed.as_ref().map(|armed| armed.cookie) else {
+                continue;
+            };
+            let counts = self.dataplane.counts(cookie);
+            let refused = counts.iter().find(|(row, _)| *row == Row::OutFull);
+            let refused = refused.map_or(0, |(_, count)| *count);
+            // A namespace that was made anew counts from the start.
+            let more = refused.checked_sub(pod.refused).unwrap_or(refused);
+            pod.refused = refused;
+            if more > 0 {
+                news.push((name.clone(), more));
+            }
+        }
+        for (name, count) in news {
+            tracing::warn!(pod = %name, count, "connections were refused: too many are open");
+            (self.tell)(&name, Happening::Refused { count });
+        }
+    }
+}
+
+/// Those of a namespace's connections that are none any more.
+fn ended(
+    cookie: Cookie,
+    namespace: &Namespace,
+    mut flows: HashSet<FlowKey>,
+) -> io::Result<HashSet<FlowKey>> {
+    // Twice: while sockets come and go the kernel may leave one out.
+    for _ in 0..2 {
+        let ports: HashSet<u16> = flows.iter().map(|flow| flow.server_port).collect();
+        for port in ports {
+            let open = namespace.enter(|| diag::connected_to(port, MOST));
+            let open = open.map_err(io::Error::other)??;
+            let Some(open) = open else {
+                // So many that who is missing cannot be told.
+                flows.retain(|flow| flow.server_port != port);
+                continue;
+            };
+            for (own, peer) in open {
+                flows.remove(&FlowKey::new(
+                    cookie,
+                    addr(own.ip()),
+                    own.port(),
+                    addr(peer.ip()),
+                    peer.port(),
+                ));
+            }
+        }
+    }
+    Ok(flows)
+}

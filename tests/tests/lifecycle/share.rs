@@ -1,0 +1,201 @@
+//! Captured connections take a node's memory: each pod has a share of it, and who takes more harms nobody else.
+
+use std::{path::PathBuf, process::Command};
+
+use sidestep_ebpf_common::flow::FLOW_SHARE;
+use sidestep_tests::{
+    actor::{Actor, Errno, Family, Kind, Socket},
+    can_run,
+    foreign::CallbackEraser,
+    net::{OUTSIDE_V4, run},
+    redirect::{Node, Pod},
+};
+
+use crate::{POD, SERVICE, assert_captured};
+
+const NEIGHBOUR: &str = "10.77.0.11";
+const SERVICE_V6: &str = "[fd00:96::7]:80";
+
+#[test]
+fn a_pod_with_all_of_its_share_is_refused_until_it_closes_some_and_others_notice_nothing() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let mut node = Node::alone();
+    let outside = node.outside();
+    let _service = outside.serve("service", Kind::Tcp, "0.0.0.0:80");
+    let straight = format!("{OUTSIDE_V4}:80");
+    let (greedy, _proxy) = node.pod_with_proxy("dual-stack", &[POD, "fd77::10"]);
+    let (neighbour, _other_proxy) = node.pod_with_proxy("dual-stack", &[NEIGHBOUR, "fd77::11"]);
+    // The programs do this alone; an agent would see that there are no such connections.
+    let count = Count::of(&node, &greedy);
+    node.take_agent().kill();
+    count.set(FLOW_SHARE - 2);
+    let app = greedy.app();
+    let first = app.connect(SERVICE).expect("there is room");
+    let second = app.connect(SERVICE_V6).expect("there is room");
+    assert_eq!(count.get(), FLOW_SHARE);
+    for destination in [SERVICE, SERVICE_V6, "[::ffff:10.96.0.7]:80", &straight] {
+        let refused = app.connect(destination).err();
+        assert_eq!(refused, Some(Errno::NOT_PERMITTED), "{destination}");
+    }
+    for destination in [SERVICE, SERVICE_V6] {
+        assert_captured(&neighbour.app(), "outbound", destination);
+        assert_captured(&node.outside(), "inbound", &format!("{POD}:8080"));
+    }
+
+    for closed in [first, second] {
+        closed.reset();
+        assert_captured(&app, "outbound", SERVICE);
+        assert_captured(&app, "outbound", SERVICE_V6);
+    }
+    node.start_agent();
+    node.wait_active(&greedy);
+    let rows = node.agent().pod(greedy.name()).expect("a known pod").rows;
+    assert_eq!(rows.get("out-full"), Some(&4), "{rows:?}");
+    let others = node.agent().pod(neighbour.name()).expect("a known pod");
+    assert_eq!(others.rows.get("out-full"), None, "{others:?}");
+}
+
+/// The bound holds where a connection begins, which may be long after its `connect`.
+#[test]
+fn connections_that_were_made_ready_before_the_share_was_used_up_do_not_exceed_it() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let mut node = Node::alone();
+    let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
+    // Clients without a cookie send data with the first packet.
+    pod.namespace().sysctl("net/ipv4/tcp_fastopen", "5");
+    let count = Count::of(&node, &pod);
+    node.take_agent().kill();
+    let app = pod.app();
+    let ready = |app: &Actor| {
+        let socket = app.socket(Family::V4, Kind::Tcp).expect("a socket");
+        socket
+            .set_option(libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1)
+            .expect("the kernel knows this");
+        socket.connect(SERVICE).expect("nothing is sent yet");
+        socket
+    };
+    let [in_time, late] = [ready(&app), ready(&app)];
+    assert_eq!(count.get(), 0, "a connection has begun");
+    in_time.send(b"hello").expect("it begins");
+    let seen = in_time.report().expect("an answer");
+    assert_eq!(seen.original, Ok(SERVICE.parse().expect("an address")));
+
+    count.set(FLOW_SHARE);
+    late.send(b"hello").expect("it begins");
+    // Envoy closes what was for its own port.
+    let original = late.report().expect("an answer").original;
+    let original = original.expect("an address");
+    assert!(
+        original.ip().is_loopback() && original.port() == 15001,
+        "{original}"
+    );
+    assert_eq!(count.get(), FLOW_SHARE);
+    late.close();
+    assert_eq!(count.get(), FLOW_SHARE);
+}
+
+#[test]
+fn a_wrong_count_is_corrected() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let node = Node::alone();
+    let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
+    let count = Count::of(&node, &pod);
+    let app = pod.app();
+    let held = app.connect(SERVICE).expect("there is room");
+    count.set(FLOW_SHARE + 5);
+    node.agent()
+        .wait("the count to be right", || count.get() == 1);
+    assert_captured(&app, "outbound", SERVICE);
+    drop(held);
+    node.agent()
+        .wait("the end of all connections", || count.get() == 0);
+}
+
+/// Another program takes the callback away that tells of the end.
+#[test]
+fn connections_that_ended_unseen_are_forgotten_and_open_ones_are_not() {
+    if !can_run(&["bpftool"]) {
+        return;
+    }
+    let node = Node::alone();
+    let (pod, _proxy) = node.pod_with_proxy("dual-stack", &[POD, "fd77::10"]);
+    let count = Count::of(&node, &pod);
+    let app = pod.app();
+    let eraser = CallbackEraser::attach(node.machine());
+    let held: Vec<Socket> = [SERVICE, SERVICE_V6, "[::ffff:10.96.0.7]:80"]
+        .map(|destination| app.connect(destination).expect("the proxy listens"))
+        .into();
+    let services = [SERVICE, SERVICE_V6].map(ToOwned::to_owned);
+    let load = app.connect_many(&services, 100);
+    assert!(load.failed.is_empty(), "{load:?}");
+    drop(eraser);
+    assert_eq!((count.get(), node.entries(&["FLOWS"])), (103, 103));
+
+    // As if it had many more: those of a pod with few are let be.
+    count.set(FLOW_SHARE);
+    node.agent()
+        .wait("the count to be right", || count.get() == 3);
+    assert_eq!(node.entries(&["FLOWS"]), 3);
+    for socket in &held {
+        socket.report().expect("an open connection");
+    }
+    assert_captured(&app, "outbound", SERVICE);
+}
+
+/// The programs' count of a pod's open connections.
+struct Count {
+    map: PathBuf,
+    cookie: u64,
+}
+
+impl Count {
+    /// Of a pod that the node's agent knows.
+    fn of(node: &Node, pod: &Pod) -> Self {
+        let known = node.agent().pod(pod.name()).expect("a known pod");
+        let mut maps = node.pinned("maps").into_iter();
+        Self {
+            map: maps
+                .find(|path| path.ends_with("OPEN"))
+                .expect("a pinned map"),
+            cookie: known.cookie.expect("an armed pod"),
+        }
+    }
+
+    fn get(&self) -> i64 {
+        let found = run(&mut self.bpftool("lookup"));
+        let found: serde_json::Value = serde_json::from_slice(&found.stdout).expect("JSON");
+        let bytes = found["value"].as_array().expect("bytes").iter();
+        let bytes = bytes.filter_map(|byte| byte.as_str()?.strip_prefix("0x"));
+        let bytes: Vec<u8> = bytes
+            .filter_map(|byte| u8::from_str_radix(byte, 16).ok())
+            .collect();
+        i64::from_ne_bytes(bytes.try_into().expect("eight bytes"))
+    }
+
+    fn set(&self, count: i64) {
+        run(self
+            .bpftool("update")
+            .arg("value")
+            .args(bytes(count.to_ne_bytes())));
+    }
+
+    fn bpftool(&self, what: &str) -> Command {
+        let mut command = Command::new("bpftool");
+        command
+            .args(["-j", "map", what, "pinned"])
+            .arg(&self.map)
+            .arg("key")
+            .args(bytes(self.cookie.to_ne_bytes()));
+        command
+    }
+}
+
+fn bytes(bytes: [u8; 8]) -> [String; 8] {
+    bytes.map(|byte| byte.to_string())
+}
