@@ -4,6 +4,7 @@
 //! rules, or the Pod file, of a fixture; both were made by Istio's own programs from the same application.
 
 mod agent;
+mod count;
 mod fixture;
 mod pod;
 
@@ -28,6 +29,7 @@ use crate::{
 
 pub use self::{
     agent::{Agent, AgentFolders, PodState, PodStatus, ShortcutStatus, Status},
+    count::OpenCount,
     fixture::Fixture,
     pod::{Pod, Proxy},
 };

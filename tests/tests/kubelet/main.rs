@@ -7,6 +7,7 @@ mod crowds;
 mod descriptors;
 mod life;
 mod sandboxes;
+mod share;
 mod start;
 mod stuck;
 mod takeover;

@@ -1,14 +1,12 @@
 //! Captured connections take a node's memory: each pod has a share of it, and who takes more harms nobody else.
 
-use std::{path::PathBuf, process::Command};
-
 use sidestep_ebpf_common::flow::FLOW_SHARE;
 use sidestep_tests::{
     actor::{Actor, Errno, Family, Kind, Socket},
     can_run,
     foreign::CallbackEraser,
-    net::{OUTSIDE_V4, run},
-    redirect::{Node, Pod},
+    net::OUTSIDE_V4,
+    redirect::{Node, OpenCount, Pod},
 };
 
 use crate::{POD, SERVICE, assert_captured};
@@ -28,7 +26,7 @@ fn a_pod_with_all_of_its_share_is_refused_until_it_closes_some_and_others_notice
     let (greedy, _proxy) = node.pod_with_proxy("dual-stack", &[POD, "fd77::10"]);
     let (neighbour, _other_proxy) = node.pod_with_proxy("dual-stack", &[NEIGHBOUR, "fd77::11"]);
     // The programs do this alone; an agent would see that there are no such connections.
-    let count = Count::of(&node, &greedy);
+    let count = count_of(&node, &greedy);
     node.take_agent().kill();
     count.set(FLOW_SHARE - 2);
     let app = greedy.app();
@@ -67,7 +65,7 @@ fn connections_that_were_made_ready_before_the_share_was_used_up_do_not_exceed_i
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     // Clients without a cookie send data with the first packet.
     pod.namespace().sysctl("net/ipv4/tcp_fastopen", "5");
-    let count = Count::of(&node, &pod);
+    let count = count_of(&node, &pod);
     node.take_agent().kill();
     let app = pod.app();
     let ready = |app: &Actor| {
@@ -105,7 +103,7 @@ fn a_wrong_count_is_corrected() {
     }
     let node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
-    let count = Count::of(&node, &pod);
+    let count = count_of(&node, &pod);
     let app = pod.app();
     let held = app.connect(SERVICE).expect("there is room");
     count.set(FLOW_SHARE + 5);
@@ -125,7 +123,7 @@ fn connections_that_ended_unseen_are_forgotten_and_open_ones_are_not() {
     }
     let node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("dual-stack", &[POD, "fd77::10"]);
-    let count = Count::of(&node, &pod);
+    let count = count_of(&node, &pod);
     let app = pod.app();
     let eraser = CallbackEraser::attach(node.machine());
     let held: Vec<Socket> = [SERVICE, SERVICE_V6, "[::ffff:10.96.0.7]:80"]
@@ -148,54 +146,7 @@ fn connections_that_ended_unseen_are_forgotten_and_open_ones_are_not() {
     assert_captured(&app, "outbound", SERVICE);
 }
 
-/// The programs' count of a pod's open connections.
-struct Count {
-    map: PathBuf,
-    cookie: u64,
-}
-
-impl Count {
-    /// Of a pod that the node's agent knows.
-    fn of(node: &Node, pod: &Pod) -> Self {
-        let known = node.agent().pod(pod.name()).expect("a known pod");
-        let mut maps = node.pinned("maps").into_iter();
-        Self {
-            map: maps
-                .find(|path| path.ends_with("OPEN"))
-                .expect("a pinned map"),
-            cookie: known.cookie.expect("an armed pod"),
-        }
-    }
-
-    fn get(&self) -> i64 {
-        let found = run(&mut self.bpftool("lookup"));
-        let found: serde_json::Value = serde_json::from_slice(&found.stdout).expect("JSON");
-        let bytes = found["value"].as_array().expect("bytes").iter();
-        let bytes = bytes.filter_map(|byte| byte.as_str()?.strip_prefix("0x"));
-        let bytes: Vec<u8> = bytes
-            .filter_map(|byte| u8::from_str_radix(byte, 16).ok())
-            .collect();
-        i64::from_ne_bytes(bytes.try_into().expect("eight bytes"))
-    }
-
-    fn set(&self, count: i64) {
-        run(self
-            .bpftool("update")
-            .arg("value")
-            .args(bytes(count.to_ne_bytes())));
-    }
-
-    fn bpftool(&self, what: &str) -> Command {
-        let mut command = Command::new("bpftool");
-        command
-            .args(["-j", "map", what, "pinned"])
-            .arg(&self.map)
-            .arg("key")
-            .args(bytes(self.cookie.to_ne_bytes()));
-        command
-    }
-}
-
-fn bytes(bytes: [u8; 8]) -> [String; 8] {
-    bytes.map(|byte| byte.to_string())
+fn count_of(node: &Node, pod: &Pod) -> OpenCount {
+    let known = node.agent().pod(pod.name()).expect("a known pod");
+    OpenCount::of(node, known.cookie.expect("an armed pod"))
 }

@@ -1,0 +1,35 @@
+//! A pod that leaks connections: who looks for the reason finds it.
+
+use sidestep_ebpf_common::flow::FLOW_SHARE;
+use sidestep_tests::{
+    actor::Errno,
+    kubelet::{KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here},
+    process::eventually,
+    redirect::{OpenCount, PodState},
+};
+
+#[test]
+fn refused_connections_are_counted_and_told_of_at_the_pod() {
+    if !can_run_here() {
+        return;
+    }
+    let mut node = KubeNode::with_agent();
+    let sandbox = node.create("leaky", "").sandbox("10.77.0.10");
+    let _proxy = sandbox.proxy();
+    let cookie = node.wait_for("leaky", PodState::Active).cookie;
+    let count = OpenCount::of(node.machine(), cookie.expect("an armed pod"));
+    node.take_agent().kill();
+    count.set(FLOW_SHARE);
+    let app = sandbox.app();
+    assert_eq!(app.call(SERVICE).err(), Some(Errno::NOT_PERMITTED));
+
+    node.start_agent();
+    let note = node.wait_for_event(&node.known("leaky"), "ConnectionsRefused");
+    assert!(note.contains("65536 captured connections open"), "{note}");
+    assert!((node.metric("sidestep_agent_connections_refused_total") - 1.0).abs() < 0.1);
+    let rows = node.agent().pod("leaky").expect("a known pod").rows;
+    assert_eq!(rows.get("out-full"), Some(&1), "{rows:?}");
+    // There are no such connections, as the agent has seen meanwhile.
+    assert!(eventually(PATIENCE, || count.get() == 0));
+    assert_captured(&app, "outbound", SERVICE);
+}
