@@ -1,6 +1,6 @@
 //! From nothing to programs that are attached, pinned where they outlive the agent, and proven.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -42,16 +42,21 @@ pub(super) fn start(settings: &Settings) -> anyhow::Result<Started> {
     let mut dataplane = Bpf::establish(&settings.pin, &cgroup, offsets)?;
     dataplane.take_shortcut(proof.establish(&settings.pin));
     let sightings = dataplane.sightings()?;
-    probe::run(&mut dataplane, &cgroup).with_context(|| {
-        format!(
-            "programs are attached to {}, but do not act",
-            cgroup.display()
-        )
-    })?;
+    prove(&mut dataplane, &cgroup)?;
     Ok(Started {
         dataplane,
         sightings,
         cgroup,
         lock,
+    })
+}
+
+/// Proves that the programs act.
+pub(super) fn prove(dataplane: &mut Bpf, cgroup: &Path) -> anyhow::Result<()> {
+    probe::run(dataplane, cgroup).with_context(|| {
+        format!(
+            "programs are attached to {}, but do not act",
+            cgroup.display()
+        )
     })
 }

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use super::{
     Message, Settings,
     hearing::Hearing,
-    start::{Started, start},
+    start::{self, Started},
 };
 use crate::{
     dataplane::{Bpf, DataplaneError},
@@ -29,6 +29,10 @@ use crate::{
 
 /// Between looks at what all pods share: links, pins and maps.
 const CHECK: Duration = Duration::from_secs(5);
+/// Between proofs that the programs act: others may be attached meanwhile that undo what they do.
+const PROOF: Duration = Duration::from_secs(30);
+/// The same while they do not: one that fails may take seconds, for which pods wait.
+const NEXT_PROOF: Duration = Duration::from_secs(15);
 /// Between attempts to start.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 const LAST_ATTEMPT: Duration = Duration::from_secs(30);
@@ -54,6 +58,9 @@ struct Node {
     cgroup: PathBuf,
     happenings: Receiver<(PodName, &'static str, String)>,
     hearing: Hearing,
+    /// Why the programs do not do what they should, if that is so.
+    unproven: Option<String>,
+    next_proof: Instant,
     _lock: Lock,
 }
 
@@ -134,7 +141,7 @@ impl Worker {
             sightings,
             cgroup,
             lock,
-        } = start(&self.settings)?;
+        } = start::start(&self.settings)?;
         let (told, happenings) = channel();
         let metrics = self.metrics.clone();
         let tell = move |name: &PodName, happening: Happening<'_>| {
@@ -154,6 +161,8 @@ impl Worker {
                 self.messages.clone(),
                 self.metrics.clone(),
             ),
+            unproven: None,
+            next_proof: Instant::now() + PROOF,
             _lock: lock,
         };
         node.reconciler.want(self.pods.entries())?;
@@ -243,11 +252,15 @@ impl Worker {
         }
         let done = node.reconciler.pass();
         self.metrics.restored(done.restored.len());
-        match done.failure() {
-            None => self.programs.met(),
-            Some(error) => {
-                tracing::error!(error, "check failed; trying again");
-                self.programs.unmet(format!("check failed: {error}"));
+        if let Some(error) = done.failure() {
+            tracing::error!(error, "check failed; trying again");
+            self.programs.unmet(format!("check failed: {error}"));
+        } else {
+            // What was restored is attached, and nobody has seen it act yet.
+            node.prove(!done.restored.is_empty());
+            match &node.unproven {
+                None => self.programs.met(),
+                Some(why) => self.programs.unmet(why.clone()),
             }
         }
         for what in done.restored {
@@ -287,6 +300,27 @@ impl Worker {
             errors: missing.into_iter().chain(deaf).collect(),
             repairs: self.repairs.clone(),
         }
+    }
+}
+
+impl Node {
+    /// Tries the programs, `now` or when it is time.
+    fn prove(&mut self, now: bool) {
+        if !now && Instant::now() < self.next_proof {
+            return;
+        }
+        let proof = start::prove(self.reconciler.dataplane(), &self.cgroup);
+        let why = proof.err().map(|error| format!("{error:#}"));
+        match (&self.unproven, &why) {
+            (Some(_), None) => tracing::info!("the programs act again"),
+            (before, Some(error)) if before.as_ref() != Some(error) => {
+                tracing::error!(error, "programs do not act any more; trying again");
+            }
+            _ => {}
+        }
+        let wait = if why.is_some() { NEXT_PROOF } else { PROOF };
+        self.next_proof = Instant::now() + wait;
+        self.unproven = why;
     }
 }
 

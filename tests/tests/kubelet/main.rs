@@ -12,4 +12,5 @@ mod start;
 mod stuck;
 mod takeover;
 mod uninstall;
+mod unproven;
 mod versions;
