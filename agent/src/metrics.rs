@@ -145,21 +145,7 @@ impl Default for Metrics {
             m.left.clone(),
         );
         m.register_sightings(&mut all);
-        all.register(
-            "connections_refused",
-            "Connections that were refused because their pod, or the node, has as many captured ones open as it may",
-            m.refused.clone(),
-        );
-        all.register(
-            "restored",
-            "Links and pins that somebody removed, and that were restored",
-            m.restored.clone(),
-        );
-        all.register(
-            "released",
-            "Network namespaces taken out of the kernel",
-            m.released.clone(),
-        );
+        m.register_changes(&mut all);
         all.register(
             "watch_connected",
             "1 while the API server answers the watch of this node's pods",
@@ -183,6 +169,24 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    fn register_changes(&self, all: &mut Registry) {
+        all.register(
+            "connections_refused",
+            "Connections that were refused because their pod, or the node, has as many captured ones open as it may",
+            self.refused.clone(),
+        );
+        all.register(
+            "restored",
+            "Links and pins that somebody removed, and that were restored",
+            self.restored.clone(),
+        );
+        all.register(
+            "released",
+            "Network namespaces taken out of the kernel",
+            self.released.clone(),
+        );
+    }
+
     fn register_sightings(&self, all: &mut Registry) {
         all.register(
             "sightings",

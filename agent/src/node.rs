@@ -5,6 +5,7 @@
 //! time.
 
 mod hearing;
+mod proof;
 mod start;
 mod worker;
 

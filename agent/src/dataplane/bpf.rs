@@ -35,9 +35,6 @@ use crate::{
     shortcut::{Established, ShortcutStatus},
 };
 
-/// `BPF_EXIST`: a pod that was let go meanwhile gets no entry.
-const EXIST: u64 = 2;
-
 /// Programs, maps and links of one node.
 pub struct Bpf {
     folder: PathBuf,
@@ -255,19 +252,11 @@ impl Dataplane for Bpf {
     }
 
     fn open(&self) -> Result<HashMap<Cookie, i64>, DataplaneError> {
-        let counts: Result<_, _> = self.maps.open.iter().collect();
-        counts.map_err(|e| error("OPEN", &e))
+        self.maps.open()
     }
 
     fn remembered(&self, pods: &HashSet<Cookie>) -> HashMap<Cookie, HashSet<FlowKey>> {
-        let mut remembered: HashMap<_, HashSet<_>> = HashMap::new();
-        // Where entries come and go meanwhile, some are told of twice.
-        for flow in self.maps.flows.keys().flatten() {
-            if pods.contains(&flow.cookie) {
-                remembered.entry(flow.cookie).or_default().insert(flow);
-            }
-        }
-        remembered
+        self.maps.remembered(pods)
     }
 
     fn forget(
@@ -276,20 +265,7 @@ impl Dataplane for Bpf {
         ended: &HashSet<FlowKey>,
         miscounted: i64,
     ) -> Result<(), DataplaneError> {
-        let mut less = miscounted;
-        for flow in ended {
-            match self.maps.flows.remove(flow) {
-                Ok(()) => less += 1,
-                other => gone(other).map_err(|e| error("FLOWS", &e))?,
-            }
-        }
-        let count = present(self.maps.open.get(&pod, 0)).map_err(|e| error("OPEN", &e))?;
-        if let Some(count) = count.filter(|_| less != 0) {
-            // What programs add between the two calls is missing, until the next correction.
-            let write = self.maps.open.insert(pod, count - less, EXIST);
-            gone(write).map_err(|e| error("OPEN", &e))?;
-        }
-        Ok(())
+        self.maps.forget(pod, ended, miscounted)
     }
 
     fn repair(&mut self) -> Repairs {

@@ -2,6 +2,7 @@
 //! ([`crate::arm`]). No type of the BPF library leaves this folder.
 
 mod bpf;
+mod flows;
 mod hooks;
 mod inbound;
 mod maps;

@@ -106,7 +106,8 @@ fn ask(request: &[u8], mut take: impl FnMut(InetResponse) -> ControlFlow<()>) ->
             let length = message.header.length as usize;
             match message.payload {
                 NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(r)) => {
-                    if take(*r).is_break() {
+                    let enough = take(*r).is_break();
+                    if enough {
                         return Ok(());
                     }
                 }

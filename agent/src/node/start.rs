@@ -1,10 +1,10 @@
 //! From nothing to programs that are attached, pinned where they outlive the agent, and proven.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::Settings;
+use super::{Settings, proof::prove};
 use crate::{
     dataplane::{Bpf, Sightings},
     discover,
@@ -48,15 +48,5 @@ pub(super) fn start(settings: &Settings) -> anyhow::Result<Started> {
         sightings,
         cgroup,
         lock,
-    })
-}
-
-/// Proves that the programs act.
-pub(super) fn prove(dataplane: &mut Bpf, cgroup: &Path) -> anyhow::Result<()> {
-    probe::run(dataplane, cgroup).with_context(|| {
-        format!(
-            "programs are attached to {}, but do not act",
-            cgroup.display()
-        )
     })
 }

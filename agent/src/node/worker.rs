@@ -13,7 +13,8 @@ use tokio::runtime::Handle;
 use super::{
     Message, Settings,
     hearing::Hearing,
-    start::{self, Started},
+    proof::Proof,
+    start::{Started, start},
 };
 use crate::{
     dataplane::{Bpf, DataplaneError},
@@ -29,10 +30,6 @@ use crate::{
 
 /// Between looks at what all pods share: links, pins and maps.
 const CHECK: Duration = Duration::from_secs(5);
-/// Between proofs that the programs act: others may be attached meanwhile that undo what they do.
-const PROOF: Duration = Duration::from_secs(30);
-/// The same while they do not: one that fails may take seconds, for which pods wait.
-const NEXT_PROOF: Duration = Duration::from_secs(15);
 /// Between attempts to start.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 const LAST_ATTEMPT: Duration = Duration::from_secs(30);
@@ -58,9 +55,7 @@ struct Node {
     cgroup: PathBuf,
     happenings: Receiver<(PodName, &'static str, String)>,
     hearing: Hearing,
-    /// Why the programs do not do what they should, if that is so.
-    unproven: Option<String>,
-    next_proof: Instant,
+    proof: Proof,
     _lock: Lock,
 }
 
@@ -141,7 +136,7 @@ impl Worker {
             sightings,
             cgroup,
             lock,
-        } = start::start(&self.settings)?;
+        } = start(&self.settings)?;
         let (told, happenings) = channel();
         let metrics = self.metrics.clone();
         let tell = move |name: &PodName, happening: Happening<'_>| {
@@ -161,8 +156,7 @@ impl Worker {
                 self.messages.clone(),
                 self.metrics.clone(),
             ),
-            unproven: None,
-            next_proof: Instant::now() + PROOF,
+            proof: Proof::given(),
             _lock: lock,
         };
         node.reconciler.want(self.pods.entries())?;
@@ -257,10 +251,11 @@ impl Worker {
             self.programs.unmet(format!("check failed: {error}"));
         } else {
             // What was restored is attached, and nobody has seen it act yet.
-            node.prove(!done.restored.is_empty());
-            match &node.unproven {
+            let again = !done.restored.is_empty();
+            let proof = &mut node.proof;
+            match proof.renew(node.reconciler.dataplane(), &node.cgroup, again) {
                 None => self.programs.met(),
-                Some(why) => self.programs.unmet(why.clone()),
+                Some(why) => self.programs.unmet(why),
             }
         }
         for what in done.restored {
@@ -300,27 +295,6 @@ impl Worker {
             errors: missing.into_iter().chain(deaf).collect(),
             repairs: self.repairs.clone(),
         }
-    }
-}
-
-impl Node {
-    /// Tries the programs, `now` or when it is time.
-    fn prove(&mut self, now: bool) {
-        if !now && Instant::now() < self.next_proof {
-            return;
-        }
-        let proof = start::prove(self.reconciler.dataplane(), &self.cgroup);
-        let why = proof.err().map(|error| format!("{error:#}"));
-        match (&self.unproven, &why) {
-            (Some(_), None) => tracing::info!("the programs act again"),
-            (before, Some(error)) if before.as_ref() != Some(error) => {
-                tracing::error!(error, "programs do not act any more; trying again");
-            }
-            _ => {}
-        }
-        let wait = if why.is_some() { NEXT_PROOF } else { PROOF };
-        self.next_proof = Instant::now() + wait;
-        self.unproven = why;
     }
 }
 

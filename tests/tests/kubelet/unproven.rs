@@ -11,7 +11,7 @@ use sidestep_tests::{
 };
 
 /// Longer than between two proofs.
-const A_WHILE: Duration = Duration::from_secs(60);
+const A_WHILE: Duration = Duration::from_secs(90);
 const OUTBOUND: u16 = 15001;
 const NOWHERE: u16 = 9;
 const WHY: &str = "connect4 did not send a call to the proxy";

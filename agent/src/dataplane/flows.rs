@@ -1,0 +1,56 @@
+//! The captured connections that are remembered, and how many the programs count.
+
+use std::collections::{HashMap, HashSet};
+
+use sidestep_ebpf_common::FlowKey;
+
+use super::{
+    Cookie, DataplaneError,
+    maps::{Maps, error, gone, present},
+};
+
+/// `BPF_EXIST`: a pod that was let go meanwhile gets no entry.
+const EXIST: u64 = 2;
+
+impl Maps {
+    /// How many the programs count as open, by pod.
+    pub(super) fn open(&self) -> Result<HashMap<Cookie, i64>, DataplaneError> {
+        let counts: Result<_, _> = self.open.iter().collect();
+        counts.map_err(|e| error("OPEN", &e))
+    }
+
+    /// Those of these pods.
+    pub(super) fn remembered(&self, pods: &HashSet<Cookie>) -> HashMap<Cookie, HashSet<FlowKey>> {
+        let mut remembered: HashMap<_, HashSet<_>> = HashMap::new();
+        // Where entries come and go meanwhile, some are told of twice.
+        for flow in self.flows.keys().flatten() {
+            if pods.contains(&flow.cookie) {
+                remembered.entry(flow.cookie).or_default().insert(flow);
+            }
+        }
+        remembered
+    }
+
+    /// Removes what has `ended` of a pod's, and corrects the count by that and by what was `miscounted`.
+    pub(super) fn forget(
+        &mut self,
+        pod: Cookie,
+        ended: &HashSet<FlowKey>,
+        miscounted: i64,
+    ) -> Result<(), DataplaneError> {
+        let mut less = miscounted;
+        for flow in ended {
+            match self.flows.remove(flow) {
+                Ok(()) => less += 1,
+                other => gone(other).map_err(|e| error("FLOWS", &e))?,
+            }
+        }
+        let count = present(self.open.get(&pod, 0)).map_err(|e| error("OPEN", &e))?;
+        if let Some(count) = count.filter(|_| less != 0) {
+            // What programs add between the two calls is missing, until the next correction.
+            let write = self.open.insert(pod, count - less, EXIST);
+            gone(write).map_err(|e| error("OPEN", &e))?;
+        }
+        Ok(())
+    }
+}
