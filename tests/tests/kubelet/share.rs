@@ -24,8 +24,8 @@ fn refused_connections_are_counted_and_told_of_at_the_pod() {
     assert_eq!(app.call(SERVICE).err(), Some(Errno::NOT_PERMITTED));
 
     node.start_agent();
-    let note = node.wait_for_event(&node.known("leaky"), "ConnectionsRefused");
-    assert!(note.contains("65536 captured connections open"), "{note}");
+    let told = node.wait_for_event(&node.known("leaky"), "ConnectionsRefused");
+    assert!(told.contains("65536 captured connections open"), "{told}");
     assert!((node.metric("sidestep_agent_connections_refused_total") - 1.0).abs() < 0.1);
     let rows = node.agent().pod("leaky").expect("a known pod").rows;
     assert_eq!(rows.get("out-full"), Some(&1), "{rows:?}");

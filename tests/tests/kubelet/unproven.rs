@@ -75,8 +75,8 @@ fn a_hook_that_was_restored_is_proven_again() {
     }
     let node = KubeNode::with_agent();
     let other = PortChanger::attach(node.machine().machine(), OUTBOUND, NOWHERE);
-    let link = node.machine().pinned("links").into_iter();
-    let link = link.filter(|path| path.ends_with("connect4")).next();
+    let mut links = node.machine().pinned("links").into_iter();
+    let link = links.find(|path| path.ends_with("connect4"));
     let mut detach = Command::new("bpftool");
     detach
         .args(["link", "detach", "pinned"])
