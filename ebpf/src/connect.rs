@@ -12,7 +12,7 @@ use sidestep_ebpf_common::{
 use crate::{
     Refused, creator,
     ctx::{self, Family},
-    pod::{self, Pod},
+    pod::{self, Open, Pod},
     sighting, steer,
 };
 
@@ -62,7 +62,9 @@ pub fn run(ctx: &SockAddrContext, family: Family) -> Result<(), Refused> {
 #[inline(always)]
 fn bounded(pod: &Pod, proto: Proto, row: Row) -> Row {
     match (proto, row.verdict()) {
-        (Proto::Tcp, Verdict::Inbound | Verdict::Outbound | Verdict::Dns) if !pod.has_room() => {
+        (Proto::Tcp, Verdict::Inbound | Verdict::Outbound | Verdict::Dns)
+            if !pod.open().is_some_and(Open::has_room) =>
+        {
             Row::OutFull
         }
         _ => row,

@@ -54,24 +54,31 @@ impl Pod {
         unsafe { state.as_mut() }
     }
 
-    /// Whether it may have another captured connection. Several CPUs may ask at once, so a few more than its share get
-    /// through. "No" while the pod is being disarmed.
+    /// Its count of captured connections. `None` only while the pod is being disarmed.
     #[inline(always)]
-    pub fn has_room(&self) -> bool {
-        OPEN.get_ptr(self.cookie).is_some_and(|open| {
-            // SAFETY: the element's memory outlives the program's run. Volatile, because other CPUs write it.
-            let open = unsafe { open.read_volatile() };
-            open < FLOW_SHARE
-        })
+    pub fn open(&self) -> Option<Open> {
+        OPEN.get_ptr_mut(self.cookie).map(Open)
+    }
+}
+
+/// How many captured connections a pod has open.
+#[derive(Clone, Copy)]
+pub struct Open(*mut i64);
+
+impl Open {
+    /// Whether there may be another. Several CPUs may ask at once, so a few more than the share get through.
+    #[inline(always)]
+    pub fn has_room(self) -> bool {
+        // SAFETY: the element's memory outlives the program's run. Volatile, because other CPUs write it.
+        let open = unsafe { self.0.read_volatile() };
+        open < FLOW_SHARE
     }
 
-    /// So many captured connections more are open, or less.
+    /// So many more are open, or less.
     #[inline(always)]
-    pub fn opened(&self, more: i64) {
-        if let Some(open) = OPEN.get_ptr_mut(self.cookie) {
-            // SAFETY: as above; every other CPU adds atomically too.
-            unsafe { add(open, more) };
-        }
+    pub fn add(self, more: i64) {
+        // SAFETY: as above; every other CPU adds atomically too.
+        unsafe { add(self.0, more) };
     }
 }
 

@@ -193,8 +193,11 @@ fn connecting(pod: &Pod, ctx: &SockOpsContext, ends: &Ends) {
     }
     let origin = state.origin;
     let key = ends.as_client(pod.cookie);
-    if pod.has_room() && FLOWS.insert(key, origin, NOEXIST).is_ok() {
-        pod.opened(1);
+    if let Some(open) = pod.open()
+        && open.has_room()
+        && FLOWS.insert(key, origin, NOEXIST).is_ok()
+    {
+        open.add(1);
     } else if FLOWS.insert(key, origin, EXIST).is_err() {
         // Else it took the place of an entry whose connection ended unseen, which would have told the proxy of another
         // destination. Without an entry the proxy does not learn the destination and closes the connection.
@@ -228,7 +231,9 @@ fn accepted(pod: &Pod, ops: *mut bpf_sock_ops, ends: &Ends) {
 /// The client's socket is closed, or its connection failed.
 #[inline(always)]
 fn closed(pod: &Pod, ends: &Ends) {
-    if FLOWS.remove(ends.as_client(pod.cookie)).is_ok() {
-        pod.opened(-1);
+    if FLOWS.remove(ends.as_client(pod.cookie)).is_ok()
+        && let Some(open) = pod.open()
+    {
+        open.add(-1);
     }
 }
