@@ -5,9 +5,10 @@ use std::collections::{HashMap, HashSet};
 use sidestep_ebpf_common::FlowKey;
 
 use super::{
-    Cookie, DataplaneError,
+    DataplaneError,
     maps::{Maps, error, gone, present},
 };
+use crate::netns::Cookie;
 
 /// `BPF_EXIST`: a pod that was let go meanwhile gets no entry.
 const EXIST: u64 = 2;

@@ -8,12 +8,12 @@ use sidestep_ebpf_common::{FlowKey, Row, flow::FLOW_SHARE};
 
 use super::{Happening, Reconciler};
 use crate::{
-    dataplane::{Cookie, Dataplane, DataplaneError},
+    dataplane::{Dataplane, DataplaneError},
     listeners::diag,
-    netns::Namespace,
+    netns::{Cookie, Namespace},
     rules::addr,
     sandbox::Sandboxes,
-    source::PodName,
+    wanted::PodName,
 };
 
 /// Who has fewer is not looked at: what is wrong there harms nobody, even in each of 256 pods.
