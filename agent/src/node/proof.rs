@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use crate::{dataplane::Dataplane, probe};
 
-/// Between proofs. Each holds up the agent's thread for some 50 ms.
+/// Between proofs. Each holds up the agent's thread for a fraction of a second.
 const INTERVAL: Duration = Duration::from_mins(1);
 /// The same while they fail. One that fails may take seconds, in which no pod is armed.
 const AFTER_FAILURE: Duration = Duration::from_secs(15);
