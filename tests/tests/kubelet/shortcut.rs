@@ -3,7 +3,7 @@
 use serde_json::json;
 use sidestep_tests::{process::eventually, redirect::PodState, shortcut_maps};
 
-use sidestep_tests::kubelet::{KubeNode, PATIENCE, can_run_here, pod};
+use sidestep_tests::kubelet::{KubeNode, PATIENCE, Sandbox, can_run_here, pod};
 
 /// They allow everything, and end with a connection between their sidecars open.
 #[test]
@@ -29,7 +29,7 @@ fn pods_that_are_gone_leave_nothing_in_the_shortcuts_maps() {
             pod.name, node.name
         ));
     }
-    let proxies = sandboxes.each_ref().map(|sandbox| sandbox.proxy());
+    let proxies = sandboxes.each_ref().map(Sandbox::proxy);
     for pod in &pods {
         node.wait_for(&pod.name, PodState::Active);
     }
