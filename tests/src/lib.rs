@@ -21,6 +21,7 @@ pub mod net;
 pub mod parts;
 pub mod process;
 pub mod redirect;
+pub mod shortcut_maps;
 pub mod torture;
 
 use std::{path::PathBuf, thread};

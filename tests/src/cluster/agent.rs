@@ -16,7 +16,7 @@ use super::{
     kubectl,
     sidestep::NAMESPACE,
 };
-use crate::binary;
+use crate::{binary, shortcut_maps};
 
 /// The maps that pods have entries in.
 const POD_MAPS: [&str; 10] = [
@@ -79,10 +79,10 @@ impl Cluster {
         kubectl::run(command, "").unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    /// How many entries there are in the maps that pods have entries in; those without are left out.
+    /// How many entries there are in the maps that pods have entries in, the shortcut's included; those without are left out.
     pub fn map_entries(&self) -> BTreeMap<&'static str, usize> {
         let versions = fs::read_dir(self.pins()).into_iter().flatten().flatten();
-        let mut all = BTreeMap::new();
+        let mut all = shortcut_maps::entries(&self.pins());
         for version in versions {
             for map in POD_MAPS {
                 let path = version.path().join("maps").join(map);

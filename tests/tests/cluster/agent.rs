@@ -68,7 +68,13 @@ fn an_agent_that_is_killed_and_one_that_is_replaced_lose_no_request() {
 #[test]
 fn pods_that_went_leave_no_entry_no_link_and_no_pin() {
     let Some(cluster) = alone() else { return };
-    let room = cluster.mesh_room("gone");
+    let room = cluster.room(
+        "gone",
+        &[
+            ("istio-injection", "enabled"),
+            ("sidestep.dev/shortcut", "node"),
+        ],
+    );
     room.apply(&[
         objects::server("server"),
         objects::service("server"),
@@ -76,7 +82,24 @@ fn pods_that_went_leave_no_entry_no_link_and_no_pin() {
     ]);
     room.accelerated(&["server", "client"]);
     assert!(cluster.pinned_pods().len() >= 2);
-    assert!(cluster.map_entries()["PODS"] >= 2);
+    // Sockets of both sidecars, which stay open until their processes end.
+    until("the shortcut is used between them", || {
+        let _answer = room.try_exec("client", "wget -qO- http://server/");
+        cluster
+            .map_entries()
+            .get("ENDS")
+            .is_some_and(|ends| *ends >= 2)
+    });
+    let entries = cluster.map_entries();
+    for map in [
+        "PODS",
+        "MEMBERS",
+        "ADDRESSES",
+        "SWITCHES",
+        "PROXY_PROCESSES",
+    ] {
+        assert!(entries[map] >= 2, "{map}: {entries:?}");
+    }
     room.kubectl("delete pods --all --wait=false");
     // Those of other tests are on their way out, too.
     until("no pod has a link", || cluster.pinned_pods().is_empty());

@@ -1,10 +1,13 @@
 //! Sidestep leaves a cluster.
 
 use serde_json::Value;
-use sidestep_tests::cluster::{
-    agent::said,
-    kit::{Room, objects, until},
-    sidestep,
+use sidestep_tests::{
+    cluster::{
+        agent::said,
+        kit::{Room, objects, until},
+        sidestep,
+    },
+    shortcut_maps,
 };
 
 use crate::world::{alone, is_plain_istio, restored};
@@ -68,7 +71,8 @@ fn rolled_back_pods_are_plain_istios_and_nothing_stays_in_the_kernel() {
     });
     sidestep::uninstall(&cluster).unwrap_or_else(|error| panic!("{error:#}"));
     until("nothing is left on the node", || {
-        !cluster.pins().exists() && cluster.agents().is_empty()
+        let shortcuts = shortcut_maps::folders(&cluster.pins());
+        !cluster.pins().exists() && shortcuts.is_empty() && cluster.agents().is_empty()
     });
     let plain = {
         room.apply(&[objects::client("client")]);

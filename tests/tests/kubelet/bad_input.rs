@@ -156,7 +156,9 @@ fn a_label_that_is_forged_later_captures_nobody() {
         node.name
     ));
     node.wait_for("plain", PodState::Left);
-    node.wait_for_event(&plain, "NotAccelerated");
+    let text = node.wait_for_event(&plain, "NotAccelerated");
+    assert!(text.contains("is not a gate"), "{text}");
+    assert!(node.metric("sidestep_agent_pods_left_total{reason=\"no-gate\"}") >= 1.0);
     assert!(sandbox.app().call(SERVICE).is_err(), "it is captured");
 }
 
@@ -186,6 +188,13 @@ fn pods_that_vanish_half_way_leave_nothing() {
         eventually(PATIENCE, || node.inbound_links() == 0),
         "links stay"
     );
+    // Nothing was wrong with them, so there is no Event; but what was armed is counted as let go.
+    let let_go = || {
+        let armed = node.metric("sidestep_agent_programming_duration_seconds_count");
+        (armed - node.metric("sidestep_agent_released_total")).abs() < 0.1
+    };
+    assert!(eventually(PATIENCE, let_go), "{}", node.admin("/metrics").1);
+    assert!(node.metric("sidestep_agent_lingering_namespaces") < 0.1);
     let pod = node.create("web", "");
     let sandbox = pod.sandbox("10.77.0.10");
     let _proxy = sandbox.proxy();

@@ -1,6 +1,7 @@
 //! The agent ends, is killed and is replaced; the API server goes away; pods end in every order.
 
 use std::{
+    fs,
     process::Command,
     sync::Arc,
     thread::sleep,
@@ -9,7 +10,7 @@ use std::{
 
 use sidestep_tests::{
     actor::Kind, apiserver::ApiServer, binary, net::OUTSIDE_V4, process::eventually,
-    redirect::PodState,
+    redirect::PodState, shortcut_maps,
 };
 
 use sidestep_tests::kubelet::{
@@ -219,6 +220,51 @@ fn an_agent_that_has_no_news_stays_ready() {
     assert!(node.metric("sidestep_agent_watch_errors_total") < 0.1);
 }
 
+/// Of a machine that lost its power nothing is left in the kernel, and its pods are the same to the API server.
+#[test]
+fn after_a_reboot_the_same_pods_are_captured_again() {
+    if !can_run_here() {
+        return;
+    }
+    let mut node = KubeNode::with_agent();
+    let names = ["early", "late"];
+    let uids = names.map(|name| node.create(name, "").uid);
+    let start = |node: &KubeNode, nth: usize| {
+        let pod = node.known(names[nth]);
+        assert_eq!(pod.uid, uids[nth]);
+        pod.sandbox(&format!("10.77.0.1{nth}"))
+    };
+    let before = [0, 1].map(|nth| {
+        let sandbox = start(&node, nth);
+        let proxy = sandbox.proxy();
+        let status = node.wait_for(names[nth], PodState::Active);
+        (sandbox, proxy, status.cookie)
+    });
+    node.take_agent().kill();
+    let cookies = before.map(|(sandbox, _proxy, cookie)| {
+        sandbox.end();
+        cookie
+    });
+    let pins = node.machine().folders().pins();
+    for folder in shortcut_maps::folders(&pins).into_iter().chain([pins]) {
+        fs::remove_dir_all(folder).expect("pins");
+    }
+
+    // The agent is a pod itself, and not the first that kubelet starts.
+    let early = start(&node, 0);
+    node.start_agent();
+    let after = [early, start(&node, 1)];
+    let outside = node.machine().outside();
+    for (nth, sandbox) in after.iter().enumerate() {
+        let _proxy = sandbox.proxy();
+        let status = node.wait_for(names[nth], PodState::Active);
+        assert_ne!(status.cookie, cookies[nth]);
+        assert_captured(&sandbox.app(), "outbound", SERVICE);
+        assert_captured(&outside, "inbound", &format!("10.77.0.1{nth}:8080"));
+    }
+    assert_eq!(node.inbound_links(), 2);
+}
+
 /// As when the DaemonSet is deleted: where no pod is left, nothing of Sidestep is.
 #[test]
 fn an_agent_that_ends_where_no_pod_is_armed_leaves_nothing() {
@@ -252,6 +298,8 @@ fn an_agent_that_ends_where_no_pod_is_armed_leaves_nothing() {
         .wait("the namespace to be let go", || node.inbound_links() == 0);
     assert!(node.take_agent().stop().success());
     assert!(!pins.exists());
+    let shortcuts = shortcut_maps::folders(&pins);
+    assert!(shortcuts.is_empty(), "{shortcuts:?}");
     assert_eq!(node.uninstall(), "");
 }
 

@@ -8,6 +8,7 @@ mod descriptors;
 mod life;
 mod sandboxes;
 mod share;
+mod shortcut;
 mod start;
 mod stuck;
 mod takeover;

@@ -10,11 +10,11 @@ use std::{
 use sidestep_agent::shortcut::{Allowed, Options, Reach};
 use sidestep_ebpf_common::shortcut::Count;
 use sidestep_tests::{
-    actor::{Family, Kind, sys},
+    actor::{Actor, Family, Identity, Kind, sys},
     can_run,
 };
 
-use crate::stage::{ADDRESSES, NODE, Stage, carries, gets, warm};
+use crate::stage::{ADDRESSES, Ends, NODE, Stage, carries, connect, gets, warm};
 
 #[test]
 fn a_way_that_is_cut_between_two_pods_is_noticed() {
@@ -157,4 +157,29 @@ fn an_address_that_two_pods_claim_keeps_its_connections_on_tcp() {
         .expect("it took part");
     let ends = stage.proxy_to_proxy();
     warm(&stage, &ends);
+}
+
+/// Its user and its group are every program's of the sidecar's container: only who listens for captured connections is the proxy.
+#[test]
+fn another_process_of_the_proxys_user_reaches_another_pods_proxy_by_tcp() {
+    if !can_run(&[]) {
+        return;
+    }
+    let stage = Stage::new();
+    warm(&stage, &stage.proxy_to_proxy());
+    let beside = Actor::spawn(&stage.pods[0].namespace, &stage.cgroup, &Identity::proxy());
+    let others = [&beside, &stage.pods[0].app];
+    for other in others {
+        let (ends, redirected) = (stage.ends(), stage.counted(Count::Redirected));
+        let to = format!("{}:15006", ADDRESSES[1]);
+        let Ends { near, far } = connect(other, &to, &stage.pods[1].inbound);
+        for _ in 0..3 {
+            carries(&near, &far, "by TCP");
+            carries(&far, &near, "as well");
+        }
+        assert_eq!(stage.counted(Count::Redirected), redirected);
+        assert_eq!(stage.ends(), ends, "it takes part");
+    }
+    // The proxy does as before.
+    warm(&stage, &stage.proxy_to_proxy());
 }

@@ -2,19 +2,18 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Shutdown, TcpStream},
+    net::TcpStream,
     os::fd::{AsFd, AsRawFd},
-    thread,
 };
 
-use sidestep_agent::shortcut::{Allowed, Options, Readers};
+use sidestep_agent::shortcut::Options;
 use sidestep_ebpf_common::shortcut::Count;
 use sidestep_tests::{
     actor::{Errno, Family, Kind, sys},
     can_run,
 };
 
-use crate::stage::{Ends, NODE, Stage, Stream, carries, gets, warm, words};
+use crate::stage::{Ends, NODE, Stage, carries, gets, warm};
 
 /// Go's servers listen so.
 #[test]
@@ -54,79 +53,6 @@ fn what_is_mptcp_at_both_ends_goes_by_tcp() {
         assert_eq!(to.receive().expect("it arrives"), b"as before");
     }
     assert_eq!(stage.counted(Count::Redirected), 0);
-}
-
-/// Sends all of it in small messages, and ends.
-fn pour(mut to: &Stream) {
-    for message in words().chunks(4096) {
-        to.write_all(message).expect("somebody reads");
-    }
-    to.shutdown(Shutdown::Write).expect("an open socket");
-}
-
-fn into_the_application() -> Stage {
-    let allowed = Allowed {
-        into_application: true,
-        ..NODE
-    };
-    Stage::with(Some(Options::default()), allowed, Kind::Tcp)
-}
-
-#[test]
-fn an_application_that_waits_for_all_it_asked_for_reads_it_in_order() {
-    if !can_run(&[]) {
-        return;
-    }
-    let stage = into_the_application();
-    let Ends { near, far } = stage.proxy_to_app();
-    far.set_nonblocking(false).expect("an open socket");
-    thread::scope(|scope| {
-        scope.spawn(|| pour(&near));
-        let mut got = vec![0; words().len()];
-        for part in got.chunks_mut(300_000) {
-            assert_eq!(wait_all(&far, part), part.len());
-        }
-        assert!(got == words(), "in another order");
-    });
-}
-
-fn wait_all(from: &TcpStream, buffer: &mut [u8]) -> usize {
-    let at = buffer.as_mut_ptr().cast();
-    // SAFETY: the buffer is as long as given.
-    let got = unsafe { libc::recv(from.as_raw_fd(), at, buffer.len(), libc::MSG_WAITALL) };
-    usize::try_from(got).unwrap_or_else(|_| panic!("{}", Errno::last()))
-}
-
-#[test]
-fn an_application_that_splices_reads_in_order() {
-    if !can_run(&[]) {
-        return;
-    }
-    let stage = into_the_application();
-    let Ends { near, far } = stage.proxy_to_app();
-    far.set_nonblocking(false).expect("an open socket");
-    let (mut pipe, end) = std::io::pipe().expect("a pipe");
-    thread::scope(|scope| {
-        scope.spawn(|| pour(&near));
-        let carried = scope.spawn(move || splice(&far, &end));
-        let mut got = Vec::new();
-        pipe.read_to_end(&mut got).expect("a pipe of ours");
-        carried.join().expect("no panic");
-        assert!(got == words(), "in another order, or not all");
-    });
-}
-
-fn splice(from: &TcpStream, to: &impl AsRawFd) {
-    let none = std::ptr::null_mut();
-    loop {
-        let (from, to) = (from.as_raw_fd(), to.as_raw_fd());
-        // SAFETY: two open descriptors, and no offsets.
-        match unsafe { libc::splice(from, none, to, none, 64 << 10, 0) } {
-            0 => return,
-            1.. => {}
-            _ => panic!("splice: {}", Errno::last()),
-        }
-    }
 }
 
 /// A protocol over unread bytes would take them for bytes that it has checked.
@@ -183,6 +109,46 @@ fn a_reader_who_waits_for_more_than_a_byte_is_left_to_tcp() {
     let message = "m".repeat(1000);
     carries(&ends.near, &ends.far, &message);
     assert_eq!(stage.counted(Count::Redirected), before);
+}
+
+/// As who moves a live connection to another machine does: what the socket says of its bytes is TCP's alone.
+#[test]
+fn an_end_that_was_under_repair_stays_with_tcp() {
+    if !can_run(&[]) {
+        return;
+    }
+    let stage = Stage::new();
+    for at_near in [true, false] {
+        let ends = stage.proxy_to_proxy();
+        warm(&stage, &ends);
+        let Ends { near, far } = &ends;
+        let before = stage.counted(Count::Redirected);
+        for _ in 0..3 {
+            carries(far, near, "warm");
+        }
+        assert!(stage.counted(Count::Redirected) > before, "the way back");
+        let end = if at_near { near } else { far };
+        repair(end, ON);
+        repair(end, OFF);
+        let before = stage.counted(Count::Redirected);
+        let marked = stage.counted(Count::Marked);
+        for _ in 0..3 {
+            carries(near, far, "by TCP");
+            carries(far, near, "as well");
+        }
+        assert_eq!(stage.counted(Count::Redirected), before);
+        assert_eq!(stage.counted(Count::Marked), marked + 6);
+    }
+}
+
+const ON: i32 = 1;
+/// Without the probe that tells the other side how much there is room for.
+const OFF: i32 = -1;
+
+fn repair(socket: &TcpStream, how: i32) {
+    let how = how.to_ne_bytes();
+    sys::set_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_REPAIR, &how)
+        .expect("an option that root can set");
 }
 
 #[test]
@@ -273,40 +239,4 @@ fn send_urgent(to: &TcpStream, bytes: &[u8]) -> isize {
             libc::MSG_OOB,
         )
     }
-}
-
-/// The same: who takes a short read for all there is, and waits for the next edge, as nginx, tokio and Netty do. What TCP
-/// brings behind redirected bytes, before those are read, comes with no edge of its own.
-#[test]
-fn bytes_put_into_an_application_that_takes_a_short_read_for_all_there_is_may_stay_unread() {
-    if !can_run(&[]) {
-        return;
-    }
-    let options = Options {
-        limit: 16 << 10,
-        readers: Readers::Trusted,
-        ..Options::default()
-    };
-    let allowed = Allowed {
-        into_application: true,
-        ..NODE
-    };
-    let stage = Stage::with(Some(options), allowed, Kind::Tcp);
-    let Ends { near, far } = stage.proxy_to_app();
-    carries(&near, &far, "first");
-    let full = stage.counted(Count::Full);
-    let sent = (0..8).map(|_| (&near).write(&[7; 4096]).expect("there is room"));
-    let sent: usize = sent.sum();
-    assert!(
-        stage.counted(Count::Full) > full,
-        "all of it was redirected"
-    );
-
-    let mut buffer = vec![0; 2 * sent];
-    let short = (&far).read(&mut buffer).expect("there is something");
-    assert!(short < sent, "a read does not end between the two any more");
-    let mut rest = vec![0; sent - short];
-    (&far)
-        .read_exact(&mut rest)
-        .expect("it is there for who asks");
 }

@@ -7,6 +7,7 @@ mod hazards;
 mod left;
 mod manners;
 mod memory;
+mod readers;
 mod selftest;
 mod stage;
 mod torture;

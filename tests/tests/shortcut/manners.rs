@@ -115,7 +115,7 @@ fn a_read_that_waits_ends_as_with_tcp_when_another_thread_shuts_it_down() {
 }
 
 /// Whether a thread of this process waits in the kernel.
-fn sleeps(task: i32) -> bool {
+pub fn sleeps(task: i32) -> bool {
     fs::read_to_string(format!("/proc/self/task/{task}/stat")).is_ok_and(|stat| {
         stat.rsplit(") ")
             .next()
