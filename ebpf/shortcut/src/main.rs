@@ -23,6 +23,7 @@ mod manners;
 mod maps;
 mod message;
 mod mptcp;
+mod proxy;
 mod readers;
 mod sockops;
 mod whose;

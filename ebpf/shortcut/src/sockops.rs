@@ -1,7 +1,4 @@
-//! `sockops`: which sockets are the proxy's, and which connections have both their ends on this node.
-//!
-//! A socket is the proxy's if it is accepted by a capture listener (it starts with a copy of the listener's state), or
-//! connected by the process that opened those. Its user tells nothing: other programs of the sidecar have the same.
+//! `sockops`: which connections have both their ends on this node.
 //!
 //! An application's socket takes part only where its pod lets it, and where its calls do not block ([`manners`]), unless
 //! bytes may be put into it anyway.
@@ -24,12 +21,13 @@ use sidestep_ebpf_common::shortcut::{
 };
 
 use crate::{
-    ctx::{self, AF_INET, AF_INET6, Ends, count, load, peek, peek_long},
+    ctx::{self, AF_INET, AF_INET6, Ends, count, load, peek},
     hazards,
     keepalive::keep_alive,
     manners,
-    maps::{CONFIG, ENDS, MEMBERS, PROXY_PROCESSES, RECEIVERS, SENDERS, SWITCHES, Whose},
+    maps::{CONFIG, ENDS, MEMBERS, RECEIVERS, SENDERS, SWITCHES, Whose},
     message::needs,
+    proxy,
     whose::peer_of,
 };
 
@@ -57,7 +55,7 @@ pub fn run(ctx: &SockOpsContext) {
     };
     let ends = Ends::of(ops, family);
     match event {
-        Event::Listening => listening(cookie, member, sk, &ends),
+        Event::Listening => proxy::listening(cookie, member, sk, &ends),
         Event::Connecting => connecting(cookie, member, sk, &ends),
         Event::Connected => connected(ctx, cookie, member, sk, &ends),
         Event::Accepted => accepted(ctx, cookie, member, sk, &ends),
@@ -101,44 +99,6 @@ impl Event {
     }
 }
 
-/// Who opens a capture listener is the proxy, from then on until another process does.
-#[inline(always)]
-fn listening(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
-    if !member.captures_on(ends.local_port) {
-        manners::forget(Whose::port(cookie, ends.local_port));
-        // It may have listened where the proxy does.
-        if let Some(state) = ctx::state(sk) {
-            *state = EndState::new(0);
-        }
-        return;
-    }
-    let Some(process) = proxy_process(member) else {
-        return;
-    };
-    if let Some(place) = PROXY_PROCESSES.get_ptr_mut(member.place) {
-        // SAFETY: a live element of one word.
-        unsafe { *place = process };
-    }
-    if let Some(state) = ctx::state_or_new(sk) {
-        *state = EndState::new(IS_PROXY);
-    }
-}
-
-/// The current process, if it may be the proxy.
-#[inline(always)]
-fn proxy_process(member: &Member) -> Option<u32> {
-    // SAFETY: takes nothing.
-    let task = unsafe { bpf_get_current_task() };
-    let cred = peek_long(task, CONFIG.task_cred())?;
-    let uid = peek(cred, CONFIG.cred_fsuid())?;
-    let gid = peek(cred, CONFIG.cred_fsgid())?;
-    if member.may_be_proxy(uid, gid) {
-        peek(task, CONFIG.task_tgid())
-    } else {
-        None
-    }
-}
-
 /// Runs in the process that connects: the last moment at which it can be told.
 #[inline(always)]
 fn connecting(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
@@ -163,7 +123,7 @@ fn candidate(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) -> Op
     let allowed = switch(member.place);
     // SAFETY: takes nothing.
     let task = unsafe { bpf_get_current_task() };
-    if is_proxy_process(member, peek(task, CONFIG.task_tgid())?) {
+    if proxy::is_process(member, peek(task, CONFIG.task_tgid())?) {
         return (same || allowed.allows(cookie, REACH_NODE)).then_some((IS_PROXY | CANDIDATE, 0));
     }
     if !same || !member.captures_on(ends.remote_port) || !allowed.allows(cookie, FROM_APPLICATION) {
@@ -199,13 +159,6 @@ fn in_use(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_sock)
     if allowed.allows(cookie, FROM_APPLICATION) && !allowed.allows(cookie, INTO_APPLICATION) {
         manners::learn(ctx, cookie, sk);
     }
-}
-
-#[inline(always)]
-fn is_proxy_process(member: &Member, process: u32) -> bool {
-    PROXY_PROCESSES
-        .get(member.place)
-        .is_some_and(|proxy| *proxy != 0 && *proxy == process)
 }
 
 #[inline(always)]

@@ -1,0 +1,58 @@
+//! Which sockets are the proxy's: those that a capture listener accepts (they start with a copy of the listener's state), and
+//! those that the process connects that opened these listeners. The user tells nothing: other programs of the sidecar have
+//! the same.
+
+use aya_ebpf::{bindings::bpf_sock, helpers::generated::bpf_get_current_task};
+use sidestep_ebpf_common::shortcut::{EndState, IS_PROXY, Member};
+
+use crate::{
+    ctx::{self, Ends, peek, peek_long},
+    manners,
+    maps::{CONFIG, PROXY_PROCESSES, Whose},
+};
+
+/// Who opens a capture listener is the proxy, from then on until another process does.
+#[inline(always)]
+pub fn listening(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
+    if !member.captures_on(ends.local_port) {
+        manners::forget(Whose::port(cookie, ends.local_port));
+        // It may have listened where the proxy does.
+        if let Some(state) = ctx::state(sk) {
+            *state = EndState::new(0);
+        }
+        return;
+    }
+    let Some(process) = proxy_process(member) else {
+        return;
+    };
+    if let Some(place) = PROXY_PROCESSES.get_ptr_mut(member.place) {
+        // SAFETY: a live element of one word.
+        unsafe { *place = process };
+    }
+    if let Some(state) = ctx::state_or_new(sk) {
+        *state = EndState::new(IS_PROXY);
+    }
+}
+
+/// The current process, if it may be the proxy.
+#[inline(always)]
+fn proxy_process(member: &Member) -> Option<u32> {
+    // SAFETY: takes nothing.
+    let task = unsafe { bpf_get_current_task() };
+    let cred = peek_long(task, CONFIG.task_cred())?;
+    let uid = peek(cred, CONFIG.cred_fsuid())?;
+    let gid = peek(cred, CONFIG.cred_fsgid())?;
+    if member.may_be_proxy(uid, gid) {
+        peek(task, CONFIG.task_tgid())
+    } else {
+        None
+    }
+}
+
+/// Whether a process is the proxy.
+#[inline(always)]
+pub fn is_process(member: &Member, process: u32) -> bool {
+    PROXY_PROCESSES
+        .get(member.place)
+        .is_some_and(|proxy| *proxy != 0 && *proxy == process)
+}
