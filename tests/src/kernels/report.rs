@@ -74,20 +74,14 @@ const HOOKS: usize = 11;
 
 impl Kernel {
     /// Whether everything works that has to: interception, the tests, and nothing broken by the shortcut. On Debian's kernels
-    /// all of the shortcut is on; that it is off for a reason on the running one is no fault.
+    /// the shortcut is on; that it is off for a reason on the running one is no fault.
     pub fn is_good(&self) -> bool {
         let survey = self.survey.as_ref().is_some_and(|survey| {
             let clean = |torture: &super::Torture| {
                 torture.corrupted + torture.lost + torture.stuck == 0 && torture.redirected > 0
             };
-            let selftest = &survey.selftest;
-            let off = [
-                &selftest.off,
-                &selftest.not_from_applications,
-                &selftest.not_into_applications,
-            ];
             survey.interception.failure.is_none()
-                && (self.place == RUNNING || off.into_iter().all(Option::is_none))
+                && (self.place == RUNNING || survey.selftest.off.is_none())
                 && survey.interception.hooks.len() == HOOKS
                 && survey.torture.as_ref().is_none_or(clean)
         });
