@@ -45,6 +45,10 @@ fn same_answers(reach: Reach) {
         panic!("{error}");
     }
     let world = World::new(reach);
+    // The first connection of each client's program stays with TCP: it shows whether that blocks.
+    if reach != Reach::Node {
+        answers(&world);
+    }
     let short = answers(&world);
     // Where the kernel lets applications notice, their sockets take part only if their authors say so.
     let takes_part = reach != Reach::Pod || world.shortcut().not_from_applications.is_none();
