@@ -96,29 +96,31 @@ fn keeps_up(peer: u64, state: &mut EndState, unread: u32, size: u32) -> Result<(
     if bytes + messages * MESSAGE > u64::from(CONFIG.limit()) || !has_room(peer, bytes) {
         return Err(Count::Full);
     }
-    if unread > ALWAYS_GRANTED && memory_is_scarce(peer) {
+    if memory_is_scarce(peer, unread) {
         return Err(Count::Scarce);
     }
     Ok(())
 }
 
-/// A socket gets this much whatever the state of the machine's memory: less than `tcp_rmem`'s first value.
+/// A socket gets this much (less than `tcp_rmem`'s first value) as long as all together have less than `tcp_mem`'s third.
 const ALWAYS_GRANTED: u32 = 2 << 10;
 
-/// Whether all TCP sockets together have so much that the kernel might refuse to account more to one: the sender would get
-/// ENOMEM, which no TCP socket ever gets.
+/// Whether all TCP sockets together have so much that the kernel might refuse to account more to one
+/// (`__sk_mem_raise_allocated`): the sender would get ENOMEM, which no TCP socket ever gets. From `tcp_mem`'s second value on
+/// nothing is redirected at all, so that the third is not reached meanwhile.
 #[inline(always)]
-fn memory_is_scarce(peer: u64) -> bool {
+fn memory_is_scarce(peer: u64, unread: u32) -> bool {
     let pages = || {
         let proto = peek_long(peer, CONFIG.sk_prot())?;
         let allocated = peek_long(peek_long(proto, CONFIG.proto_allocated())?, 0)?;
-        let low = peek_long(peek_long(proto, CONFIG.proto_limits())?, 0)?;
-        Some((allocated, low))
+        let limits = peek_long(proto, CONFIG.proto_limits())?;
+        Some((allocated, peek_long(limits, 0)?, peek_long(limits, 8)?))
     };
-    pages().is_none_or(|(allocated, low)| {
+    pages().is_none_or(|(allocated, low, pressure)| {
         // Each CPU keeps some pages back, so that the sum is below zero now and then: the kernel takes that for nothing.
         let allocated = allocated.cast_signed().max(0).cast_unsigned();
-        allocated.wrapping_mul(100) > low.wrapping_mul(u64::from(CONFIG.memory_share()))
+        let many = allocated.wrapping_mul(100) > low.wrapping_mul(u64::from(CONFIG.memory_share()));
+        allocated >= pressure || many && unread > ALWAYS_GRANTED
     })
 }
 

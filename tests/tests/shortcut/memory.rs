@@ -1,10 +1,13 @@
 //! What a receiver who does not read costs: no more than with TCP, and the limit.
 
-use std::{io::ErrorKind, io::Write, net::TcpStream, thread, time::Duration};
+use std::{io::ErrorKind, io::Write, net::TcpStream, os::fd::AsFd, thread, time::Duration};
 
 use sidestep_agent::shortcut::{LIMIT, Options};
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{actor::Kind, can_run};
+use sidestep_tests::{
+    actor::{Kind, sys},
+    can_run,
+};
 
 use crate::stage::{Ends, NODE, Stage, Stream, warm};
 
@@ -112,8 +115,16 @@ fn a_thousand_stalled_receivers_take_no_more_than_a_thousand_of_tcps_and_the_lim
     let (tcp, stage) = (plain(), with_limit(LIMIT));
     small(&tcp);
     small(&stage);
-    let by_tcp = fill(&tcp.app_to_proxy().near, 16 << 10);
-    let all: Vec<Ends> = (0..1000).map(|_| stage.app_to_proxy()).collect();
+    // Small buffers at both ends: together they must not take what other tests' sockets need.
+    let connect = |stage: &Stage| {
+        let ends = stage.app_to_proxy();
+        let size = BUFFER.to_ne_bytes();
+        sys::set_option(ends.near.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, &size)
+            .expect("an option of every socket");
+        ends
+    };
+    let by_tcp = fill(&connect(&tcp).near, 16 << 10);
+    let all: Vec<Ends> = (0..1000).map(|_| connect(&stage)).collect();
     for ends in &all {
         let accepted = fill(&ends.near, 16 << 10);
         assert!(
