@@ -18,7 +18,9 @@ else
     binaries=$(cargo test --release -p sidestep-tests --test conformance --test shortcut --no-run --quiet --message-format=json)
     path() { sed -n 's/.*"reason":"compiler-artifact".*"name":"'"$1"'".*"executable":"\([^"]*\)".*/\1/p' <<<"$binaries"; }
     mkdir -p .parts/reports
+    # Not those that attach and detach fentry programs under load: QEMU before 8.1 may translate code that another processor
+    # is patching, and the guest falls over the trap that it finds there.
     what+=(--here --json .parts/reports/kernels.json)
-    what+=(--suite "conformance=$(path conformance),sidestep,--skip,envoy" --suite "shortcut=$(path shortcut),--skip,torture::")
+    what+=(--suite "conformance=$(path conformance),sidestep,--skip,envoy" --suite "shortcut=$(path shortcut),--skip,torture::,--skip,no_request_fails")
 fi
 exec target/release/sidestep-kernels run "${what[@]}" "$@"

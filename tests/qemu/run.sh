@@ -3,7 +3,7 @@
 # needs, and nothing that outlives it. Files lie in the guest where they lie here, so that a test binary made by cargo
 # finds its fixtures and the programs it starts. Prints what the command prints and exits as it does.
 #
-#   tests/qemu/run.sh KERNEL [--with PATH]... [--seconds N] [--memory MIB] [--single] COMMAND [ARGUMENT]...
+#   tests/qemu/run.sh KERNEL [--with PATH]... [--seconds N] [--memory MIB] COMMAND [ARGUMENT]...
 #
 # KERNEL is a folder of .parts/kernels, which tests/setup.sh fills. COMMAND itself is taken along if it is a file.
 set -euo pipefail
@@ -16,13 +16,12 @@ parts=$(cd "$here/../.." && pwd)/.parts
 [ $# -ge 2 ] || usage
 kernel=$parts/kernels/$1
 shift
-seconds=300 memory=2048 thread=multi with=()
+seconds=300 memory=2048 with=()
 while [ $# -gt 0 ]; do
     case $1 in
     --with) with+=("$2"); shift 2 ;;
     --seconds) seconds=$2; shift 2 ;;
     --memory) memory=$2; shift 2 ;;
-    --single) thread=single; shift ;;
     --*) usage ;;
     *) break ;;
     esac
@@ -96,10 +95,8 @@ mkdir -p "$root$PWD"
 (cd "$root" && find . | busybox cpio -o -H newc 2>/dev/null) >"$scratch/initramfs"
 
 # Emulated, so that it is the same everywhere; without cmpxchg16b, of which QEMU 7.2 leaves rubbish in the flags, and Linux
-# 6.12 falls over that. With --single one thread plays both processors in turn: QEMU before 8.1 may translate code while the
-# other processor patches it, as the kernel does where fentry programs come and go under load. `timeout` ends QEMU, its own
-# child, if the guest hangs.
-timeout --kill-after=5 "$seconds" qemu-system-x86_64 -accel tcg,thread=$thread -cpu max,-cx16 -smp 2 -m "$memory" \
+# 6.12 falls over that. `timeout` ends QEMU, its own child, if the guest hangs.
+timeout --kill-after=5 "$seconds" qemu-system-x86_64 -accel tcg,thread=multi -cpu max,-cx16 -smp 2 -m "$memory" \
     -nodefaults -no-user-config -display none -nic none -no-reboot -serial stdio \
     -kernel "$kernel/vmlinuz" -initrd "$scratch/initramfs" \
     -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on" </dev/null 2>"$scratch/qemu.log" |

@@ -91,10 +91,6 @@ impl Plan {
                     command.arg("--with").arg(path);
                 }
                 command.arg("--seconds").arg(self.seconds.to_string());
-                // Tests change programs under load; the survey does not, and is done sooner without.
-                if !self.suites.is_empty() {
-                    command.arg("--single");
-                }
                 command.arg(script);
                 (command, self.connections.0)
             }
