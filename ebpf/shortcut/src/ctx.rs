@@ -7,6 +7,7 @@ use core::{ffi::c_void, hint::black_box};
 use aya_ebpf::{
     bindings::{bpf_sock, bpf_sock_ops},
     helpers::{bpf_probe_read_kernel, generated::bpf_sk_storage_get},
+    programs::SockOpsContext,
 };
 use sidestep_ebpf_common::{
     Addr,
@@ -68,6 +69,18 @@ impl Ends {
             remote_port: u32::from_be(load!(ops, remote_port)) as u16,
         }
     }
+}
+
+/// The callbacks that were asked for of this socket, by whichever program.
+#[inline(always)]
+pub fn callbacks(ctx: &SockOpsContext) -> u32 {
+    load!(ctx.ops, bpf_sock_ops_cb_flags)
+}
+
+/// Asks for these callbacks and no others: what other programs asked for has to be among them. Whether they will come.
+#[inline(always)]
+pub fn set_callbacks(ctx: &SockOpsContext, flags: u32) -> bool {
+    ctx.set_cb_flags(flags.cast_signed()).is_ok()
 }
 
 /// The socket of a `sockops` callback.

@@ -7,17 +7,15 @@
 //! that it sent is acknowledged, and when it closes. One that blocks decides for all that come after.
 
 use aya_ebpf::{
-    bindings::{BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock, bpf_sock_ops},
+    bindings::{BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock},
     programs::SockOpsContext,
 };
 use sidestep_ebpf_common::shortcut::{HAS_REDIRECTED, IS_PROXY, WATCHED};
 
 use crate::{
     ctx::{self, load, peek, peek_long},
-    maps::{CONFIG, MANNERS, Whose},
+    maps::{CONFIG, MANNERS, NOEXIST, Whose},
 };
-
-const NOEXIST: u64 = 1;
 
 /// None of them was seen to block, and at least one was seen not to.
 const CALM: u32 = 1;
@@ -71,7 +69,7 @@ pub fn learn(ctx: &SockOpsContext, cookie: u64, sk: *mut bpf_sock) {
         && state.flags & WATCHED != 0
     {
         state.flags &= !WATCHED;
-        set_flags(ctx, flags_of(ctx) & !BPF_SOCK_OPS_RTT_CB_FLAG);
+        ctx::set_callbacks(ctx, ctx::callbacks(ctx) & !BPF_SOCK_OPS_RTT_CB_FLAG);
     }
 }
 
@@ -98,23 +96,12 @@ pub fn program_of(task: u64) -> Option<u64> {
 /// Asks to be told of the socket's round trips, and of its end. A flag that another program has set stays as it is.
 #[inline(always)]
 fn watch(ctx: &SockOpsContext, sk: *mut bpf_sock) {
-    let mut flags = flags_of(ctx) | BPF_SOCK_OPS_STATE_CB_FLAG;
+    let mut flags = ctx::callbacks(ctx) | BPF_SOCK_OPS_STATE_CB_FLAG;
     if flags & BPF_SOCK_OPS_RTT_CB_FLAG == 0
         && let Some(state) = ctx::state_or_new(sk)
     {
         state.flags |= WATCHED;
         flags |= BPF_SOCK_OPS_RTT_CB_FLAG;
     }
-    set_flags(ctx, flags);
-}
-
-#[inline(always)]
-fn flags_of(ctx: &SockOpsContext) -> u32 {
-    let ops: *mut bpf_sock_ops = ctx.ops;
-    load!(ops, bpf_sock_ops_cb_flags)
-}
-
-#[inline(always)]
-fn set_flags(ctx: &SockOpsContext, flags: u32) {
-    let _may_fail = ctx.set_cb_flags(flags.cast_signed());
+    ctx::set_callbacks(ctx, flags);
 }

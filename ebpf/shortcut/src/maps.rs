@@ -11,6 +11,9 @@ use sidestep_ebpf_common::{
     shortcut::{COUNTS, EndKey, EndRecord, EndState, Member, PLACES, PodSwitch, ShortcutSettings},
 };
 
+/// `BPF_NOEXIST`: an update that only adds.
+pub const NOEXIST: u64 = 1;
+
 const LAZY: usize = BPF_F_NO_PREALLOC as usize;
 
 /// Pods that take part, by network namespace cookie.

@@ -9,12 +9,11 @@ use sidestep_ebpf_common::shortcut::MPTCP_PORT;
 
 use crate::{
     ctx::load,
-    maps::{MPTCP_ANSWER, MPTCP_SOCKETS},
+    maps::{MPTCP_ANSWER, MPTCP_SOCKETS, NOEXIST},
 };
 
 #[inline(always)]
 pub fn on_listening(ctx: &SockOpsContext) {
-    const NOEXIST: u64 = 1;
     let ops = ctx.ops;
     if load!(ops, op) != BPF_SOCK_OPS_TCP_LISTEN_CB || load!(ops, local_port) != MPTCP_PORT.into() {
         return;

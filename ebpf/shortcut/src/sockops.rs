@@ -25,13 +25,11 @@ use crate::{
     hazards,
     keepalive::keep_alive,
     manners,
-    maps::{CONFIG, ENDS, MEMBERS, RECEIVERS, SENDERS, SWITCHES, Whose},
+    maps::{CONFIG, ENDS, MEMBERS, NOEXIST, RECEIVERS, SENDERS, SWITCHES, Whose},
     message::needs,
     proxy,
     whose::peer_of,
 };
-
-const NOEXIST: u64 = 1;
 
 #[inline(always)]
 pub fn run(ctx: &SockOpsContext) {
@@ -197,7 +195,10 @@ fn connected(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_so
 /// The accepting end is established. It takes part if the other does already.
 #[inline(always)]
 fn accepted(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
-    let by_proxy = ctx::state(sk).is_some_and(|state| state.flags & IS_PROXY != 0);
+    let state = ctx::state(sk);
+    let by_proxy = state
+        .as_ref()
+        .is_some_and(|state| state.flags & IS_PROXY != 0);
     let whose = Whose::port(cookie, ends.local_port);
     if !by_proxy && !may_be_end(ctx, cookie, member, sk, whose) {
         return;
@@ -213,7 +214,7 @@ fn accepted(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_soc
     let Some(client) = (unsafe { ENDS.get(own.turned()) }).copied() else {
         return;
     };
-    let Some(state) = ctx::state_or_new(sk) else {
+    let Some(state) = state.or_else(|| ctx::state_or_new(sk)) else {
         return;
     };
     join(ctx, member, sk, state, &own, client.role, Some(client));
@@ -261,9 +262,7 @@ fn join(
         state.peer_place = peer.place;
         state.peer = peer;
     }
-    let flags = load!(ctx.ops, bpf_sock_ops_cb_flags) | BPF_SOCK_OPS_STATE_CB_FLAG;
-    // Other programs' flags stay: the call replaces all of them.
-    if ctx.set_cb_flags(flags.cast_signed()).is_err() {
+    if !ctx::set_callbacks(ctx, ctx::callbacks(ctx) | BPF_SOCK_OPS_STATE_CB_FLAG) {
         return;
     }
     // The socket is known before it can be found: whoever finds it may send to it.
