@@ -221,11 +221,9 @@ impl Dataplane for Bpf {
         gone(self.maps.open.remove(&pod)).map_err(|e| error("OPEN", &e))?;
         gone(self.maps.counts.remove(&pod)).map_err(|e| error("COUNTS", &e))?;
         self.remove_listeners(pod);
-        let flows: Vec<_> = self.maps.flows.keys().flatten().collect();
-        for flow in flows.iter().filter(|flow| flow.cookie == pod) {
-            gone(self.maps.flows.remove(flow)).map_err(|e| error("FLOWS", &e))?;
-        }
-        Ok(())
+        let mut flows = self.maps.remembered(&HashSet::from([pod]));
+        self.maps
+            .forget(pod, &flows.remove(&pod).unwrap_or_default(), 0)
     }
 
     fn is_attached(&self, pod: Cookie) -> Result<bool, DataplaneError> {

@@ -8,9 +8,7 @@ pub const MAX_FLOWS: usize = 524_288;
 /// Most of them that may be one pod's, so that none takes what the others need: an eighth of [`MAX_FLOWS`]. That is more
 /// than twice as many as the kernel's default range of source ports allows to one address, and it takes eight pods that leak
 /// connections to harm a ninth. Signed as the count is, which may be below zero while it is corrected.
-pub const FLOW_SHARE: i64 = 65_536;
-
-const _: () = assert!(MAX_FLOWS == 8 * 65_536 && FLOW_SHARE == 65_536);
+pub const FLOW_SHARE: i64 = (MAX_FLOWS / 8).cast_signed() as i64;
 
 /// Where a connection wanted to go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
