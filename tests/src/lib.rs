@@ -7,6 +7,7 @@ pub mod actor;
 pub mod apiserver;
 pub mod app;
 pub mod bench;
+pub mod bpftool;
 pub mod certs;
 pub mod cgroup;
 pub mod chart;

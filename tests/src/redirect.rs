@@ -14,7 +14,7 @@ use std::{
     fs,
     io::Write,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::Stdio,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -23,8 +23,9 @@ use std::{
 
 use crate::{
     actor::{Actor, Identity},
+    bpftool::dump,
     cgroup::Cgroup,
-    net::{Namespace, Network, run},
+    net::{Namespace, Network},
 };
 
 pub use self::{
@@ -193,14 +194,7 @@ impl Node {
             let name = path.file_name().and_then(|name| name.to_str());
             name.is_some_and(|name| maps.contains(&name))
         });
-        let count = |path: PathBuf| {
-            let mut dump = Command::new("bpftool");
-            let dump = run(dump.args(["-j", "map", "dump", "pinned"]).arg(path));
-            let dump: serde_json::Value =
-                serde_json::from_slice(&dump.stdout).expect("bpftool writes JSON");
-            dump.as_array().map_or(0, Vec::len)
-        };
-        pinned.map(count).sum()
+        pinned.map(|path| dump(&path).len()).sum()
     }
 
     /// How this node redirects.

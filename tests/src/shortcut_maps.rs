@@ -4,12 +4,9 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use serde_json::Value;
-
-use crate::net::run;
+use crate::bpftool::dump;
 
 /// The maps in which pods and their sockets have entries.
 const HASHES: [&str; 3] = ["MEMBERS", "ADDRESSES", "ENDS"];
@@ -49,11 +46,4 @@ pub fn entries(pins: &Path) -> BTreeMap<&'static str, usize> {
     }
     all.retain(|_, count| *count > 0);
     all
-}
-
-fn dump(map: &Path) -> Vec<Value> {
-    let words = ["-j", "map", "dump", "pinned"];
-    let dump = run(Command::new("bpftool").args(words).arg(map));
-    let dump: Value = serde_json::from_slice(&dump.stdout).expect("bpftool writes JSON");
-    dump.as_array().expect("a list").clone()
 }

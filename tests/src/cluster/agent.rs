@@ -16,7 +16,7 @@ use super::{
     kubectl,
     sidestep::NAMESPACE,
 };
-use crate::{binary, shortcut_maps};
+use crate::{binary, bpftool::dump, shortcut_maps};
 
 /// The maps that pods have entries in.
 const POD_MAPS: [&str; 10] = [
@@ -86,14 +86,7 @@ impl Cluster {
         for version in versions {
             for map in POD_MAPS {
                 let path = version.path().join("maps").join(map);
-                let dump = Command::new("bpftool")
-                    .args(["-j", "map", "dump", "pinned"])
-                    .arg(&path)
-                    .output()
-                    .expect("bpftool is installed");
-                let entries: Value = serde_json::from_slice(&dump.stdout)
-                    .unwrap_or_else(|error| panic!("{}: {error}: {}", path.display(), said(&dump)));
-                *all.entry(map).or_default() += entries.as_array().expect("a list").len();
+                *all.entry(map).or_default() += dump(&path).len();
             }
         }
         all.retain(|_, count| *count > 0);

@@ -2,8 +2,7 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use serde_json::Value;
-use sidestep_tests::{net::run, process::eventually, redirect::PodState};
+use sidestep_tests::{bpftool, process::eventually, redirect::PodState};
 
 use sidestep_tests::kubelet::{Driver, KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here};
 
@@ -110,9 +109,7 @@ fn a_new_agents_programs_are_tried_before_running_pods_get_them() {
 fn programs(node: &KubeNode) -> Vec<u64> {
     let links = node.machine().pinned("links").into_iter();
     let id = |path: PathBuf| {
-        let mut show = Command::new("bpftool");
-        let shown = run(show.args(["-j", "link", "show", "pinned"]).arg(path));
-        let shown: Value = serde_json::from_slice(&shown.stdout).expect("bpftool writes JSON");
+        let shown = bpftool::show(&["link", "show", "pinned"], &path);
         shown["prog_id"].as_u64().expect("a link's program")
     };
     links.map(id).collect()

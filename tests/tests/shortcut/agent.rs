@@ -104,9 +104,7 @@ fn an_applications_bytes_reach_its_sidecar_past_tcp() {
         return;
     }
     let node = Node::alone();
-    let pod = pod(&node);
-    let proxy = Proxy::of(&pod);
-    node.wait_active(&pod);
+    let (pod, proxy) = pod(&node);
     shortcut(&node, &proxy, &pod.app());
 }
 
@@ -145,9 +143,7 @@ fn turned_off_it_loses_nothing_that_is_on_its_way() {
         return;
     }
     let node = Node::alone();
-    let pod = pod(&node);
-    let proxy = Proxy::of(&pod);
-    node.wait_active(&pod);
+    let (pod, proxy) = pod(&node);
     let connection = shortcut(&node, &proxy, &pod.app());
     connection.send("unread;");
     node.write_pod_file(&pod, &with_shortcut(&pod, "off"));
@@ -164,9 +160,7 @@ fn an_agent_that_is_killed_leaves_it_as_it_is_and_the_next_one_takes_over() {
         return;
     }
     let mut node = Node::alone();
-    let pod = pod(&node);
-    let proxy = Proxy::of(&pod);
-    node.wait_active(&pod);
+    let (pod, proxy) = pod(&node);
     let app = pod.app();
     let connection = shortcut(&node, &proxy, &app);
     connection.send("unread;");
@@ -185,9 +179,7 @@ fn an_agent_that_ends_loses_nothing_that_is_unread() {
         return;
     }
     let mut node = Node::alone();
-    let pod = pod(&node);
-    let proxy = Proxy::of(&pod);
-    node.wait_active(&pod);
+    let (pod, proxy) = pod(&node);
     let connection = shortcut(&node, &proxy, &pod.app());
     connection.send("unread;");
     let ended = node.take_agent().stop();
@@ -202,9 +194,7 @@ fn an_agent_that_is_told_off_turns_off_what_another_left_and_loses_nothing() {
         return;
     }
     let mut node = Node::alone();
-    let pod = pod(&node);
-    let proxy = Proxy::of(&pod);
-    node.wait_active(&pod);
+    let (pod, proxy) = pod(&node);
     let connection = shortcut(&node, &proxy, &pod.app());
     connection.send("unread;");
     node.take_agent().kill();
@@ -247,14 +237,7 @@ fn an_application_that_says_nothing_takes_part_only_where_it_cannot_notice() {
 /// Two pods whose sidecars may talk past TCP, as far as each says.
 fn two_pods(node: &Node, reach: [&str; 2]) -> [(Pod, Proxy); 2] {
     let pods = [(POD, reach[0]), (OTHER, reach[1])];
-    pods.map(|(address, reach)| {
-        let pod = node.bare_pod("client", &[address]);
-        node.write_pod_file(&pod, &with_shortcut(&pod, reach));
-        node.agent().wait_for(pod.name(), PodState::is_programmed);
-        let proxy = Proxy::of(&pod);
-        node.wait_active(&pod);
-        (pod, proxy)
-    })
+    pods.map(|(address, reach)| active(node, address, reach))
 }
 
 /// What one sidecar sends to another: it is captured on its way in.
@@ -313,7 +296,7 @@ fn no_request_fails_while_agents_come_and_go() {
         return;
     }
     let mut node = Node::alone();
-    let pod = pod(&node);
+    let pod = programmed(&node, POD, "pod");
     let _proxy = pod.proxy();
     node.wait_active(&pod);
     let app = pod.app();
@@ -338,12 +321,24 @@ fn no_request_fails_while_agents_come_and_go() {
     }
 }
 
-/// A pod whose author says that its application's sockets may take part, whatever the kernel does to them.
-fn pod(node: &Node) -> Pod {
-    let pod = node.bare_pod("client", &[POD]);
-    node.write_pod_file(&pod, &with_shortcut(&pod, "pod"));
-    let agent = node.agent();
-    agent.wait_for(pod.name(), PodState::is_programmed);
+/// A pod whose author says that its application's sockets may take part, whatever the kernel does to them, and its proxy.
+pub fn pod(node: &Node) -> (Pod, Proxy) {
+    active(node, POD, "pod")
+}
+
+/// The same with this address and reach.
+fn active(node: &Node, address: &str, reach: &str) -> (Pod, Proxy) {
+    let pod = programmed(node, address, reach);
+    let proxy = Proxy::of(&pod);
+    node.wait_active(&pod);
+    (pod, proxy)
+}
+
+/// The same, whose proxy does not listen yet.
+fn programmed(node: &Node, address: &str, reach: &str) -> Pod {
+    let pod = node.bare_pod("client", &[address]);
+    node.write_pod_file(&pod, &with_shortcut(&pod, reach));
+    node.agent().wait_for(pod.name(), PodState::is_programmed);
     pod
 }
 

@@ -179,7 +179,8 @@ fn an_end_that_sends_cannot_have_zero_copy() {
     assert_eq!(stage.counted(Count::Redirected), before);
 }
 
-fn set(socket: &TcpStream, name: i32, value: i32) -> Result<(), Errno> {
+/// Sets an option of every socket.
+pub fn set(socket: &TcpStream, name: i32, value: i32) -> Result<(), Errno> {
     sys::set_option(socket.as_fd(), libc::SOL_SOCKET, name, &value.to_ne_bytes())
 }
 

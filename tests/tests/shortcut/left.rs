@@ -5,32 +5,20 @@ use std::{
     fs,
     io::Read,
     net::Shutdown,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
     time::Duration,
 };
 
 use serde_json::Value;
 use sidestep_tests::{
-    binary, can_run,
+    binary, bpftool, can_run,
     net::run,
     process::eventually,
-    redirect::{Node, Pod, PodState},
+    redirect::{Node, Pod},
 };
 
-use crate::agent::{Captured, POD, Proxy, counted, shortcut};
-
-/// A pod whose application's sockets may take part, whatever the kernel tells it of them.
-fn pod(node: &Node) -> (Pod, Proxy) {
-    let pod = node.bare_pod("client", &[POD]);
-    let ours = "annotations:\n    sidestep.dev/shortcut: pod\n    sidestep.dev/shortcut-into: application\n";
-    let manifest = pod.manifest().replacen("annotations:\n", ours, 1);
-    node.write_pod_file(&pod, &manifest);
-    node.agent().wait_for(pod.name(), PodState::is_programmed);
-    let proxy = Proxy::of(&pod);
-    node.wait_active(&pod);
-    (pod, proxy)
-}
+use crate::agent::{Captured, Proxy, counted, pod, shortcut};
 
 /// Where a shortcut of this version is pinned.
 fn folder(node: &Node, version: &str) -> PathBuf {
@@ -57,14 +45,11 @@ fn left(node: &Node) -> Vec<PathBuf> {
         .collect()
 }
 
-fn bpftool(words: &[&str], path: &Path) -> Value {
-    let output = run(Command::new("bpftool").arg("-j").args(words).arg(path));
-    serde_json::from_slice(&output.stdout).unwrap_or_default()
-}
-
-/// The programs on the pods' cgroup.
+/// The programs on the pods' cgroup. Of one without any bpftool says nothing.
 fn attached(node: &Node) -> Vec<Value> {
-    let shown = bpftool(&["cgroup", "show"], node.pods().path());
+    let mut show = Command::new("bpftool");
+    let shown = run(show.args(["-j", "cgroup", "show"]).arg(node.pods().path()));
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap_or_default();
     shown.as_array().cloned().unwrap_or_default()
 }
 
@@ -94,7 +79,7 @@ fn another_versions_shortcut_is_off_and_gone_once_its_bytes_are_read() {
     node.wait_active(&pod);
     assert!(old.exists(), "what was not read is lost");
     assert!(!old.join("sock_ops").exists() && !old.join("setsockopt").exists());
-    let switches = bpftool(&["map", "dump", "pinned"], &old.join("SWITCHES"));
+    let switches = bpftool::show(&["map", "dump", "pinned"], &old.join("SWITCHES"));
     let switches = switches.as_array().expect("an array");
     let on = |element: &&Value| {
         let bytes = element["value"].as_array().expect("bytes");
@@ -214,7 +199,7 @@ fn uninstalling_leaves_no_program_on_the_pods_cgroup() {
 /// The shortcut's links, as the kernel knows them, with their programs: first that of setsockopt.
 fn links(node: &Node) -> [(u64, u64); 2] {
     ["setsockopt", "sock_ops"].map(|name| {
-        let link = bpftool(&["link", "show", "pinned"], &current(node).join(name));
+        let link = bpftool::show(&["link", "show", "pinned"], &current(node).join(name));
         let number = |field: &str| link[field].as_u64().expect("a number");
         (number("id"), number("prog_id"))
     })

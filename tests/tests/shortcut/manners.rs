@@ -96,26 +96,34 @@ fn a_read_that_waits_ends_as_with_tcp_when_another_thread_shuts_it_down() {
         far.set_nonblocking(false).expect("an open socket");
         carries(&ends.near, far, "asked");
         carries(far, &ends.near, "answered");
-        let task = AtomicI32::new(0);
-        thread::scope(|scope| {
-            let reader = scope.spawn(|| {
-                // SAFETY: takes nothing.
-                task.store(unsafe { libc::gettid() }, Ordering::Release);
-                (&**far).read(&mut [0; 16])
-            });
-            let waits = eventually(Duration::from_secs(5), || {
-                sleeps(task.load(Ordering::Acquire))
-            });
-            assert!(waits, "it does not wait");
-            far.shutdown(Shutdown::Read).expect("an open socket");
-            let read = reader.join().expect("no panic");
-            assert_eq!(read.expect("an end, as with TCP"), 0);
-        });
+        let read = while_it_waits(
+            || (&**far).read(&mut [0; 16]),
+            || far.shutdown(Shutdown::Read).expect("an open socket"),
+        );
+        assert_eq!(read.expect("an end, as with TCP"), 0);
     }
 }
 
+/// Does something once another thread waits in a call, and says what came of the call.
+pub fn while_it_waits<T: Send>(call: impl FnOnce() -> T + Send, action: impl FnOnce()) -> T {
+    let task = AtomicI32::new(0);
+    thread::scope(|scope| {
+        let caller = scope.spawn(|| {
+            // SAFETY: takes nothing.
+            task.store(unsafe { libc::gettid() }, Ordering::Release);
+            call()
+        });
+        let waits = eventually(Duration::from_secs(5), || {
+            sleeps(task.load(Ordering::Acquire))
+        });
+        assert!(waits, "it does not wait");
+        action();
+        caller.join().expect("no panic")
+    })
+}
+
 /// Whether a thread of this process waits in the kernel.
-pub fn sleeps(task: i32) -> bool {
+fn sleeps(task: i32) -> bool {
     fs::read_to_string(format!("/proc/self/task/{task}/stat")).is_ok_and(|stat| {
         stat.rsplit(") ")
             .next()

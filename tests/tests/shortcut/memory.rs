@@ -1,15 +1,15 @@
 //! What a receiver who does not read costs: no more than with TCP, and the limit.
 
-use std::{io::ErrorKind, io::Write, net::TcpStream, os::fd::AsFd, thread, time::Duration};
+use std::{io::ErrorKind, io::Write, net::TcpStream, thread, time::Duration};
 
 use sidestep_agent::shortcut::{LIMIT, Options};
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
-    actor::{Kind, sys},
-    can_run,
-};
+use sidestep_tests::{actor::Kind, can_run};
 
-use crate::stage::{Ends, NODE, Stage, Stream, warm};
+use crate::{
+    hazards::set,
+    stage::{Ends, NODE, Stage, Stream, warm},
+};
 
 const STREAM: usize = 64 << 20;
 
@@ -118,9 +118,7 @@ fn a_thousand_stalled_receivers_take_no_more_than_a_thousand_of_tcps_and_the_lim
     // Small buffers at both ends: together they must not take what other tests' sockets need.
     let connect = |stage: &Stage| {
         let ends = stage.app_to_proxy();
-        let size = BUFFER.to_ne_bytes();
-        sys::set_option(ends.near.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUF, &size)
-            .expect("an option of every socket");
+        set(&ends.near, libc::SO_SNDBUF, BUFFER).expect("an option of every socket");
         ends
     };
     let by_tcp = fill(&connect(&tcp).near, 16 << 10);

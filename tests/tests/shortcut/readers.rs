@@ -5,9 +5,7 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, TcpStream},
     os::fd::AsRawFd,
-    sync::atomic::{AtomicI32, Ordering},
     thread,
-    time::Duration,
 };
 
 use sidestep_agent::shortcut::{Allowed, Options, Readers, Shortcut};
@@ -15,11 +13,10 @@ use sidestep_ebpf_common::shortcut::Count;
 use sidestep_tests::{
     actor::{Errno, Kind},
     can_run,
-    process::eventually,
 };
 
 use crate::{
-    manners::sleeps,
+    manners::while_it_waits,
     stage::{Ends, NODE, Stage, Stream, carries, words},
 };
 
@@ -58,20 +55,7 @@ fn read_by(another_way: impl FnOnce(&Stream) -> Vec<u8> + Send) {
         }
     }
     far.set_nonblocking(false).expect("an open socket");
-    let task = AtomicI32::new(0);
-    let got = thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            // SAFETY: takes nothing.
-            task.store(unsafe { libc::gettid() }, Ordering::Release);
-            another_way(&far)
-        });
-        let waits = eventually(Duration::from_secs(5), || {
-            sleeps(task.load(Ordering::Acquire))
-        });
-        assert!(waits, "it does not wait");
-        pour(&near);
-        reader.join().expect("no panic")
-    });
+    let got = while_it_waits(|| another_way(&far), || pour(&near));
     assert!(got == words(), "in another order, or not all");
     assert_eq!(stage.counted(Count::Redirected), redirected);
     assert_eq!(stage.counted(Count::Hazards) > 0, cannot.is_none());

@@ -10,6 +10,8 @@ use sidestep_tests::{
     },
 };
 
+use crate::stage::NODE;
+
 fn play(mode: Mode, limit: u32, connections: u64) -> Progress {
     let options = Options {
         mode,
@@ -56,12 +58,7 @@ fn a_reader_who_is_far_behind_is_told_of_a_reset() {
     if !can_run(&[]) {
         return;
     }
-    let allowed = Allowed {
-        reach: Reach::Node,
-        from_application: true,
-        into_application: false,
-    };
-    let world = World::new(Some(Options::default()), allowed);
+    let world = World::new(Some(Options::default()), NODE);
     world.steer_packets(true);
     for _ in 0..200 {
         let report = world.play(Flow::ProxyToProxy, true, RESETS, 1, 1);
@@ -103,8 +100,7 @@ fn applications_that_never_block_take_part_though_nothing_is_put_into_them() {
     }
     let allowed = Allowed {
         reach: Reach::Pod,
-        from_application: true,
-        into_application: false,
+        ..NODE
     };
     let world = World::new(Some(Options::default()), allowed);
     for flow in [Flow::AppToProxy, Flow::ProxyToApp, Flow::Chain] {
@@ -136,8 +132,8 @@ fn streams_on_a_machine_with_memory_never_go_by_tcp_for_want_of_it() {
         Some(options),
         Allowed {
             reach: Reach::Pod,
-            from_application: true,
             into_application: true,
+            ..NODE
         },
     );
     for _ in 0..4 {
