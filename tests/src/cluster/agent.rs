@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{binary, bpftool::dump, shortcut_maps};
 
-/// The maps that pods have entries in.
-const POD_MAPS: [&str; 10] = [
+/// The maps that pods have entries in. What is kept with a socket goes with it, and cannot be listed.
+const POD_MAPS: [&str; 9] = [
     "PODS",
     "PROXIES",
     "COUNTS",
@@ -29,7 +29,6 @@ const POD_MAPS: [&str; 10] = [
     "FLOWS",
     "OPEN",
     "LISTENERS",
-    "SOCKS",
 ];
 
 /// Selects the agents' pods.
