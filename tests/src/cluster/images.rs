@@ -14,7 +14,7 @@ use anyhow::{Context, ensure};
 use super::{config::CONTAINERD, host::Host, place::Place};
 use crate::{binary, load};
 
-/// The applications of tests: busybox, wrk, `sidestep-app` and `sidestep-actor`.
+/// The applications of tests: busybox, wrk, etcd, `sidestep-app` and `sidestep-actor`.
 pub const APP: &str = "sidestep.test/app:1";
 
 /// Of the parts; what they hold: `tests/cluster/images.sh`.
@@ -89,6 +89,7 @@ fn app(place: &Place) -> anyhow::Result<PathBuf> {
         binary("sidestep-app"),
         binary("sidestep-actor"),
         load::wrk()?,
+        place.program("etcd")?,
     ] {
         add_program(&root, &program)?;
     }

@@ -6,6 +6,7 @@ use anyhow::ensure;
 use serde_json::json;
 
 use super::{
+    Cluster,
     kubectl::{self, Kubectl},
     place::Place,
 };
@@ -13,9 +14,6 @@ use crate::process::eventually;
 
 /// Istio's version, which is also its images' tag.
 pub const VERSION: &str = "1.31.1";
-
-/// Istio's namespace.
-pub const NAMESPACE: &str = "istio-system";
 
 /// The stock Envoy has none of Istio's own filters, so istiod must not send them; then it accepts all that it is sent.
 const SETTINGS: [&str; 10] = [
@@ -33,42 +31,59 @@ const SETTINGS: [&str; 10] = [
     "meshConfig.accessLogEncoding=JSON",
 ];
 
-/// The manifests of an installation, with further `--set` values.
-pub fn manifests(place: &Place, more: &[&str]) -> anyhow::Result<String> {
-    let program = place.program("istioctl")?;
-    let mut command = kubectl::in_network(place, &program)?;
-    command.args(["manifest", "generate"]);
-    for value in SETTINGS.iter().chain(more) {
-        command.args(["--set", value]);
-    }
-    let output = kubectl::run(command, "")?;
-    ensure!(
-        output.status.success(),
-        "istioctl manifest generate: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(String::from_utf8(output.stdout)?)
+/// Installs Istio, or installs it again, and waits until it injects.
+pub fn install(kubectl: &Kubectl, place: &Place) -> anyhow::Result<()> {
+    install_with(kubectl, place, "default", &[])
 }
 
-/// Installs Istio and waits until it injects.
-pub fn install(kubectl: &Kubectl, place: &Place) -> anyhow::Result<()> {
-    let manifests = manifests(place, &[])?;
-    let namespace =
-        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {NAMESPACE}}}\n---\n");
-    kubectl.apply(&(namespace + &manifests))?;
-    kubectl.output(&[
-        "-n",
-        NAMESPACE,
-        "rollout",
-        "status",
-        "deployment/istiod",
-        "--timeout=120s",
-    ])?;
+/// A control plane beside the first, which goes when the value is dropped. Pods with its sidecars must be gone by then.
+#[derive(Debug)]
+pub struct Revision<'a> {
+    cluster: &'a Cluster,
+    name: &'a str,
+}
+
+impl Drop for Revision<'_> {
+    fn drop(&mut self) {
+        let words = ["uninstall", "--revision", self.name, "--skip-confirmation"];
+        if let Err(error) = succeed(self.cluster.place(), &words) {
+            eprintln!("the revision {} was not removed: {error:#}", self.name);
+        }
+    }
+}
+
+impl Cluster {
+    /// Installs another revision of Istio's control plane, with these further `--set` values.
+    pub fn revision<'a>(&'a self, name: &'a str, more: &[&str]) -> Revision<'a> {
+        let revision = Revision {
+            cluster: self,
+            name,
+        };
+        let setting = format!("revision={name}");
+        let more = [&[setting.as_str()], more].concat();
+        let installed = install_with(self.admin(), self.place(), name, &more);
+        installed.unwrap_or_else(|error| panic!("{error:#}"));
+        revision
+    }
+}
+
+fn install_with(
+    kubectl: &Kubectl,
+    place: &Place,
+    revision: &str,
+    more: &[&str],
+) -> anyhow::Result<()> {
+    let mut words = vec!["install", "--skip-confirmation"];
+    for value in SETTINGS.iter().chain(more) {
+        words.extend(["--set", value]);
+    }
+    succeed(place, &words)?;
     // Ready is a bit before reachable: its service has to be known to the node's rules.
+    let labels = json!({"sidecar.istio.io/inject": "true", "istio.io/rev": revision});
     let probe = json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"generateName": "probe-", "labels": {"sidecar.istio.io/inject": "true"}},
+        "metadata": {"generateName": "probe-", "labels": labels},
         "spec": {"containers": [{"name": "app", "image": "none"}]},
     });
     let arguments = ["create", "--dry-run=server", "-o", "name", "-f", "-"];
@@ -89,4 +104,15 @@ pub fn istioctl(place: &Place, arguments: &[&str], input: &str) -> anyhow::Resul
     let mut command = kubectl::in_network(place, &place.program("istioctl")?)?;
     command.args(arguments);
     kubectl::run(command, input)
+}
+
+fn succeed(place: &Place, arguments: &[&str]) -> anyhow::Result<()> {
+    let output = istioctl(place, arguments, "")?;
+    ensure!(
+        output.status.success(),
+        "istioctl {}: {}",
+        arguments[0],
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }

@@ -50,29 +50,38 @@ impl<'a> Twins<'a> {
 
     /// The same; controllers among the objects make these pods.
     pub fn with_more_pods(cluster: &'a Cluster, role: &str, all: &[Value], more: &[&str]) -> Self {
-        let labels = [
-            ("istio-injection", "enabled"),
-            ("sidestep.dev/enabled", "false"),
-        ];
         let pods = all.iter().filter(|object| object["kind"] == "Pod");
-        let pods = pods.map(|pod| pod["metadata"]["name"].as_str().expect("a name").to_owned());
+        let pods = pods.map(|pod| pod["metadata"]["name"].as_str().expect("a name"));
+        let pods: Vec<_> = pods.chain(more.iter().copied()).collect();
+        let injected = [("istio-injection", "enabled")];
+        Self::made(cluster, role, &injected, &pods, |room| {
+            room.apply(all);
+        })
+    }
+
+    /// Two namespaces with these labels, one of which opts out, and these pods in each of them, however they are made.
+    pub fn made(
+        cluster: &'a Cluster,
+        role: &str,
+        labels: &[(&str, &str)],
+        pods: &[&str],
+        make: impl Fn(&Room<'a>),
+    ) -> Self {
+        let opted_out = [labels, &[("sidestep.dev/enabled", "false")]].concat();
         let twins = Self {
-            ours: cluster.mesh_room(role),
-            istios: cluster.room(&format!("{role}-istio"), &labels),
-            pods: pods
-                .chain(more.iter().copied().map(str::to_owned))
-                .collect(),
+            ours: cluster.room(role, labels),
+            istios: cluster.room(&format!("{role}-istio"), &opted_out),
+            pods: pods.iter().copied().map(str::to_owned).collect(),
         };
         for room in twins.both() {
             room.apply(&[objects::access_log()]);
-            room.apply(all);
+            make(room);
         }
-        let names: Vec<_> = twins.pods.iter().map(String::as_str).collect();
         for room in twins.both() {
-            room.made(&names);
-            room.ready(&names);
+            room.made(pods);
+            room.ready(pods);
         }
-        for pod in &names {
+        for pod in pods {
             let label = |room: &Room<'_>| {
                 room.get(&format!("pod {pod}"))["metadata"]["labels"]["sidestep.dev/accelerated"]
                     .clone()
@@ -129,10 +138,22 @@ impl<'a> Twins<'a> {
 
     /// Demands that the sidecars logged the same of all that was done, at least so many lines in each of these pods.
     pub fn logged_the_same(&self, pods: &[(&str, usize)]) {
+        self.compare_logs(pods, |lines| lines);
+    }
+
+    /// The same, where something was tried until it succeeded: how often is not compared.
+    pub fn logged_alike(&self, pods: &[(&str, usize)]) {
+        self.compare_logs(pods, |mut lines| {
+            lines.dedup();
+            lines
+        });
+    }
+
+    fn compare_logs(&self, pods: &[(&str, usize)], what: impl Fn(Vec<String>) -> Vec<String>) {
         for (pod, count) in pods {
             let mut logs = [Vec::new(), Vec::new()];
             let same = comes(PATIENCE, || {
-                logs = self.both().map(|room| log(room, pod));
+                logs = self.both().map(|room| what(log(room, pod)));
                 logs[0].len() >= *count && logs[0] == logs[1]
             });
             let [ours, istios] = &logs;

@@ -14,6 +14,7 @@ use sidestep_tests::{
         Cluster,
         agent::said,
         kit::{Room, objects, until},
+        twins::Twins,
     },
     process::Running,
 };
@@ -23,27 +24,30 @@ use crate::world::shared;
 #[test]
 fn port_forward_exec_and_logs_reach_an_accelerated_pod() {
     let Some(cluster) = shared() else { return };
-    let room = cluster.mesh_room("desk");
     let serve = format!(
         "echo begun; exec sidestep-app serve --pod server --listen 0.0.0.0:{}",
         objects::PORT
     );
-    room.apply(&[objects::pod("server", &json!(["sh", "-c", serve]))]);
-    room.accelerated(&["server"]);
-    assert_eq!(room.exec("server", "id -u"), "0\n");
-    assert_eq!(room.logs("server", "app"), "begun\n");
-    assert!(
-        room.logs("server", "istio-init")
-            .contains("Validation passed")
-    );
-    let seen = forwarded(&cluster, &room);
-    assert_eq!(seen.pod, "server");
-    // It comes to the pod's own loopback address, which nobody redirects.
-    assert!(seen.peer.ip().is_loopback(), "{seen:?}");
-    assert!(
-        !seen.headers.contains_key("x-forwarded-client-cert"),
-        "{seen:?}"
-    );
+    let server = objects::pod("server", &json!(["sh", "-c", serve]));
+    let twins = Twins::new(&cluster, "desk", &[server]);
+    twins.ours.accelerated(&["server"]);
+    assert_eq!(twins.run("server", "id -u"), "Some(0) 0\n");
+    let log = twins.agree("the log", |room| room.logs("server", "app"));
+    assert_eq!(log, "begun\n");
+    let gate = twins.ours.logs("server", "istio-init");
+    assert!(gate.contains("Validation passed"), "{gate}");
+    twins.agree("a forwarded port", |room| {
+        let seen = forwarded(&cluster, room);
+        assert_eq!(seen.pod, "server");
+        // It comes to the pod's own loopback address, which nobody redirects.
+        assert!(seen.peer.ip().is_loopback(), "{seen:?}");
+        assert!(
+            !seen.headers.contains_key("x-forwarded-client-cert"),
+            "{seen:?}"
+        );
+        format!("{seen:?}")
+    });
+    twins.logged_the_same(&[("server", 0)]);
 }
 
 /// What the server saw of a call through `kubectl port-forward`.

@@ -137,6 +137,8 @@ fn strict_mutual_tls_resets_plain_text_from_outside_and_lets_the_mesh_in() {
     assert!(said.contains("x-forwarded-client-cert"), "{said}");
     let said = twins.run("server", "wget -qO- http://itself/");
     assert!(said.contains("x-forwarded-client-cert"), "{said}");
+    // Plain text was tried until it was reset.
+    twins.logged_alike(&[("client", 1), ("server", 4)]);
 }
 
 #[test]

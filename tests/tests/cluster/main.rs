@@ -10,6 +10,7 @@ mod kept_clean;
 mod kinds;
 mod lifecycle;
 mod many;
+mod revisions;
 mod shortcut;
 mod uninstall;
 mod waiting;

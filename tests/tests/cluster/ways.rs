@@ -1,7 +1,11 @@
 //! The ways in which pods come to be injected.
 
 use serde_json::json;
-use sidestep_tests::cluster::kit::{objects, until};
+use sidestep_tests::cluster::{
+    agent::said,
+    kit::{objects, until},
+    twins::Twins,
+};
 
 use crate::world::{is_gated, istio_init, shared};
 
@@ -31,28 +35,32 @@ fn a_namespace_with_a_revision_is_served_too() {
 }
 
 #[test]
-fn a_kube_injected_pod_gets_the_gate() {
+fn a_kube_injected_pod_gets_the_gate_and_does_what_it_does_with_iptables() {
     let Some(cluster) = shared() else { return };
-    let room = cluster.room("file", &[]);
-    let mut pod = objects::client("client");
-    pod["metadata"]["namespace"] = json!(room.name());
-    let output = cluster.istioctl("kube-inject --revision default -f -", &pod.to_string());
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let injected = String::from_utf8(output.stdout).expect("text");
-    assert!(injected.contains("istio-init"));
-    let output = room.try_kubectl_with("create -f -", &injected);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    room.accelerated(&["client"]);
-    let pod = room.get("pod client");
+    let all = [
+        objects::server("server"),
+        objects::service("server"),
+        objects::client("client"),
+    ];
+    let twins = Twins::made(&cluster, "file", &[], &["server", "client"], |room| {
+        for object in &all {
+            let mut object = object.clone();
+            object["metadata"]["namespace"] = json!(room.name());
+            let words = "kube-inject --revision default -f -";
+            let output = cluster.istioctl(words, &object.to_string());
+            assert!(output.status.success(), "{}", said(&output));
+            let injected = String::from_utf8(output.stdout).expect("text");
+            assert_eq!(injected.contains("istio-init"), object["kind"] == "Pod");
+            let output = room.try_kubectl_with("create -f -", &injected);
+            assert!(output.status.success(), "{}", said(&output));
+        }
+    });
+    let pod = twins.ours.get("pod client");
     assert!(is_gated(&pod), "{pod:#}");
+    twins.warm("client", "http://server");
+    let said = twins.run("client", "wget -qO- http://server/");
+    assert!(said.contains("x-forwarded-client-cert"), "{said}");
+    twins.logged_the_same(&[("client", 1), ("server", 1)]);
 }
 
 #[test]
