@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -125,11 +125,13 @@ impl Link {
     /// What it is attached to: a cgroup's or a namespace's inode number. `None` once that is gone or it was detached, and
     /// only where the kernel says so: what cannot be read is an error, not the end of a link.
     pub(crate) fn target(&self) -> Result<Option<u64>, LinkError> {
-        let shown = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd()));
-        let failed = |error| pin_error(&self.path, error);
-        let id = target_in(&shown.map_err(failed)?)
-            .ok_or_else(|| failed(io::Error::other("the kernel does not tell its target")))?;
+        let id = sys::link_target(&self.fd).map_err(|error| pin_error(&self.path, error))?;
         Ok((id != 0).then_some(id))
+    }
+
+    /// Its pin.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Restores the pin if somebody removed it; whether that was so.
@@ -160,17 +162,6 @@ impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-/// The target in what the kernel shows of a link (`/proc/<pid>/fdinfo`): 0 once there is none. The field depends on the
-/// kind of link.
-fn target_in(shown: &str) -> Option<u64> {
-    let field = |name: &str| {
-        shown
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-    };
-    field("cgroup_id:").or_else(|| field("netns_ino:"))
 }
 
 /// Removes a pin. Already gone is fine.
@@ -209,16 +200,6 @@ pub(crate) fn exclusive_above(cgroup: &Path, hook: Hook) -> Option<LinkError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_target_is_gone_only_where_the_kernel_shows_a_zero() {
-        let cgroup = "pos:\t0\nlink_type:\tcgroup\nprog_id:\t7\ncgroup_id:\t42\nattach_type:\t10\n";
-        assert_eq!(target_in(cgroup), Some(42));
-        let ended = "link_type:\tnetns\nnetns_ino:\t0\nattach_type:\t36\n";
-        assert_eq!(target_in(ended), Some(0));
-        assert_eq!(target_in("pos:\t0\nflags:\t02\n"), None);
-        assert_eq!(target_in(""), None);
-    }
 
     #[test]
     fn what_is_no_link_is_an_error_and_not_a_link_that_ended() {

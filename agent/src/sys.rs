@@ -41,6 +41,7 @@ const BPF_PROG_LOAD: c_int = 5;
 const BPF_OBJ_PIN: c_int = 6;
 const BPF_OBJ_GET: c_int = 7;
 const BPF_PROG_ATTACH: c_int = 8;
+const BPF_OBJ_GET_INFO_BY_FD: c_int = 15;
 const BPF_PROG_QUERY: c_int = 16;
 const BPF_LINK_CREATE: c_int = 28;
 const BPF_LINK_UPDATE: c_int = 29;
@@ -188,6 +189,46 @@ pub(crate) fn obj_get(path: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// What a link is attached to: a cgroup's id or a network namespace's inode number. 0 once that is gone, or it was detached.
+pub(crate) fn link_target(link: impl AsFd) -> io::Result<u64> {
+    /// `BPF_LINK_TYPE_CGROUP` and `BPF_LINK_TYPE_NETNS` of `enum bpf_link_type`.
+    const CGROUP: u32 = 3;
+    const NETNS: u32 = 5;
+    #[repr(C)]
+    struct Attr {
+        bpf_fd: u32,
+        info_len: u32,
+        info: u64,
+    }
+    const INFO_LEN: u32 = 32;
+    /// `struct bpf_link_info`, as long as those two kinds' is.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        kind: u32,
+        id: u32,
+        program: u32,
+        pad: u32,
+        target: u32,
+        target_high: u32,
+        attach_type: u32,
+        more: u32,
+    }
+    const { assert!(size_of::<Info>() == INFO_LEN as usize) };
+    let mut info = Info::default();
+    let mut attr = Attr {
+        bpf_fd: raw(&link),
+        info_len: INFO_LEN,
+        info: (&raw mut info) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    match info.kind {
+        CGROUP => Ok(u64::from(info.target_high) << 32 | u64::from(info.target)),
+        NETNS => Ok(info.target.into()),
+        _ => Err(io::Error::other("is a link to something else")),
+    }
+}
+
 /// The ids of the programs attached directly to a cgroup, and the flags they were attached with (0: exclusively).
 pub(crate) fn prog_query(cgroup: impl AsFd, at: AttachType) -> io::Result<(Vec<u32>, u32)> {
     #[repr(C)]
@@ -262,6 +303,15 @@ pub(crate) fn set_upper_layer(socket: impl AsFd, protocol: &[u8]) -> io::Result<
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+/// Gives the kernel back what was allocated and freed: glibc keeps it, of every thread's heap.
+pub(crate) fn trim_heaps() {
+    // SAFETY: takes a number, and locks the heaps itself (malloc_trim(3)).
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

@@ -24,6 +24,7 @@ use super::{
     hooks::{HOOKS, INBOUND},
     inbound::Inbound,
     maps::{self, Maps, error, gone, prefix, present},
+    pins,
     sightings::{self, clock},
 };
 use crate::{
@@ -67,6 +68,26 @@ impl Bpf {
         }
         let repinned = self.hooks[index].repin()?;
         Ok(repinned.then(|| format!("pin of link {}", hook.name)))
+    }
+
+    /// One look at the folder finds what is missing of hundreds of pods.
+    fn repin_pods(&self, done: &mut Repairs) {
+        let there: HashSet<PathBuf> = match pins::entries(&self.folder.join("pods")) {
+            Ok(pinned) => pinned.into_iter().collect(),
+            Err(error) => return done.errors.push(error.into()),
+        };
+        for (pod, link) in &self.pods {
+            if there.contains(link.path()) {
+                continue;
+            }
+            match link.repin() {
+                Ok(true) => done
+                    .restored
+                    .push(format!("pin of the inbound link of namespace {pod}")),
+                Ok(false) => {}
+                Err(error) => done.errors.push(error.into()),
+            }
+        }
     }
 }
 
@@ -286,15 +307,7 @@ impl Dataplane for Bpf {
                 Err(error) => done.errors.push(error),
             }
         }
-        for (pod, link) in &self.pods {
-            match link.repin() {
-                Ok(true) => done
-                    .restored
-                    .push(format!("pin of the inbound link of namespace {pod}")),
-                Ok(false) => {}
-                Err(error) => done.errors.push(error.into()),
-            }
-        }
+        self.repin_pods(&mut done);
         self.maps.repin(&self.folder.join("maps"), &mut done);
         done
     }

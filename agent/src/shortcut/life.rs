@@ -14,7 +14,7 @@ use super::{
     Allowed, Options, Participant, Reach, Shortcut, left,
     selftest::{self, Check, Verdict},
 };
-use crate::{listeners::Found, netns::Cookie, rules::Rules};
+use crate::{listeners::Found, netns::Cookie, rules::Rules, sys};
 
 /// What no pod can have more of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,8 @@ impl Proof {
             }
         }
         others.tend();
+        // The kernel's type information, read several times over, takes a hundred MiB meanwhile.
+        sys::trim_heaps();
         Established {
             reach,
             from_application: verdict.from_application,

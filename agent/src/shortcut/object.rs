@@ -42,7 +42,10 @@ const PROGRAMS: [&str; 4] = [ON_MESSAGE, ON_CONNECTION, ON_OPTION, ON_PEEK];
 /// Opens the maps, by their pins if there is a folder for them, or makes them. No program is loaded yet.
 pub(super) fn open(settings: ShortcutSettings, pins: Option<&Path>) -> Result<Ebpf, ShortcutError> {
     let mut loader = EbpfLoader::new();
-    loader.override_global("SETTINGS", &settings, true);
+    // Where the kernel keeps things is in the settings, so its type information need not be read once more.
+    loader
+        .btf(None)
+        .override_global("SETTINGS", &settings, true);
     if let Some(folder) = pins {
         for map in maps::NAMES {
             loader.map_pin_path(map, folder.join(map));

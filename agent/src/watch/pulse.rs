@@ -13,7 +13,7 @@ use tower::util::MapResponseLayer;
 
 use crate::metrics::Metrics;
 
-/// Between looks at whether it has been silent for too long.
+/// Between looks at whether it answers again.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// How long an API server may be silent, and what follows for single requests.
@@ -125,11 +125,15 @@ impl Pulse {
                     tracing::info!("the API server answers again");
                 }
             }
-            match silent {
-                Some(why) => condition.unmet(why),
-                None => condition.met(),
-            }
-            tokio::time::sleep(LOOK).await;
+            // It cannot have been silent for too long before patience ends.
+            let wait = if let Some(why) = silent {
+                condition.unmet(why);
+                LOOK
+            } else {
+                condition.met();
+                patience.saturating_sub(self.beat().answered.elapsed())
+            };
+            tokio::time::sleep(wait).await;
         }
     }
 
