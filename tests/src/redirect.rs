@@ -6,6 +6,7 @@
 mod agent;
 mod count;
 mod fixture;
+mod machine;
 mod pod;
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
     path::PathBuf,
     process::Stdio,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -28,6 +29,7 @@ use crate::{
     net::{Namespace, Network},
 };
 
+use self::machine::Machine;
 pub use self::{
     agent::{Agent, AgentFolders, PodState, PodStatus, ShortcutStatus, Status},
     count::OpenCount,
@@ -42,65 +44,6 @@ pub enum Redirect {
     Iptables,
     /// Our agent and its BPF programs; no rule anywhere.
     Sidestep,
-}
-
-/// What pods of several tests can share: the cgroups, and the agent if there is one.
-#[derive(Debug)]
-struct Machine {
-    // Dropped in this order: the agent ends while the cgroup still exists.
-    agent: OnceLock<Agent>,
-    folders: AgentFolders,
-    pods: Cgroup,
-    world: Cgroup,
-    system: Cgroup,
-    all: Cgroup,
-}
-
-impl Machine {
-    fn new() -> Self {
-        Self::with_agent_arguments(&[])
-    }
-
-    fn with_agent_arguments(arguments: &[&str]) -> Self {
-        let all = Cgroup::new("machine");
-        let pods = all.child("pods");
-        Self {
-            agent: OnceLock::new(),
-            folders: AgentFolders::new(&pods, arguments),
-            pods,
-            world: all.child("world"),
-            system: all.child("system"),
-            all,
-        }
-    }
-
-    /// The machine that all tests of this process can share. Loading the programs takes a second, so one agent serves
-    /// many tests; it ends with the process.
-    fn shared() -> Arc<Self> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        let machine = shared.get_or_insert_with(|| {
-            // SAFETY: the function may run at exit: it unwinds into nobody.
-            unsafe { libc::atexit(end_shared) };
-            let machine = Self::new();
-            machine.start_agent();
-            Arc::new(machine)
-        });
-        Arc::clone(machine)
-    }
-
-    fn start_agent(&self) {
-        let agent = Agent::start_in(&self.system, &self.folders);
-        agent.wait_until_ready();
-        self.agent.set(agent).expect("a machine has one agent");
-    }
-}
-
-static SHARED: Mutex<Option<Arc<Machine>>> = Mutex::new(None);
-
-extern "C" fn end_shared() {
-    let machine = SHARED.lock().map(|mut shared| shared.take());
-    // A panic must not leave this function, and there is nobody to tell.
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(machine)));
 }
 
 /// What one test has: a network of its own, and a machine.
@@ -166,6 +109,12 @@ impl Node {
     pub fn add_agent_argument(&mut self, argument: &str) {
         let machine = Arc::get_mut(&mut self.machine).expect("a machine of its own");
         machine.folders.arguments.push(argument.to_owned());
+    }
+
+    /// The next agent sees the kernel's files as these shell commands leave them, in a mount namespace of its own.
+    pub fn disguise_kernel(&mut self, mounts: &str) {
+        let machine = Arc::get_mut(&mut self.machine).expect("a machine of its own");
+        machine.folders.disguise = Some(mounts.to_owned());
     }
 
     /// The agent of a node with Sidestep.

@@ -34,6 +34,7 @@ pub struct AgentFolders {
     cgroup: PathBuf,
     root: TempDir,
     pub(super) arguments: Vec<String>,
+    pub(super) disguise: Option<String>,
 }
 
 impl AgentFolders {
@@ -47,6 +48,7 @@ impl AgentFolders {
             cgroup: pods.path().to_owned(),
             root,
             arguments: arguments.iter().map(ToString::to_string).collect(),
+            disguise: None,
         };
         fs::create_dir(folders.pods()).expect("a new folder");
         fs::create_dir(folders.bpffs()).expect("a new folder");
@@ -80,7 +82,19 @@ impl AgentFolders {
 
     /// The command that starts an agent here.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binary("sidestep-agent"));
+        let agent = binary("sidestep-agent");
+        let mut command = match &self.disguise {
+            None => Command::new(agent),
+            Some(mounts) => {
+                let script = format!("{mounts}; exec \"$@\"");
+                let mut command = Command::new("unshare");
+                // Namespaces that are made later are mounted, and have to be seen.
+                let words = ["--mount", "--propagation", "slave", "sh", "-euc"];
+                command.args(words).args([&script, "sh"]);
+                command.arg(agent);
+                command
+            }
+        };
         command.arg("--pods").arg(self.pods());
         command.arg("--cgroup").arg(&self.cgroup);
         command.arg("--pin").arg(self.pins());

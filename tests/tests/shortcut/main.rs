@@ -7,6 +7,7 @@ mod hazards;
 mod left;
 mod manners;
 mod memory;
+mod preflight;
 mod readers;
 mod selftest;
 mod stage;
