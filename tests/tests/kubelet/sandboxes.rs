@@ -1,6 +1,11 @@
 //! Pods' network namespaces, found by their cgroups alone.
 
-use sidestep_tests::{actor::Identity, net::Namespace, process::eventually, redirect::PodState};
+use sidestep_tests::{
+    actor::{Actor, Identity, Kind},
+    net::Namespace,
+    process::eventually,
+    redirect::PodState,
+};
 
 use sidestep_tests::kubelet::{
     Driver, KubeNode, PATIENCE, SERVICE, Sandbox, assert_captured, can_run_here, pod, process,
@@ -52,6 +57,34 @@ fn a_pod_whose_sandbox_was_there_first_is_armed_when_the_agent_starts() {
     node.start_agent();
     node.wait_for("web", PodState::Active);
     assert_captured(&sandbox.app(), "outbound", SERVICE);
+}
+
+/// CRI-O starts no process for a sandbox: the gate's is the first, and between it and the proxy's there is none.
+#[test]
+fn a_pod_whose_gate_is_its_first_process_is_armed_and_stays_so() {
+    if !can_run_here() {
+        return;
+    }
+    let node = KubeNode::without_agent(Driver::Systemd);
+    node.start_agent();
+    let folder = node.create("web", "").cgroup();
+    let namespace = node.machine().network().host("pod", &["10.77.0.10"]);
+    let container = |id: &str, identity: &Identity| {
+        let scope = folder.child(&format!("crio-{}.scope", id.repeat(64)));
+        let inner = scope.child("container");
+        (Actor::spawn(&namespace, &inner, identity), inner, scope)
+    };
+    let gate = container("a", &Identity::proxy());
+    let before = node.wait_for("web", PodState::Armed).cookie;
+    drop(gate);
+
+    let (proxy, ..) = &container("b", &Identity::proxy());
+    let _outbound = proxy.serve("outbound", Kind::Tcp, "0.0.0.0:15001");
+    let _inbound = proxy.serve("inbound", Kind::Tcp, "0.0.0.0:15006");
+    assert_eq!(node.wait_for("web", PodState::Active).cookie, before);
+    let (app, ..) = &container("c", &Identity::app());
+    assert_captured(app, "outbound", SERVICE);
+    assert_captured(&node.machine().outside(), "inbound", "10.77.0.10:8080");
 }
 
 #[test]
