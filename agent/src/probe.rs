@@ -84,10 +84,11 @@ pub fn run(dataplane: &mut impl Dataplane, cgroup: &Path) -> Result<(), ProbeErr
     let place = Place::new(cgroup, "probe")?;
     let mut child = Probe::start(place.path())?;
     child.expect(word::READY)?;
+    let pid = child.process.id();
     let sandbox = Sandbox {
-        namespace: Namespace::open(&format!("/proc/{}/ns/net", child.process.id()))?,
+        namespace: Namespace::open(&format!("/proc/{pid}/ns/net"))?,
         name_servers: Vec::new(),
-        pids: None,
+        pids: Some(vec![pid.cast_signed()]),
         given: Some(Vec::new()),
     };
     let mut armed = None;

@@ -5,7 +5,8 @@ use std::{fs, process::ExitCode, thread, time::Duration};
 
 use serde_json::json;
 use sidestep_tests::{
-    kubelet::{Driver, KubeNode, Proxy, Sandbox, can_run_here, pod},
+    kubelet::{Driver, KubeNode, PATIENCE, Proxy, Sandbox, can_run_here, pod},
+    process::eventually,
     redirect::PodState,
 };
 
@@ -31,17 +32,21 @@ fn main() -> ExitCode {
     let pid = node.agent().pid();
     let empty = memory(pid);
     let pods = create(&node);
-    let sandboxes: Vec<Sandbox> = pods
+    // Nobody else is at work when sandboxes start.
+    let known: Vec<_> = pods.iter().map(|name| node.known(name)).collect();
+    let sandboxes: Vec<Sandbox> = known
         .iter()
         .enumerate()
-        .map(|(n, name)| {
-            let sandbox =
-                node.known(name)
-                    .sandbox(&format!("10.77.{}.{}", 1 + n / 250, 1 + n % 250));
-            node.wait_for(name, PodState::Armed);
+        .map(|(n, pod)| {
+            let sandbox = pod.sandbox(&format!("10.77.{}.{}", 1 + n / 250, 1 + n % 250));
+            // To ask the agent would keep it from what is measured.
+            assert!(eventually(PATIENCE, || node.inbound_links() > n));
             sandbox
         })
         .collect();
+    for name in &pods {
+        node.wait_for(name, PodState::Armed);
+    }
     let _proxies: Vec<Proxy> = sandboxes.iter().map(Sandbox::proxy).collect();
     let status = node.agent().status().expect("an answer");
     let armed = status.pods.len();
