@@ -7,6 +7,7 @@ mod agent;
 mod count;
 mod fixture;
 mod machine;
+mod other;
 mod pod;
 
 use std::{
@@ -29,13 +30,13 @@ use crate::{
     net::{Namespace, Network},
 };
 
-use self::machine::Machine;
 pub use self::{
     agent::{Agent, AgentFolders, PodState, PodStatus, ShortcutStatus, Status},
     count::OpenCount,
     fixture::Fixture,
     pod::{Pod, Proxy},
 };
+use self::{machine::Machine, other::build_with_other_code};
 
 /// How the connections of a node's pods are redirected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +110,12 @@ impl Node {
     pub fn add_agent_argument(&mut self, argument: &str) {
         let machine = Arc::get_mut(&mut self.machine).expect("a machine of its own");
         machine.folders.arguments.push(argument.to_owned());
+    }
+
+    /// The next agent is of another build: its BPF programs have other code, which does the same.
+    pub fn upgrade_agent(&mut self) {
+        let machine = Arc::get_mut(&mut self.machine).expect("a machine of its own");
+        machine.folders.program = build_with_other_code(machine.folders.root());
     }
 
     /// The next agent sees the kernel's files as these shell commands leave them, in a mount namespace of its own.

@@ -35,6 +35,7 @@ pub struct AgentFolders {
     root: TempDir,
     pub(super) arguments: Vec<String>,
     pub(super) disguise: Option<String>,
+    pub(super) program: PathBuf,
 }
 
 impl AgentFolders {
@@ -49,6 +50,7 @@ impl AgentFolders {
             root,
             arguments: arguments.iter().map(ToString::to_string).collect(),
             disguise: None,
+            program: binary("sidestep-agent"),
         };
         fs::create_dir(folders.pods()).expect("a new folder");
         fs::create_dir(folders.bpffs()).expect("a new folder");
@@ -56,6 +58,11 @@ impl AgentFolders {
             .args(["-t", "bpf", "bpf"])
             .arg(folders.bpffs()));
         folders
+    }
+
+    /// Their own.
+    pub fn root(&self) -> &Path {
+        self.root.path()
     }
 
     /// Where Pod files are.
@@ -82,16 +89,15 @@ impl AgentFolders {
 
     /// The command that starts an agent here.
     pub fn command(&self) -> Command {
-        let agent = binary("sidestep-agent");
         let mut command = match &self.disguise {
-            None => Command::new(agent),
+            None => Command::new(&self.program),
             Some(mounts) => {
                 let script = format!("{mounts}; exec \"$@\"");
                 let mut command = Command::new("unshare");
                 // Namespaces that are made later are mounted, and have to be seen.
                 let words = ["--mount", "--propagation", "slave", "sh", "-euc"];
                 command.args(words).args([&script, "sh"]);
-                command.arg(agent);
+                command.arg(&self.program);
                 command
             }
         };

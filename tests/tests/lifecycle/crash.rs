@@ -1,11 +1,18 @@
 //! An agent that dies: what is in the kernel goes on without it, and the next one takes it over.
 
-use std::{fs, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
+use serde_json::Value;
 use sidestep_ebpf_common::ABI_VERSION;
 use sidestep_tests::{
     actor::{Kind, Load},
-    can_run,
+    bpftool, can_run,
     redirect::{Node, PodState},
 };
 
@@ -15,7 +22,7 @@ use crate::{POD, SERVICE, assert_captured};
 const PHASE: Duration = Duration::from_millis(400);
 
 #[test]
-fn no_connection_fails_and_none_is_missed_while_the_agent_is_killed_and_restarted() {
+fn no_connection_fails_and_none_is_missed_while_the_agent_is_killed_and_restarted_and_upgraded() {
     if !can_run(&[]) {
         return;
     }
@@ -26,15 +33,31 @@ fn no_connection_fails_and_none_is_missed_while_the_agent_is_killed_and_restarte
     app.start_load(SERVICE, 2, 2);
     outside.start_load(&format!("{POD}:8080"), 2, 2);
     thread::sleep(PHASE);
-    for _ in 0..3 {
+    let before = code(&node);
+    for round in 0..3 {
+        if round == 2 {
+            node.upgrade_agent();
+        }
         node.take_agent().kill();
         thread::sleep(PHASE);
         node.start_agent();
         node.wait_active(&pod);
         thread::sleep(PHASE);
+        let same = code(&node) == before;
+        assert_eq!(same, round < 2, "in round {round}");
     }
     assert_all_answered_by(&app.stop_load(), "outbound");
     assert_all_answered_by(&outside.stop_load(), "inbound");
+}
+
+/// A hash of each hook's program.
+fn code(node: &Node) -> BTreeMap<PathBuf, Value> {
+    let tag = |link: PathBuf| {
+        let program = bpftool::show(&["link", "show", "pinned"], &link)["prog_id"].to_string();
+        let program = bpftool::show(&["prog", "show", "id"], Path::new(&program));
+        (link, program["tag"].clone())
+    };
+    node.pinned("links").into_iter().map(tag).collect()
 }
 
 #[test]

@@ -289,7 +289,8 @@ fn sidecars_stay_on_tcp_where_one_pod_wants_no_more_than_its_own() {
     }
 }
 
-/// An agent that is killed leaves everything; one that is told to end takes everything away, under what is kept open.
+/// An agent that is killed leaves everything, to another build's too; one that is told to end takes everything away, under
+/// what is kept open.
 #[test]
 fn no_request_fails_while_agents_come_and_go() {
     if !can_run(&[]) {
@@ -300,7 +301,7 @@ fn no_request_fails_while_agents_come_and_go() {
     let _proxy = pod.proxy();
     node.wait_active(&pod);
     let app = pod.app();
-    for kill in [true, false, true] {
+    for (kill, upgrade) in [(true, false), (false, false), (true, true)] {
         // Without an agent to take over, and so without interception, new connections go nowhere.
         app.start_load(SERVICE, if kill { 2 } else { 0 }, 4);
         let redirected = counted(&node, "redirected");
@@ -312,6 +313,9 @@ fn no_request_fails_while_agents_come_and_go() {
             agent.kill();
         } else {
             assert!(agent.stop().success());
+        }
+        if upgrade {
+            node.upgrade_agent();
         }
         node.start_agent();
         node.wait_active(&pod);
