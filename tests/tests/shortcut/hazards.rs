@@ -1,6 +1,7 @@
 //! What a hostile review of the first design found, one test each, and what else two sockets can do to each other.
 
 use std::{
+    fs,
     io::{ErrorKind, Read, Write},
     net::TcpStream,
     os::fd::{AsFd, AsRawFd},
@@ -91,9 +92,56 @@ fn an_upper_layer_protocol_over_unread_bytes_is_refused() {
     assert_ne!(set_protocol(&ends.far), Err(Errno(libc::EOPNOTSUPP)));
 }
 
+/// Its records would be made of bytes that are not the ones on the wire, and read out of order.
+#[test]
+fn a_connection_that_the_kernel_encrypts_is_left_to_tcp() {
+    if !can_run(&[]) || !has_tls() {
+        return;
+    }
+    let stage = Stage::new();
+    let ends = stage.app_to_proxy();
+    warm(&stage, &ends);
+    for end in [&ends.near, &ends.far] {
+        set_protocol(end).expect("the kernel has TLS");
+    }
+    let (near, far) = (&ends.near, &ends.far);
+    let keys = [(near, TLS_TX), (far, TLS_RX), (far, TLS_TX), (near, TLS_RX)];
+    let keys = keys.map(|(end, direction)| set_key(end, direction));
+    // Linux 6.1 takes none on a socket that is in a sockhash; then programs encrypt by themselves.
+    let none = [Err(Errno(libc::EINVAL)); 4];
+    assert!(keys == [Ok(()); 4] || keys == none, "{keys:?}");
+    let before = stage.counted(Count::Redirected);
+    for _ in 0..100 {
+        carries(&ends.near, &ends.far, "sealed");
+        carries(&ends.far, &ends.near, "as well");
+    }
+    assert_eq!(stage.counted(Count::Redirected), before);
+}
+
+/// The kernel's own where it has one: then nobody but the programs refuses it.
 fn set_protocol(socket: &TcpStream) -> Result<(), Errno> {
     const TCP_ULP: i32 = 31;
-    sys::set_option(socket.as_fd(), libc::IPPROTO_TCP, TCP_ULP, b"none")
+    let name: &[u8] = if has_tls() { b"tls" } else { b"none" };
+    sys::set_option(socket.as_fd(), libc::IPPROTO_TCP, TCP_ULP, name)
+}
+
+fn has_tls() -> bool {
+    let known = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_ulp").unwrap_or_default();
+    known.split_whitespace().any(|name| name == "tls")
+}
+
+const TLS_TX: i32 = 1;
+const TLS_RX: i32 = 2;
+
+/// A key for what is sent, or received: `struct tls12_crypto_info_aes_gcm_128`.
+fn set_key(socket: &TcpStream, direction: i32) -> Result<(), Errno> {
+    const SOL_TLS: i32 = 282;
+    const TLS_1_2: u16 = 0x0303;
+    const AES_GCM_128: u16 = 51;
+    let mut info = [TLS_1_2.to_ne_bytes(), AES_GCM_128.to_ne_bytes()].concat();
+    // Initialisation vector, key, salt, and number of the first record.
+    info.resize(info.len() + 8 + 16 + 4 + 8, 0);
+    sys::set_option(socket.as_fd(), SOL_TLS, direction, &info)
 }
 
 #[test]

@@ -206,11 +206,16 @@ impl Stage {
 
     /// How often something was counted.
     pub fn counted(&self, what: Count) -> u64 {
-        let tally = self.shortcut.as_ref().map(Shortcut::tally);
-        let mut tally = tally.unwrap_or_default().into_iter();
+        let mut tally = self.tally().into_iter();
         tally
             .find_map(|(count, value)| (count == what).then_some(value))
             .unwrap_or(0)
+    }
+
+    /// All counts.
+    pub fn tally(&self) -> Vec<(Count, u64)> {
+        let tally = self.shortcut.as_ref().map(Shortcut::tally);
+        tally.unwrap_or_default()
     }
 
     /// Ends of connections that take part now.
