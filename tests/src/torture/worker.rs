@@ -195,8 +195,18 @@ const NEVER_BLOCKS: u64 = 1 << 63;
 
 /// A connection starts with its number. One that was reset before it got here has none.
 fn number_of(mut socket: &TcpStream) -> Option<u64> {
-    let mut number = [0; 8];
-    socket.read_exact(&mut number).ok()?;
+    let (mut number, mut got) = ([0; 8], 0);
+    while got < number.len() {
+        match socket.read(&mut number[got..]) {
+            Ok(0) => return None,
+            Ok(count) => got += count,
+            // As everywhere else where a blocking read comes back too early.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                WOKEN_EARLY.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(_) => return None,
+        }
+    }
     Some(u64::from_ne_bytes(number))
 }
 
@@ -204,11 +214,13 @@ fn forward(listener: TcpListener, to: SocketAddr, shared: &Arc<Shared>) {
     let shared = Arc::clone(shared);
     accept(listener, move |near| {
         shared.open.fetch_add(1, Ordering::SeqCst);
-        if let Ok(far) = TcpStream::connect(to) {
-            thread::scope(|scope| {
+        match TcpStream::connect(to) {
+            Ok(far) => thread::scope(|scope| {
                 scope.spawn(|| carry(near, &far));
                 carry(&far, near);
-            });
+            }),
+            // Then the client loses what it waits for, and says so.
+            Err(error) => eprintln!("the chain to {to} is broken: {error}"),
         }
         shared.open.fetch_sub(1, Ordering::SeqCst);
     });
