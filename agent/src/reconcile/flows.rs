@@ -6,7 +6,7 @@ use std::{collections::HashSet, io, time::Instant};
 
 use sidestep_ebpf_common::{
     FlowKey, Row,
-    flow::{FLOW_SHARE, MAX_FLOWS},
+    flow::{FLOW_SHARE, MOST_OF_ONE},
 };
 
 use super::{Happening, Reconciler};
@@ -22,7 +22,7 @@ use crate::{
 /// Who has fewer is not looked at: what is wrong there harms nobody, even in each of 256 pods.
 const MANY: i64 = FLOW_SHARE / 32;
 /// Most sockets that are looked at. Twice the share: a program may also connect to the proxy's ports by itself.
-const MOST: usize = MAX_FLOWS / 8 * 2;
+const MOST: usize = 2 * MOST_OF_ONE;
 
 impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
     /// Forgets what ended unseen, and tells of connections that were refused; not too often.

@@ -5,10 +5,13 @@ use crate::Addr;
 /// Most captured connections of a node that are remembered at once: some 64 MiB of the kernel's memory.
 pub const MAX_FLOWS: usize = 524_288;
 
+/// [`FLOW_SHARE`] as a number of entries.
+pub const MOST_OF_ONE: usize = MAX_FLOWS / 8;
+
 /// Most of them that may be one pod's, so that none takes what the others need: an eighth of [`MAX_FLOWS`]. That is more
 /// than twice as many as the kernel's default range of source ports allows to one address, and it takes eight pods that leak
 /// connections to harm a ninth. Signed as the count is, which may be below zero while it is corrected.
-pub const FLOW_SHARE: i64 = (MAX_FLOWS / 8).cast_signed() as i64;
+pub const FLOW_SHARE: i64 = MOST_OF_ONE.cast_signed() as i64;
 
 /// Where a connection wanted to go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
