@@ -193,20 +193,26 @@ fn serve(listener: TcpListener, shared: &Arc<Shared>) {
 /// In the number that a connection starts with: neither end blocks.
 const NEVER_BLOCKS: u64 = 1 << 63;
 
-/// A connection starts with its number. One that was reset before it got here has none.
-fn number_of(mut socket: &TcpStream) -> Option<u64> {
-    let (mut number, mut got) = ([0; 8], 0);
-    while got < number.len() {
-        match socket.read(&mut number[got..]) {
-            Ok(0) => return None,
-            Ok(count) => got += count,
-            // As everywhere else where a blocking read comes back too early.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                WOKEN_EARLY.fetch_add(1, Ordering::Relaxed);
+/// Reads on where a blocking read comes back too early: see [`WOKEN_EARLY`].
+struct Patient<'a>(&'a TcpStream);
+
+impl Read for Patient<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.0.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    WOKEN_EARLY.fetch_add(1, Ordering::Relaxed);
+                }
+                answer => return answer,
             }
-            Err(_) => return None,
         }
     }
+}
+
+/// A connection starts with its number. One that was reset before it got here has none.
+fn number_of(socket: &TcpStream) -> Option<u64> {
+    let mut number = [0; 8];
+    Patient(socket).read_exact(&mut number).ok()?;
     Some(u64::from_ne_bytes(number))
 }
 
@@ -227,10 +233,10 @@ fn forward(listener: TcpListener, to: SocketAddr, shared: &Arc<Shared>) {
 }
 
 /// Carries bytes one way, and their end.
-fn carry(mut from: &TcpStream, mut to: &TcpStream) {
+fn carry(from: &TcpStream, mut to: &TcpStream) {
     let mut buffer = vec![0; 64 << 10];
     loop {
-        match from.read(&mut buffer) {
+        match Patient(from).read(&mut buffer) {
             Ok(0) => {
                 // Whoever is there no longer needs no end.
                 let _ = to.shutdown(Shutdown::Write);
@@ -240,10 +246,6 @@ fn carry(mut from: &TcpStream, mut to: &TcpStream) {
                 if to.write_all(&buffer[..count]).is_err() {
                     break;
                 }
-            }
-            // As everywhere else where a blocking read comes back too early.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                WOKEN_EARLY.fetch_add(1, Ordering::Relaxed);
             }
             Err(_) => break,
         }
