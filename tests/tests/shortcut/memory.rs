@@ -136,6 +136,9 @@ fn a_thousand_stalled_receivers_take_no_more_than_a_thousand_of_tcps_and_the_lim
     let reader = stage.app_to_proxy();
     carries(&reader.near, &reader.far, "asked");
     carries(&reader.far, &reader.near, "answered");
+    if stage.counted(Count::Scarce) == 0 {
+        warm(&stage, &reader);
+    }
 }
 
 #[test]
