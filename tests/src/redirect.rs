@@ -102,26 +102,29 @@ impl Node {
 
     /// Takes the agent away, to stop or to kill it.
     pub fn take_agent(&mut self) -> Agent {
-        let machine = Arc::get_mut(&mut self.machine).expect("a machine of its own");
-        machine.agent.take().expect("the machine has an agent")
+        let agent = self.own_machine().agent.take();
+        agent.expect("the machine has an agent")
     }
 
     /// The next agent gets this argument too.
     pub fn add_agent_argument(&mut self, argument: &str) {
-        let machine = Arc::get_mut(&mut self.machine).expect("a machine of its own");
-        machine.folders.arguments.push(argument.to_owned());
+        let arguments = &mut self.own_machine().folders.arguments;
+        arguments.push(argument.to_owned());
     }
 
     /// The next agent is of another build: its BPF programs have other code, which does the same.
     pub fn upgrade_agent(&mut self) {
-        let machine = Arc::get_mut(&mut self.machine).expect("a machine of its own");
-        machine.folders.program = build_with_other_code(machine.folders.root());
+        let folders = &mut self.own_machine().folders;
+        folders.program = build_with_other_code(folders.root());
     }
 
     /// The next agent sees the kernel's files as these shell commands leave them, in a mount namespace of its own.
     pub fn disguise_kernel(&mut self, mounts: &str) {
-        let machine = Arc::get_mut(&mut self.machine).expect("a machine of its own");
-        machine.folders.disguise = Some(mounts.to_owned());
+        self.own_machine().folders.disguise = Some(mounts.to_owned());
+    }
+
+    fn own_machine(&mut self) -> &mut Machine {
+        Arc::get_mut(&mut self.machine).expect("a machine of its own")
     }
 
     /// The agent of a node with Sidestep.

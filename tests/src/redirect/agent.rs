@@ -60,8 +60,8 @@ impl AgentFolders {
         folders
     }
 
-    /// Their own.
-    pub fn root(&self) -> &Path {
+    /// The folder that all but the cgroup is in.
+    pub(super) fn root(&self) -> &Path {
         self.root.path()
     }
 

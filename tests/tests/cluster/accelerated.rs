@@ -7,6 +7,7 @@ use std::{
 use serde_json::{Value, json};
 use sidestep_tests::{
     app::Seen,
+    bpftool,
     cluster::kit::{Room, objects},
 };
 
@@ -134,14 +135,9 @@ fn no_namespace_but_a_pods_is_armed() {
 
 /// The programs that are attached to a cgroup, by where.
 fn attached_to(cgroup: &Path) -> BTreeSet<String> {
-    let shown = Command::new("bpftool")
-        .args(["-j", "cgroup", "show"])
-        .arg(cgroup)
-        .output()
-        .expect("bpftool is installed");
-    let shown: Value = serde_json::from_slice(&shown.stdout).expect("bpftool writes JSON");
-    let programs = shown.as_array().expect("a list").iter();
+    let programs = bpftool::attached(cgroup);
     programs
+        .iter()
         .map(|it| it["attach_type"].as_str().expect("a name").to_owned())
         .collect()
 }

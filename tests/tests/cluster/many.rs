@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sidestep_agent::status::PodState;
 use sidestep_tests::cluster::kit::{Room, comes, objects};
 
-use crate::world::{alone, is_gated};
+use crate::world::{alone, is_gated, istio_init};
 
 /// Each sidecar watches files, and Linux allows a user 128 watchers (`fs.inotify.max_user_instances`), which some forty sidecars use up. So the
 /// pods are of four namespaces, whose sidecars run as users of their own.
@@ -82,7 +82,7 @@ fn proxy_uid(room: &Room<'_>) -> String {
     let pods = pods["items"].as_array().expect("a list");
     let uid = |pod: &Value| {
         assert!(is_gated(pod), "{pod:#}");
-        let arguments = pod["spec"]["initContainers"][0]["args"].as_array();
+        let arguments = istio_init(pod)[0]["args"].as_array();
         let mut arguments = arguments.expect("istio-init has arguments").iter();
         arguments.find(|argument| *argument == "-u");
         arguments.next().and_then(Value::as_str).map(str::to_owned)

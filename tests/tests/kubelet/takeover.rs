@@ -108,9 +108,5 @@ fn a_new_agents_programs_are_tried_before_running_pods_get_them() {
 /// The ids of the programs in the pinned links.
 fn programs(node: &KubeNode) -> Vec<u64> {
     let links = node.machine().pinned("links").into_iter();
-    let id = |path: PathBuf| {
-        let shown = bpftool::show(&["link", "show", "pinned"], &path);
-        shown["prog_id"].as_u64().expect("a link's program")
-    };
-    links.map(id).collect()
+    links.map(|link| bpftool::program_of(&link)).collect()
 }

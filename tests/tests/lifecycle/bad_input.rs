@@ -13,9 +13,9 @@ use std::{
 };
 
 use sidestep_tests::{
-    binary, can_run,
+    binary, bpftool, can_run,
     foreign::{LoadBalancer, Sharing},
-    net::{Namespace, OUTSIDE_V4, run},
+    net::{Namespace, OUTSIDE_V4},
     redirect::{Fixture, Node},
 };
 
@@ -307,11 +307,8 @@ fn assert_refused(node: &Node, command: &mut Command, words: &[&str]) {
         assert!(message.contains(word), "no {word:?} in: {message}");
     }
     assert!(!node.folders().pins().exists(), "pins are left");
-    let attached = run(Command::new("bpftool")
-        .args(["-j", "cgroup", "show"])
-        .arg(node.pods().path()));
-    let attached = String::from_utf8_lossy(&attached.stdout).into_owned();
-    assert!(["[]", ""].contains(&attached.trim()), "{attached}");
+    let attached = bpftool::attached(node.pods().path());
+    assert!(attached.is_empty(), "{attached:?}");
 }
 
 fn output_in_time(command: &mut Command) -> Output {

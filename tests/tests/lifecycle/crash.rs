@@ -53,7 +53,7 @@ fn no_connection_fails_and_none_is_missed_while_the_agent_is_killed_and_restarte
 /// A hash of each hook's program.
 fn code(node: &Node) -> BTreeMap<PathBuf, Value> {
     let tag = |link: PathBuf| {
-        let program = bpftool::show(&["link", "show", "pinned"], &link)["prog_id"].to_string();
+        let program = bpftool::program_of(&link).to_string();
         let program = bpftool::show(&["prog", "show", "id"], Path::new(&program));
         (link, program["tag"].clone())
     };

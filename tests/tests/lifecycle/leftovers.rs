@@ -4,8 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use sidestep_tests::{
     actor::{Errno, Family, Kind},
-    can_run,
-    net::run,
+    bpftool, can_run,
     redirect::{Node, Pod},
 };
 
@@ -105,11 +104,8 @@ fn a_clean_exit_leaves_nothing_behind() {
     let status = agent.stop();
     assert!(status.success(), "{status}: {log}");
     assert!(!pins.exists(), "{} is left", pins.display());
-    let attached = run(Command::new("bpftool")
-        .args(["-j", "cgroup", "show"])
-        .arg(node.pods().path()));
-    let attached = String::from_utf8_lossy(&attached.stdout);
-    assert!(["[]", ""].contains(&attached.trim()), "{attached}");
+    let attached = bpftool::attached(node.pods().path());
+    assert!(attached.is_empty(), "{attached:?}");
     for (kind, ids) in [("map", maps), ("link", links)] {
         wait_until_gone(kind, &ids);
     }

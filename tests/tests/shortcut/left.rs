@@ -45,14 +45,6 @@ fn left(node: &Node) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The programs on the pods' cgroup. Of one without any bpftool says nothing.
-fn attached(node: &Node) -> Vec<Value> {
-    let mut show = Command::new("bpftool");
-    let shown = run(show.args(["-j", "cgroup", "show"]).arg(node.pods().path()));
-    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap_or_default();
-    shown.as_array().cloned().unwrap_or_default()
-}
-
 fn uninstall(node: &Node) -> Output {
     let pins = node.folders().pins();
     let mut command = Command::new(binary("sidestep-agent"));
@@ -86,7 +78,7 @@ fn another_versions_shortcut_is_off_and_gone_once_its_bytes_are_read() {
         bytes.iter().any(|byte| byte != "0x00")
     };
     assert!(switches.len() > 1000 && switches.iter().find(on).is_none());
-    let programs = attached(&node);
+    let programs = bpftool::attached(node.pods().path());
     let of_kind = |kind: &str| {
         let same = |program: &&Value| {
             program["attach_type"]
@@ -184,7 +176,7 @@ fn uninstalling_leaves_no_program_on_the_pods_cgroup() {
     fs::rename(current(&node), &old).expect("a bpffs");
     node.start_agent();
     node.take_agent().kill();
-    assert!(attached(&node).len() > 10);
+    assert!(bpftool::attached(node.pods().path()).len() > 10);
     drop((proxy, pod));
 
     // The kernel takes its time to end a namespace.
@@ -192,7 +184,11 @@ fn uninstalling_leaves_no_program_on_the_pods_cgroup() {
         uninstall(&node).status.success()
     });
     assert!(done, "{:?}", uninstall(&node));
-    assert!(attached(&node).is_empty(), "{:?}", attached(&node));
+    assert!(
+        bpftool::attached(node.pods().path()).is_empty(),
+        "{:?}",
+        bpftool::attached(node.pods().path())
+    );
     assert!(left(&node).is_empty(), "{:?}", left(&node));
 }
 

@@ -1,6 +1,6 @@
 //! Kernels on which the shortcut is not even tried, in disguise: it is off and says why, and pods are captured all the same.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use sidestep_tests::{can_run, redirect::Node};
 
@@ -26,11 +26,7 @@ fn off_because(mounts: &str) -> String {
 fn off_because_of_btf(btf: &[u8]) -> String {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     fs::write(&file, btf).expect("a file of ours");
-    off_because(&over(file.path()))
-}
-
-fn over(file: &Path) -> String {
-    format!("mount --bind {} {BTF}", file.display())
+    off_because(&format!("mount --bind {} {BTF}", file.path().display()))
 }
 
 #[test]
