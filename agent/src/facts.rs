@@ -3,12 +3,16 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    time::Duration,
 };
 
 use futures_util::TryStreamExt;
 use rtnetlink::{
-    Handle, LinkUnspec,
-    packet_route::address::{AddressAttribute, AddressMessage},
+    Handle, LinkUnspec, RouteMessageBuilder,
+    packet_route::{
+        address::{AddressAttribute, AddressMessage},
+        route::RouteType,
+    },
 };
 
 use crate::netns::{Namespace, NetnsError};
@@ -17,6 +21,9 @@ use crate::netns::{Namespace, NetnsError};
 pub const PASSTHROUGH6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 /// `lo` has this index in every namespace.
 const LO: u32 = 1;
+/// How long a new address may take until it is the namespace's own, and between looks.
+const SETTLES: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A pod's namespace, as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,8 +114,7 @@ pub(crate) fn raise_loopback(address: Ipv6Addr) -> io::Result<bool> {
         let up = LinkUnspec::new_with_index(LO).up().build();
         let request = handle.link().set(up);
         request.execute().await.map_err(io::Error::other)?;
-        let request = handle.address().add(LO, address.into(), 128);
-        Ok(request.execute().await.is_ok())
+        Ok(give_loopback(&handle, address).await.is_ok())
     })
 }
 
@@ -116,22 +122,46 @@ pub(crate) fn raise_loopback(address: Ipv6Addr) -> io::Result<bool> {
 pub fn raise_passthrough6(namespace: &Namespace) -> Result<(), NetnsError> {
     namespace
         .enter(|| {
-            with_netlink(async |handle| {
-                let request = handle.address().add(LO, PASSTHROUGH6.into(), 128);
-                match request.execute().await {
+            with_netlink(
+                async |handle| match give_loopback(&handle, PASSTHROUGH6).await {
                     Err(rtnetlink::Error::NetlinkError(e))
                         if e.to_io().kind() == io::ErrorKind::AlreadyExists =>
                     {
                         Ok(())
                     }
                     other => other.map_err(io::Error::other),
-                }
-            })
+                },
+            )
         })?
         .map_err(|error| NetnsError::Io {
             path: namespace.path().to_owned(),
             error,
         })
+}
+
+/// Gives `lo` an address, and waits until packets to it arrive. The kernel makes its local route later, in a work queue
+/// (`addrconf_dad_work`), which takes its time on a busy machine; until then it discards them silently, for the route of the
+/// prefix is one that rejects (`fib6_is_reject`).
+async fn give_loopback(handle: &Handle, address: Ipv6Addr) -> Result<(), rtnetlink::Error> {
+    let request = handle.address().add(LO, address.into(), 128);
+    request.execute().await?;
+    let is_local = async || {
+        let to = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(address, 128);
+        let routes: Result<Vec<_>, _> =
+            handle.route().get(to.build()).execute().try_collect().await;
+        routes.is_ok_and(|all| {
+            all.iter()
+                .any(|route| route.header.kind == RouteType::Local)
+        })
+    };
+    let settled = async {
+        while !is_local().await {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    // What needs it and comes too early fails, and is tried again.
+    let _in_time = tokio::time::timeout(SETTLES, settled).await;
+    Ok(())
 }
 
 /// The `nameserver` lines of a `resolv.conf`.
@@ -182,7 +212,7 @@ fn with_netlink<T, F: Future<Output = io::Result<T>>>(
     f: impl FnOnce(Handle) -> F,
 ) -> io::Result<T> {
     tokio::runtime::Builder::new_current_thread()
-        .enable_io()
+        .enable_all()
         .build()?
         .block_on(async {
             let (connection, handle, _) = rtnetlink::new_connection()?;

@@ -1,6 +1,6 @@
 //! The same pods twice, with Sidestep and with Istio's own iptables: whatever they do, the answers and what Envoy logs must be the same.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, fs, net::IpAddr};
 
 use serde_json::{Value, json};
 
@@ -82,12 +82,16 @@ impl<'a> Twins<'a> {
             room.ready(pods);
         }
         for pod in pods {
-            let label = |room: &Room<'_>| {
-                room.get(&format!("pod {pod}"))["metadata"]["labels"]["sidestep.dev/accelerated"]
-                    .clone()
-            };
-            assert_eq!(label(&twins.ours), json!("true"), "{pod}");
-            assert_eq!(label(&twins.istios), json!(null), "{pod}");
+            let [ours, istios] = twins.both().map(|room| room.get(&format!("pod {pod}")));
+            let label = |pod: &Value| pod["metadata"]["labels"]["sidestep.dev/accelerated"].clone();
+            assert_eq!(label(&istios), json!(null), "{pod}");
+            assert_eq!(
+                label(&ours),
+                json!("true"),
+                "{pod} is left to Istio: {:#}\n{}",
+                ours["metadata"]["annotations"],
+                unanswered(cluster)
+            );
         }
         twins
     }
@@ -172,6 +176,13 @@ impl<'a> Twins<'a> {
             );
         }
     }
+}
+
+/// Where the API server went on without a webhook's answer, in its own words.
+fn unanswered(cluster: &Cluster) -> String {
+    let log = fs::read_to_string(cluster.place().log("kube-apiserver")).unwrap_or_default();
+    let lines = log.lines().filter(|line| line.contains("failing open"));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// What a pod's sidecar logged, sorted: requests at the same time have no order.

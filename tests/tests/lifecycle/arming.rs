@@ -1,10 +1,12 @@
 //! Steps of arming that fail: nothing is captured in part, the gate stays closed, and it is tried again.
 
-use std::{fs, path::PathBuf};
+use std::{fs, net::UdpSocket, path::PathBuf, thread, time::Duration};
 
+use sidestep_agent::{facts, netns};
 use sidestep_tests::{
     actor::{Actor, Errno, Family, Identity, Kind, Socket},
     can_run,
+    net::Namespace,
     redirect::{Node, Pod, PodState},
 };
 
@@ -23,6 +25,40 @@ fn a_pod_without_room_for_the_passthrough_address_stays_closed_until_there_is() 
     let gate = assert_stays_closed(&node, &pod);
     pod.namespace().sysctl("net/ipv6/conf/lo/disable_ipv6", "0");
     assert_opens(&node, &pod, &gate);
+}
+
+/// The kernel makes an address the namespace's own when it has time, and silently discards what is sent to it before.
+#[test]
+fn a_pods_passthrough_address_is_its_own_once_it_was_given() {
+    if !can_run(&[]) {
+        return;
+    }
+    let busy = Namespace::new("busy");
+    thread::scope(|scope| {
+        let pods = scope.spawn(|| (0..200).filter(|_| !is_heard_at_once()).count());
+        while !pods.is_finished() {
+            // This holds the lock that the kernel's work on addresses needs.
+            busy.ip("link add x type veth peer name y");
+            busy.ip("link delete x");
+        }
+        let lost = pods.join().expect("namespaces can be made");
+        assert_eq!(lost, 0, "of 200 datagrams to ::6");
+    });
+}
+
+/// Whether a datagram to the address arrives that is sent as soon as a pod has it.
+fn is_heard_at_once() -> bool {
+    let pod = Namespace::new("pod");
+    let namespace = netns::Namespace::open(pod.name()).expect("we made it");
+    facts::raise_passthrough6(&namespace).expect("there is IPv6");
+    pod.enter(|| {
+        let [ear, mouth] = [(); 2].map(|()| UdpSocket::bind("[::]:0").expect("a free port"));
+        let port = ear.local_addr().expect("it is bound").port();
+        ear.set_read_timeout(Some(Duration::from_secs(1)))
+            .expect("a good time");
+        let sent = mouth.send_to(b"x", (facts::PASSTHROUGH6, port));
+        sent.is_ok() && ear.recv(&mut [0]).is_ok()
+    })
 }
 
 #[test]
