@@ -122,7 +122,14 @@ fn candidate(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) -> Op
     // SAFETY: takes nothing.
     let task = unsafe { bpf_get_current_task() };
     if proxy::is_process(member, peek(task, CONFIG.task_tgid())?) {
-        return (same || allowed.allows(cookie, REACH_NODE)).then_some((IS_PROXY | CANDIDATE, 0));
+        let may = |flags| allowed.allows(cookie, flags);
+        let fit = if same {
+            // Its own application, or itself.
+            may(FROM_APPLICATION) || may(INTO_APPLICATION) || member.captures_on(ends.remote_port)
+        } else {
+            may(REACH_NODE)
+        };
+        return fit.then_some((IS_PROXY | CANDIDATE, 0));
     }
     if !same || !member.captures_on(ends.remote_port) || !allowed.allows(cookie, FROM_APPLICATION) {
         return None;

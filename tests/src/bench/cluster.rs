@@ -34,16 +34,10 @@ pub struct OnCluster<'a> {
 }
 
 impl<'a> OnCluster<'a> {
-    /// Makes two pods in a namespace of their own, redirected this way. Where the kernel does not let bytes into
-    /// applications there is nothing to measure of that.
-    pub fn new(cluster: &'a Cluster, setting: Setting) -> anyhow::Result<Option<Self>> {
-        let shortcut = cluster.agent_status().shortcut;
-        if let Some(why) = &shortcut.reason {
+    /// Makes two pods in a namespace of their own, redirected this way.
+    pub fn new(cluster: &'a Cluster, setting: Setting) -> anyhow::Result<Self> {
+        if let Some(why) = cluster.agent_status().shortcut.reason {
             anyhow::bail!("the shortcut is off: {why}");
-        }
-        let into = shortcut.not_into_applications.is_none();
-        if setting == Setting::NodeAndApplication && !into {
-            return Ok(None);
         }
         let enabled = if setting == Setting::Iptables {
             "false"
@@ -55,11 +49,9 @@ impl<'a> OnCluster<'a> {
             ("sidestep.dev/enabled", enabled),
         ];
         let room = cluster.room("bench", &labels);
-        // It lets the application's sockets send past TCP also where the kernel tells them wrongly how much they can read.
-        let ours = matches!(setting, Setting::Pod | Setting::Node) && !into;
         let annotate = |mut pod: Value| {
             pod["metadata"]["annotations"]["sidestep.dev/shortcut"] = json!(setting.reach());
-            if ours || setting == Setting::NodeAndApplication {
+            if setting == Setting::NodeAndApplication {
                 pod["metadata"]["annotations"]["sidestep.dev/shortcut-into"] = json!("application");
             }
             pod
@@ -87,7 +79,7 @@ impl<'a> OnCluster<'a> {
             setting.name(),
             on.answers(1)
         );
-        Ok(Some(on))
+        Ok(on)
     }
 }
 

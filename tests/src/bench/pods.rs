@@ -116,14 +116,9 @@ impl Stage for Pods {
 /// A pod that allows everything, so that the agent's own setting is what counts.
 fn far(node: &Node, fixture: &str, addresses: &[&str]) -> Pod {
     let pod = node.bare_pod(fixture, addresses);
-    let mut wishes = "annotations:\n    sidestep.dev/shortcut: \"node\"\n".to_owned();
-    let status = node.agent().status();
-    if status.is_some_and(|status| status.shortcut.not_into_applications.is_some()) {
-        // It lets the application's sockets send past TCP also where the kernel tells them wrongly how much they can read.
-        wishes += "    sidestep.dev/shortcut-into: \"application\"\n";
-    }
+    let wish = "annotations:\n    sidestep.dev/shortcut: \"node\"\n";
     let manifest = pod.manifest();
-    let annotated = manifest.replacen("annotations:\n", &wishes, 1);
+    let annotated = manifest.replacen("annotations:\n", wish, 1);
     assert_ne!(annotated, manifest, "the file has no annotations");
     node.write_pod_file(&pod, &annotated);
     node.agent().wait_for(pod.name(), PodState::is_programmed);

@@ -159,12 +159,11 @@ impl fmt::Display for Report {
             self.seconds,
             self.settings.first().map_or("", |setting| setting.name())
         )?;
-        // What nobody gets without asking must not look as if everybody did.
         writeln!(
             f,
-            "Where `sidestep status` says that applications keep to TCP, the pods of \"pod\" and \"node\" ask for more (shortcut-into: \
-             application).\n\"node, into apps\" is without the agent's doubts where it has them: those readers are known, and no agent \
-             would do it.\n"
+            "\"pod\" and \"node\" are what pods get that do not ask for more. Where `sidestep status` says that applications keep to TCP, \"pod\" \
+             does nothing.\nOn a cluster those of \"node, apps ask\" have shortcut-into: application, and get what the kernel lets them; in \
+             network namespaces they\nget all of it, without the agent's doubts: those readers are known.\n"
         )?;
         writeln!(
             f,

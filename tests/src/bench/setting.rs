@@ -15,7 +15,7 @@ pub enum Setting {
     Pod,
     /// Also between the sidecars of the node
     Node,
-    /// Also into the application's sockets
+    /// Also whatever else an application gets that asks for it: past TCP from its sockets, and into them
     NodeAndApplication,
 }
 
@@ -36,7 +36,7 @@ impl Setting {
             Self::Off => "sidestep, off",
             Self::Pod => "pod",
             Self::Node => "node",
-            Self::NodeAndApplication => "node, into apps",
+            Self::NodeAndApplication => "node, apps ask",
         }
     }
 
