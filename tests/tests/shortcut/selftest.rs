@@ -22,7 +22,7 @@ fn the_running_kernel_passes_within_three_seconds() {
     } else {
         0
     };
-    assert_eq!(verdict.checks.len(), 14 + into_application, "{verdict:#?}");
+    assert_eq!(verdict.checks.len(), 15 + into_application, "{verdict:#?}");
     // Other tests run beside this one: the quickest of three counts.
     let again = || prove(&binary("sidestep-agent"), pods.path()).took;
     let in_time = |took: Duration| took < Duration::from_secs(3);

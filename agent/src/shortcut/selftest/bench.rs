@@ -13,6 +13,8 @@ use super::{Said, pair::Outcome};
 pub(super) struct Bench {
     /// Accepts as the proxy.
     pub(super) proxy: TcpListener,
+    /// The same by IPv6, where there is any.
+    pub(super) proxy6: Option<TcpListener>,
     /// Accepts as an application.
     pub(super) application: TcpListener,
 }

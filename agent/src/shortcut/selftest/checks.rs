@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::TcpStream,
+    net::{Ipv4Addr, TcpStream},
     os::fd::AsFd,
     thread::{self, ScopedJoinHandle},
     time::Duration,
@@ -12,11 +12,12 @@ use rustix::net::SendFlags;
 use sidestep_ebpf_common::shortcut::Count;
 
 use super::{
+    INBOUND,
     Proves::{self, Application, IntoApplication, Shortcut},
     applications,
     bench::{Bench, counted, past_tcp},
     endings, full,
-    pair::{Outcome, Pair, bytes, check, pair, read, receive, send, send_many},
+    pair::{Outcome, Pair, bytes, check, pair, pair_by, read, receive, send, send_many},
 };
 use crate::sys;
 
@@ -24,13 +25,18 @@ use crate::sys;
 type Holds = fn(&Bench) -> Outcome;
 
 /// All of them, by name.
-pub(super) const ALL: [(&str, Proves, Holds); 16] = [
+pub(super) const ALL: [(&str, Proves, Holds); 17] = [
     // Before anything is in a sockhash.
     ("MPTCP keeps out of it", Shortcut, |_| {
         applications::mptcp_is_refused()
     }),
     ("bytes go past TCP", Shortcut, goes_past_tcp),
     ("both ways at once, in order", Shortcut, both_ways),
+    (
+        "the same by IPv6, and to IPv4 from it",
+        Shortcut,
+        both_families,
+    ),
     (
         "an application's bytes to its proxy, in order",
         Shortcut,
@@ -91,11 +97,20 @@ fn goes_past_tcp(bench: &Bench) -> Outcome {
 }
 
 fn both_ways(bench: &Bench) -> Outcome {
-    past_tcp(|| two_streams(bench))
+    past_tcp(|| two_streams([pair(&bench.proxy)?, pair(&bench.proxy)?]))
 }
 
-fn two_streams(bench: &Bench) -> Outcome {
-    let pairs = [pair(&bench.proxy)?, pair(&bench.proxy)?];
+fn both_families(bench: &Bench) -> Outcome {
+    let Some(proxy6) = &bench.proxy6 else {
+        return Ok(()); // where there is no IPv6 nobody uses it
+    };
+    past_tcp(|| two_streams([pair(proxy6)?, pair(proxy6)?]))?;
+    let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
+    let by_mapped = || pair_by(&bench.proxy, (mapped, INBOUND).into());
+    past_tcp(|| two_streams([by_mapped()?, by_mapped()?]))
+}
+
+fn two_streams(pairs: [Pair; 2]) -> Outcome {
     thread::scope(|scope| {
         let streams: Vec<_> = pairs
             .iter()

@@ -2,7 +2,7 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd,
     sync::OnceLock,
     time::{Duration, Instant},
@@ -26,8 +26,14 @@ pub(super) type Outcome<T = ()> = Result<T, String>;
 
 /// Connects to a listener, without blocking ends.
 pub(super) fn pair(listener: &TcpListener) -> Outcome<Pair> {
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+    pair_by(listener, address)
+}
+
+/// The same, by an address of the listener's.
+pub(super) fn pair_by(listener: &TcpListener, address: SocketAddr) -> Outcome<Pair> {
     let make = || {
-        let near = TcpStream::connect(listener.local_addr()?)?;
+        let near = TcpStream::connect(address)?;
         let (far, _) = listener.accept()?;
         for end in [&near, &far] {
             end.set_nonblocking(true)?;

@@ -22,6 +22,7 @@ pub fn run() -> io::Result<()> {
     hear()?;
     let bench = Bench {
         proxy: TcpListener::bind(("127.0.0.1", INBOUND))?,
+        proxy6: TcpListener::bind(("::1", INBOUND)).ok(),
         application: TcpListener::bind(("127.0.0.1", 8080))?,
     };
     let mut into_application = None;
