@@ -97,28 +97,28 @@ fn goes_past_tcp(bench: &Bench) -> Outcome {
 }
 
 fn both_ways(bench: &Bench) -> Outcome {
-    past_tcp(|| two_streams([pair(&bench.proxy)?, pair(&bench.proxy)?]))
+    past_tcp(|| streams(&[pair(&bench.proxy)?, pair(&bench.proxy)?], MANY))
 }
 
 fn both_families(bench: &Bench) -> Outcome {
     let Some(proxy6) = &bench.proxy6 else {
         return Ok(()); // where there is no IPv6 nobody uses it
     };
-    past_tcp(|| two_streams([pair(proxy6)?, pair(proxy6)?]))?;
+    past_tcp(|| streams(&[pair(proxy6)?], FEW))?;
     let mapped = Ipv4Addr::LOCALHOST.to_ipv6_mapped();
-    let by_mapped = || pair_by(&bench.proxy, (mapped, INBOUND).into());
-    past_tcp(|| two_streams([by_mapped()?, by_mapped()?]))
+    past_tcp(|| streams(&[pair_by(&bench.proxy, (mapped, INBOUND).into())?], FEW))
 }
 
-fn two_streams(pairs: [Pair; 2]) -> Outcome {
+/// So many messages both ways on each connection, all at once.
+fn streams(pairs: &[Pair], messages: usize) -> Outcome {
     thread::scope(|scope| {
         let streams: Vec<_> = pairs
             .iter()
             .flat_map(|Pair { near, far }| [(near, far), (far, near)])
             .flat_map(|(from, to)| {
                 [
-                    scope.spawn(|| write_many(from)),
-                    scope.spawn(|| read_many(to)),
+                    scope.spawn(move || write_many(from, messages)),
+                    scope.spawn(move || read_many(to, messages)),
                 ]
             })
             .collect();
@@ -134,16 +134,17 @@ fn all<'a>(streams: impl IntoIterator<Item = ScopedJoinHandle<'a, Outcome>>) -> 
         .try_for_each(|stream| stream.join().unwrap_or_else(panicked))
 }
 
-/// Messages of the streams that are sent many of, and their sizes.
+/// Messages of the streams that are sent many of, of those that show that it is the same elsewhere, and their sizes.
 const MANY: usize = 1500;
+const FEW: usize = 200;
 
 const fn size_of(message: usize) -> usize {
     1 + message * 7919 % 4093
 }
 
-fn write_many(to: &TcpStream) -> Outcome {
+fn write_many(to: &TcpStream, messages: usize) -> Outcome {
     let mut at = 0;
-    for message in 0..MANY {
+    for message in 0..messages {
         send(to, at, size_of(message))?;
         at += size_of(message);
     }
@@ -151,8 +152,8 @@ fn write_many(to: &TcpStream) -> Outcome {
 }
 
 /// Rests from time to time, so that the sender must go by TCP.
-fn read_many(from: &TcpStream) -> Outcome {
-    let total: usize = (0..MANY).map(size_of).sum();
+fn read_many(from: &TcpStream, messages: usize) -> Outcome {
+    let total: usize = (0..messages).map(size_of).sum();
     let mut at = 0;
     let mut buffer = vec![0; 16 << 10];
     let mut reads = 0;
@@ -184,18 +185,7 @@ fn from_application(bench: &Bench) -> Outcome {
         send(&far, 100, 100)?;
         receive(&near, 100, 100)
     })?;
-    let Pair { near, far } = pair(&bench.application)?;
-    past_tcp(|| {
-        thread::scope(|scope| {
-            let streams = [
-                scope.spawn(|| write_many(&far)),
-                scope.spawn(|| read_many(&near)),
-                scope.spawn(|| write_many(&near)),
-                scope.spawn(|| read_many(&far)),
-            ];
-            all(streams)
-        })
-    })
+    past_tcp(|| streams(&[pair(&bench.application)?], MANY))
 }
 
 fn large_answer(bench: &Bench) -> Outcome {
