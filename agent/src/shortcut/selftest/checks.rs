@@ -109,12 +109,15 @@ fn both_families(bench: &Bench) -> Outcome {
     past_tcp(|| streams(&[pair_by(&bench.proxy, (mapped, INBOUND).into())?], FEW))
 }
 
-/// So many messages both ways on each connection, all at once.
+/// So many messages both ways on each connection, all at once; then one each way, when all is read: whoever writes faster
+/// than is read may have had to go by TCP until then.
 fn streams(pairs: &[Pair], messages: usize) -> Outcome {
+    let ways = pairs
+        .iter()
+        .flat_map(|Pair { near, far }| [(near, far), (far, near)]);
     thread::scope(|scope| {
-        let streams: Vec<_> = pairs
-            .iter()
-            .flat_map(|Pair { near, far }| [(near, far), (far, near)])
+        let streams: Vec<_> = ways
+            .clone()
             .flat_map(|(from, to)| {
                 [
                     scope.spawn(move || write_many(from, messages)),
@@ -123,7 +126,13 @@ fn streams(pairs: &[Pair], messages: usize) -> Outcome {
             })
             .collect();
         all(streams)
-    })
+    })?;
+    let total = length_of(messages);
+    for (from, to) in ways {
+        send(from, total, 100)?;
+        receive(to, total, 100)?;
+    }
+    Ok(())
 }
 
 /// What the first says that failed. The scope waits for the others.
@@ -137,23 +146,32 @@ fn all<'a>(streams: impl IntoIterator<Item = ScopedJoinHandle<'a, Outcome>>) -> 
 /// Messages of the streams that are sent many of, of those that show that it is the same elsewhere, and their sizes.
 const MANY: usize = 1500;
 const FEW: usize = 200;
+const REST: Duration = Duration::from_micros(500);
 
 const fn size_of(message: usize) -> usize {
     1 + message * 7919 % 4093
 }
 
+fn length_of(messages: usize) -> usize {
+    (0..messages).map(size_of).sum()
+}
+
+/// Rests from time to time, so that who reads catches up and messages go past TCP again.
 fn write_many(to: &TcpStream, messages: usize) -> Outcome {
     let mut at = 0;
     for message in 0..messages {
         send(to, at, size_of(message))?;
         at += size_of(message);
+        if message % 100 == 99 {
+            thread::sleep(REST);
+        }
     }
     Ok(())
 }
 
 /// Rests from time to time, so that the sender must go by TCP.
 fn read_many(from: &TcpStream, messages: usize) -> Outcome {
-    let total: usize = (0..messages).map(size_of).sum();
+    let total = length_of(messages);
     let mut at = 0;
     let mut buffer = vec![0; 16 << 10];
     let mut reads = 0;
@@ -166,7 +184,7 @@ fn read_many(from: &TcpStream, messages: usize) -> Outcome {
         at += got;
         reads += 1;
         if reads % 50 == 0 {
-            thread::sleep(Duration::from_micros(500));
+            thread::sleep(REST);
         }
     }
     Ok(())
