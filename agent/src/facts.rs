@@ -111,9 +111,7 @@ fn is_global(addr: &IpAddr) -> bool {
 /// Brings up `lo` of the calling thread's namespace and gives it an address; whether there is IPv6 here at all.
 pub(crate) fn raise_loopback(address: Ipv6Addr) -> io::Result<bool> {
     with_netlink(async |handle| {
-        let up = LinkUnspec::new_with_index(LO).up().build();
-        let request = handle.link().set(up);
-        request.execute().await.map_err(io::Error::other)?;
+        raise(&handle).await?;
         Ok(give_loopback(&handle, address).await.is_ok())
     })
 }
@@ -178,11 +176,13 @@ pub fn parse_resolv_conf(text: &str) -> Vec<IpAddr> {
 
 /// Brings `lo` up in the calling thread's namespace.
 pub(crate) fn bring_lo_up() -> io::Result<()> {
-    with_netlink(async |handle| {
-        let up = LinkUnspec::new_with_index(LO).up().build();
-        let request = handle.link().set(up);
-        request.execute().await.map_err(io::Error::other)
-    })
+    with_netlink(async |handle| raise(&handle).await)
+}
+
+async fn raise(handle: &Handle) -> io::Result<()> {
+    let up = LinkUnspec::new_with_index(LO).up().build();
+    let request = handle.link().set(up);
+    request.execute().await.map_err(io::Error::other)
 }
 
 async fn addresses(handle: Handle) -> io::Result<Vec<IpAddr>> {

@@ -119,10 +119,10 @@ fn connecting(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
 fn candidate(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) -> Option<(u32, u64)> {
     let same = peer_of(cookie, ends)? == cookie;
     let allowed = switch(member.place);
+    let may = |flags| allowed.allows(cookie, flags);
     // SAFETY: takes nothing.
     let task = unsafe { bpf_get_current_task() };
     if proxy::is_process(member, peek(task, CONFIG.task_tgid())?) {
-        let may = |flags| allowed.allows(cookie, flags);
         let fit = if same {
             // Its own application, or itself.
             may(FROM_APPLICATION) || may(INTO_APPLICATION) || member.captures_on(ends.remote_port)
@@ -131,11 +131,11 @@ fn candidate(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) -> Op
         };
         return fit.then_some((IS_PROXY | CANDIDATE, 0));
     }
-    if !same || !member.captures_on(ends.remote_port) || !allowed.allows(cookie, FROM_APPLICATION) {
+    if !same || !member.captures_on(ends.remote_port) || !may(FROM_APPLICATION) {
         return None;
     }
     let calm = || manners::is_nonblocking(ctx::address_of(sk)?);
-    let fit = allowed.allows(cookie, INTO_APPLICATION) || calm() == Some(true);
+    let fit = may(INTO_APPLICATION) || calm() == Some(true);
     if fit {
         Some((CANDIDATE, manners::program_of(task)?))
     } else {

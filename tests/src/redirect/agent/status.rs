@@ -28,8 +28,6 @@ pub struct ShortcutStatus {
     pub reason: Option<String>,
     /// Why applications' sockets keep to TCP, but for those that ask for it.
     pub not_from_applications: Option<String>,
-    /// Why nothing is put into applications' sockets.
-    pub not_into_applications: Option<String>,
     /// Ends of connections that are open.
     pub ends: u64,
     /// What was counted, by name.
