@@ -112,7 +112,7 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
         let mut done = self.dataplane.repair();
         let lost = !done.restored.is_empty();
         let now = Instant::now();
-        for name in self.names(|pod| pod.is_due(now)) {
+        for name in self.names(|pod| pod.is_due(now, &self.manner)) {
             done.note(self.look_at(&name, now, lost));
         }
         done.note(self.catch_up(now));
@@ -222,7 +222,7 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
             // Left to Istio, or as it should be, or not there yet.
             Ok(None) => {
                 pod.failure = None;
-                if pod.waits_too_long(self.manner.patience) {
+                if pod.waits_too_long(Instant::now(), self.manner.patience) {
                     tracing::warn!(pod = %name, "has no sandbox");
                     (self.tell)(name, Happening::NoSandbox);
                 }

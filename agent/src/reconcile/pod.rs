@@ -96,9 +96,10 @@ impl Pod {
     }
 
     /// Whether it is to be looked at.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(super) fn is_due(&self, now: Instant, manner: &Manner) -> bool {
         let waits = self.failure.as_ref().is_some_and(|f| f.next > now);
-        self.entry.is_ok() && !waits && (self.failure.is_some() || self.look <= now)
+        let due = self.look <= now || self.is_missed(now, manner.patience);
+        self.entry.is_ok() && !waits && (self.failure.is_some() || due)
     }
 
     /// Puts the next looks off; whether this one is to be thorough.
@@ -144,11 +145,16 @@ impl Pod {
     }
 
     /// Whether it is time to say that it waits, which is done once.
-    pub(super) fn waits_too_long(&mut self, patience: Duration) -> bool {
-        let long = self
-            .waiting
-            .is_some_and(|since| since.elapsed() >= patience);
-        long && !std::mem::replace(&mut self.told, true)
+    pub(super) fn waits_too_long(&mut self, now: Instant, patience: Duration) -> bool {
+        let missed = self.is_missed(now, patience);
+        self.told |= missed;
+        missed
+    }
+
+    /// It waits for too long, and nobody was told.
+    fn is_missed(&self, now: Instant, patience: Duration) -> bool {
+        let waits = |since| now.saturating_duration_since(since);
+        !self.told && self.waiting.is_some_and(|since| waits(since) >= patience)
     }
 }
 
@@ -158,4 +164,52 @@ fn spread(name: &PodName, interval: Duration) -> Duration {
     name.hash(&mut hasher);
     let part = hasher.finish() % 1000;
     interval.mul_f64(f64::from(u16::try_from(part).unwrap_or(0)) / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use sidestep_contract::Policy;
+
+    use super::*;
+    use crate::{allowed::Allowed, wanted::PodUid};
+
+    fn wanted() -> Wanted {
+        let pod = serde_json::json!({"spec": {"containers": [], "initContainers": [{
+            "name": "istio-init",
+            "args": ["istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337"],
+        }]}});
+        let pod = serde_json::from_value(pod).expect("a pod");
+        Wanted {
+            place: Place::Cgroup(
+                PodUid::new("0f3a6a0e-1c2b-4d5e-8f90-abcdef012345").expect("a uid"),
+            ),
+            policy: Policy::from_pod(&pod).expect("a policy"),
+            allowed: Allowed::default(),
+            name_servers: Vec::new(),
+            addresses: Vec::new(),
+            ended: false,
+        }
+    }
+
+    #[test]
+    fn a_pod_that_waits_is_looked_at_when_patience_ends_whenever_it_was_looked_at_before() {
+        let name = PodName {
+            namespace: "demo".to_owned(),
+            name: "never".to_owned(),
+        };
+        let patience = Duration::from_secs(2);
+        let manner = Manner::node(true, patience);
+        let mut pod = Pod::new(&name, &Ok(wanted()), manner.study);
+        pod.waits(false);
+        let begin = Instant::now();
+        pod.due(begin, &manner);
+        assert!(!pod.is_due(begin + patience / 2, &manner));
+        assert!(!pod.waits_too_long(begin + patience / 2, patience));
+        let end = begin + patience;
+        assert!(pod.is_due(end, &manner));
+        assert!(pod.waits_too_long(end, patience));
+        // It is told once.
+        assert!(!pod.is_due(end + patience, &manner));
+        assert!(!pod.waits_too_long(end + patience, patience));
+    }
 }
