@@ -3,12 +3,13 @@
 # needs, and nothing that outlives it. Files lie in the guest where they lie here, so that a test binary made by cargo
 # finds its fixtures and the programs it starts. Prints what the command prints and exits as it does.
 #
-#   tests/qemu/run.sh KERNEL [--with PATH]... [--seconds N] [--memory MIB] COMMAND [ARGUMENT]...
+#   tests/qemu/run.sh KERNEL [--with PATH]... [--package NAME]... [--seconds N] [--memory MIB] COMMAND [ARGUMENT]...
 #
-# KERNEL is a folder of .parts/kernels, which tests/setup.sh fills. COMMAND itself is taken along if it is a file.
+# KERNEL is a folder of .parts/kernels, which tests/setup.sh fills. COMMAND itself is taken along if it is a file; --package
+# takes all files of a Debian package that is installed here.
 set -euo pipefail
 
-usage() { sed -n '6,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '6,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 fail() { printf 'qemu: %s\n' "$*" >&2; exit 2; }
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,10 +17,11 @@ parts=$(cd "$here/../.." && pwd)/.parts
 [ $# -ge 2 ] || usage
 kernel=$parts/kernels/$1
 shift
-seconds=300 memory=2048 with=()
+seconds=300 memory=2048 with=() packages=()
 while [ $# -gt 0 ]; do
     case $1 in
     --with) with+=("$2"); shift 2 ;;
+    --package) packages+=("$2"); shift 2 ;;
     --seconds) seconds=$2; shift 2 ;;
     --memory) memory=$2; shift 2 ;;
     --*) usage ;;
@@ -67,8 +69,7 @@ for tool in ip tc ss nft bpftool {iptables,ip6tables}{,-nft,-legacy}{,-save,-res
     path=$(command -v "$tool") && add "$path"
 done
 for plugins in /usr/lib/x86_64-linux-gnu/xtables; do [ ! -e "$plugins" ] || add "$plugins"; done
-printf 'root:x:0:0:root:/root:/bin/sh\n' >"$root/etc/passwd"
-printf 'root:x:0:\n' >"$root/etc/group"
+cp /etc/passwd /etc/group "$root/etc/"
 printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
 
 modules=$(echo "$kernel"/lib/modules/*)
@@ -79,6 +80,12 @@ cp -r "$modules"/kernel/{net,lib,crypto} "$inside/kernel/"
 cp "$modules"/kernel/drivers/net/{veth,dummy,tun}.ko "$inside/kernel/drivers/net/"
 
 for path in ${with[@]+"${with[@]}"}; do add "$path"; done
+if [ ${#packages[@]} != 0 ]; then
+    dpkg -L "${packages[@]}" | grep -E '^/(usr|etc)/' | grep -vE '^/usr/share/(doc|man|locale)/' | sort -u >"$scratch/files"
+    tar -C / -c --no-recursion --ignore-failed-read -T "$scratch/files" 2>/dev/null | tar -C "$root" -x --keep-directory-symlink
+    libraries=$({ grep -E 'bin/|\.so' "$scratch/files" | xargs ldd 2>/dev/null | grep -o '=> /[^ ]*' | cut -c4- | sort -u; } || true)
+    for library in $libraries; do add "$library"; done
+fi
 if [ -f "$1" ]; then
     add "$1"
     set -- "$(realpath "$1")" "${@:2}"

@@ -33,11 +33,12 @@ impl Program {
         let mut command = if open_to_all(path) {
             Command::new(path)
         } else {
-            Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
+            let mut command = Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()));
+            if let Some(name) = path.file_name() {
+                command.arg0(name);
+            }
+            command
         };
-        if let Some(name) = path.file_name() {
-            command.arg0(name);
-        }
         namespace.command_enters(&mut command);
         cgroup.command_joins(&mut command);
         // Last, for the two before need root.

@@ -40,9 +40,8 @@ fn an_agent_that_is_killed_and_one_that_is_replaced_lose_no_request() {
             .success()
     });
     let armed = |name: &str| {
-        let told = cluster.agent_status().pods;
-        let told = told.into_iter().find(|pod| pod.name == name);
-        let told = told.expect("the agent knows it");
+        // Pods of these names of other tests may be on their way out.
+        let told = room.told_of(name).expect("the agent knows it");
         assert_eq!(told.state, PodState::Active, "{told:?}");
         told.cookie
     };
