@@ -68,7 +68,8 @@ smoke: setup ## capture connections on Debian's 6.1 kernel, prove the shortcut o
 	@tests/qemu/smoke.sh
 	@tests/qemu/kernels.sh small
 
-kernels: setup ## as root: everything on Debian's kernels 6.1 and 6.12, in QEMU, and on the running one, as a table: some 15 minutes
+kernels: setup ## as root: everything on Debian's kernels 6.1 and 6.12, in QEMU, and on the running one, as a table: half an hour
+	@tests/setup.sh programs
 	@tests/qemu/kernels.sh
 
 torture: setup ## as root: a million random streams through the shortcut, every byte checked; goes on where it was ended

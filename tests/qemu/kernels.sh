@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds, and tries everything on every kernel of .parts/kernels and on the running one.
-#   kernels.sh          all tests of decisions and of the shortcut, 20,000 streams of torture on the running kernel, and 400 on
-#                       each emulated one
+#   kernels.sh          all tests of decisions, of the shortcut and of real programs, 20,000 streams of torture on the running
+#                       kernel, and 400 on each emulated one
 #   kernels.sh small    what `make test` has time for: no test binaries, few streams, no running kernel
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -15,12 +15,15 @@ if [ "${1:-}" = small ]; then
     shift
     what+=(--emulated 64)
 else
-    binaries=$(cargo test --release -p sidestep-tests --test conformance --test shortcut --no-run --quiet --message-format=json)
+    binaries=$(cargo test --release -p sidestep-tests --test conformance --test shortcut --test programs --no-run --quiet --message-format=json)
     path() { sed -n 's/.*"reason":"compiler-artifact".*"name":"'"$1"'".*"executable":"\([^"]*\)".*/\1/p' <<<"$binaries"; }
     mkdir -p .parts/reports
+    # An emulated machine needs a minute for each of curl's files as it is.
+    export SIDESTEP_TEST_MIB=${SIDESTEP_TEST_MIB:-4}
     # Not those that attach and detach fentry programs under load: QEMU before 8.1 may translate code that another processor
     # is patching, and the guest falls over the trap that it finds there.
     what+=(--here --json .parts/reports/kernels.json)
     what+=(--suite "conformance=$(path conformance),sidestep,--skip,envoy" --suite "shortcut=$(path shortcut),--skip,torture::,--skip,no_request_fails")
+    what+=(--programs --suite "programs=$(path programs)")
 fi
 exec target/release/sidestep-kernels run "${what[@]}" "$@"

@@ -3,10 +3,10 @@
 # needs, and nothing that outlives it. Files lie in the guest where they lie here, so that a test binary made by cargo
 # finds its fixtures and the programs it starts. Prints what the command prints and exits as it does.
 #
-#   tests/qemu/run.sh KERNEL [--with PATH]... [--package NAME]... [--seconds N] [--memory MIB] COMMAND [ARGUMENT]...
+#   tests/qemu/run.sh KERNEL [--with PATH]... [--programs] [--seconds N] [--memory MIB] COMMAND [ARGUMENT]...
 #
-# KERNEL is a folder of .parts/kernels, which tests/setup.sh fills. COMMAND itself is taken along if it is a file; --package
-# takes all files of a Debian package that is installed here.
+# KERNEL is a folder of .parts/kernels, which tests/setup.sh fills. COMMAND itself is taken along if it is a file; with
+# --programs also the real programs whose connections are tested, as `tests/setup.sh programs` installs them.
 set -euo pipefail
 
 usage() { sed -n '6,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
@@ -17,11 +17,11 @@ parts=$(cd "$here/../.." && pwd)/.parts
 [ $# -ge 2 ] || usage
 kernel=$parts/kernels/$1
 shift
-seconds=300 memory=2048 with=() packages=()
+seconds=300 memory=2048 with=() programs=
 while [ $# -gt 0 ]; do
     case $1 in
     --with) with+=("$2"); shift 2 ;;
-    --package) packages+=("$2"); shift 2 ;;
+    --programs) programs=1; shift ;;
     --seconds) seconds=$2; shift 2 ;;
     --memory) memory=$2; shift 2 ;;
     --*) usage ;;
@@ -80,11 +80,15 @@ cp -r "$modules"/kernel/{net,lib,crypto} "$inside/kernel/"
 cp "$modules"/kernel/drivers/net/{veth,dummy,tun}.ko "$inside/kernel/drivers/net/"
 
 for path in ${with[@]+"${with[@]}"}; do add "$path"; done
-if [ ${#packages[@]} != 0 ]; then
-    dpkg -L "${packages[@]}" | grep -E '^/(usr|etc)/' | grep -vE '^/usr/share/(doc|man|locale)/' | sort -u >"$scratch/files"
+if [ -n "$programs" ]; then
+    # Whole packages, for what programs read and load; of whichever version Debian has.
+    packages=$(dpkg-query -W -f '${db:Status-Abbrev} ${binary:Package}\n' 'nginx*' 'redis-*' 'postgresql-[1-9]*' 'postgresql-client-[1-9]*' \
+        'openjdk-*-jre-headless' 'python3*-minimal' 'libpython3*-minimal' 'libpython3*-stdlib' python3-{grpcio,protobuf,six,websockets} |
+        sed -n 's/^ii *//p')
+    dpkg -L $packages | grep -E '^/(usr|etc)/' | grep -vE '^/usr/share/(doc|man|locale)/' | sort -u >"$scratch/files"
     tar -C / -c --no-recursion --ignore-failed-read -T "$scratch/files" 2>/dev/null | tar -C "$root" -x --keep-directory-symlink
-    libraries=$({ grep -E 'bin/|\.so' "$scratch/files" | xargs ldd 2>/dev/null | grep -o '=> /[^ ]*' | cut -c4- | sort -u; } || true)
-    for library in $libraries; do add "$library"; done
+    libraries=$(grep -E 'bin/|\.so' "$scratch/files" | { xargs ldd 2>/dev/null || true; } | grep -o '=> /[^ ]*' | cut -c4- | sort -u)
+    for path in $libraries /usr/bin/{curl,java,python3} "$parts"/{bin/{envoy,sidestep-go},java} "$here/../programs"; do add "$path"; done
 fi
 if [ -f "$1" ]; then
     add "$1"

@@ -23,7 +23,7 @@ pub use self::config::{
 };
 use crate::{
     net::{Namespace, is_stale, unique_name},
-    process::{Program, Running, eventually},
+    process::{PATIENCE, Program, Running, eventually},
     redirect::Pod,
 };
 
@@ -59,7 +59,7 @@ impl Envoy {
     /// Starts it in the pod and waits until it listens.
     pub fn start(pod: &Pod, sidecar: &Sidecar) -> Self {
         let mut envoy = Self::spawn(pod, sidecar);
-        let listens = eventually(Duration::from_secs(20), || {
+        let listens = eventually(PATIENCE, || {
             envoy.process.exited().is_some() || is_live(pod.namespace())
         });
         assert!(

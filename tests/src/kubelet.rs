@@ -11,7 +11,6 @@ use std::{
     path::PathBuf,
     process::Command,
     sync::Arc,
-    time::Duration,
 };
 
 use crate::{
@@ -27,14 +26,13 @@ use crate::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use crate::process::PATIENCE;
+
 pub use self::line::Line;
 pub use self::pod::{KubePod, Proxy, Sandbox, pod, process};
 
 /// An address that nobody has: who calls it and is answered was redirected.
 pub const SERVICE: &str = "10.96.0.7:80";
-
-/// How long a condition may take to come true.
-pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether these tests can run here.
 pub fn can_run_here() -> bool {

@@ -13,7 +13,7 @@ use crate::{
     certs::Authority,
     envoy::{self, Envoy, INBOUND_REQUESTS, OUTBOUND_REQUESTS, Service, Sidecar},
     load::{self, Measured},
-    process::{Program, Running, eventually},
+    process::{PATIENCE, Program, Running, eventually},
     redirect::{Node, Pod},
 };
 
@@ -218,7 +218,7 @@ impl Mesh {
     /// Waits until the sidecars have counted as many requests as these.
     pub fn wait_for_requests(&self, earlier: Requests, count: u64) -> Requests {
         let mut seen = self.requests() - earlier;
-        eventually(Duration::from_secs(5), || {
+        eventually(PATIENCE, || {
             seen = self.requests() - earlier;
             seen.outbound >= count && seen.inbound >= count
         });
@@ -291,7 +291,7 @@ fn start_app(pod: &Pod) -> Running {
         .args(["serve", "--pod", "server", "--listen", &listen]);
     program.command().stdin(Stdio::null());
     let app = program.start();
-    let listens = eventually(Duration::from_secs(10), || {
+    let listens = eventually(PATIENCE, || {
         // A connection over loopback, which nothing redirects.
         pod.namespace()
             .enter(|| std::net::TcpStream::connect(("127.0.0.1", APP_PORT)))

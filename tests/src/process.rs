@@ -155,6 +155,9 @@ impl Drop for Running {
     }
 }
 
+/// Long enough for a busy machine, short enough to see a hang.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Waits for a condition, at most `patience`; whether it came true.
 pub fn eventually(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + patience;

@@ -1,7 +1,6 @@
 //! `sidestep-kernels`: see `make kernels`.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -33,6 +32,9 @@ enum Command {
         /// A test binary, and which of its tests: NAME=PATH[,ARGUMENT]...
         #[arg(long, value_parser = suite)]
         suite: Vec<(String, (PathBuf, Vec<String>))>,
+        /// Take the real programs along that tests start
+        #[arg(long)]
+        programs: bool,
         /// Connections of torture in an emulated machine
         #[arg(long, default_value_t = 400)]
         emulated: u64,
@@ -67,16 +69,20 @@ fn main() -> anyhow::Result<ExitCode> {
             kernel,
             here,
             suite,
+            programs,
             emulated,
             connections,
             seconds,
             json,
         } => {
-            let plan = plan(
-                suite.into_iter().collect(),
-                (emulated, connections),
+            let plan = Plan {
+                tests: Path::new(env!("CARGO_MANIFEST_DIR")).to_owned(),
+                programs: own_programs()?,
+                suites: suite.into_iter().collect(),
+                real_programs: programs,
+                connections: (emulated, connections),
                 seconds,
-            )?;
+            };
             let mut places: Vec<Where> = kernel.into_iter().map(Where::Machine).collect();
             if here {
                 places.push(Where::Here);
@@ -100,26 +106,16 @@ fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-fn plan(
-    suites: BTreeMap<String, (PathBuf, Vec<String>)>,
-    connections: (u64, u64),
-    seconds: u64,
-) -> anyhow::Result<Plan> {
-    let mut programs = vec![std::env::current_exe()?];
+/// This program first.
+fn own_programs() -> anyhow::Result<Vec<PathBuf>> {
     let others = [
         "sidestep-agent",
         "sidestep",
         "sidestep-actor",
         "sidestep-torture",
     ];
-    programs.extend(others.map(binary));
-    Ok(Plan {
-        tests: Path::new(env!("CARGO_MANIFEST_DIR")).to_owned(),
-        programs,
-        suites,
-        connections,
-        seconds,
-    })
+    let own = std::env::current_exe()?;
+    Ok([own].into_iter().chain(others.map(binary)).collect())
 }
 
 fn try_all(plan: &Plan, places: &[Where]) -> anyhow::Result<Report> {

@@ -37,6 +37,8 @@ pub struct Plan {
     pub programs: Vec<PathBuf>,
     /// Test binaries by name, and what to run of them.
     pub suites: BTreeMap<String, (PathBuf, Vec<String>)>,
+    /// Whether a machine has the real programs that tests start, and memory for all of them.
+    pub real_programs: bool,
     /// Connections of torture in a machine, and here.
     pub connections: (u64, u64),
     /// When a machine is ended, in seconds.
@@ -91,6 +93,9 @@ impl Plan {
                     command.arg("--with").arg(path);
                 }
                 command.arg("--seconds").arg(self.seconds.to_string());
+                if self.real_programs {
+                    command.args(["--programs", "--memory", "5000"]);
+                }
                 command.arg(script);
                 (command, self.connections.0)
             }

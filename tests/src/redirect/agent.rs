@@ -19,13 +19,12 @@ use crate::{
     binary,
     cgroup::Cgroup,
     net::{is_stale, run, unique_name},
+    process::PATIENCE,
 };
 
 pub use self::status::{PodState, PodStatus, ShortcutStatus, Status};
 
 static SWEEP: Once = Once::new();
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The folders, cgroup and socket of one agent. Its bpffs is a mount of its own, so that agents of tests which run at
 /// the same time cannot see, nor unmount, each other's pins.

@@ -25,12 +25,11 @@ use sidestep_ebpf_common::{Row, sighting::QuietKey};
 use sidestep_tests::{
     actor::{Errno, Identity, Kind},
     can_run,
+    process::PATIENCE,
     redirect::Node,
 };
 
 use crate::{POD, SERVICE, assert_captured};
-
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The steps, in the order in which they are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

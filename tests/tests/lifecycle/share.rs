@@ -1,6 +1,6 @@
 //! Captured connections take a node's memory: each pod has a share of it, and who takes more harms nobody else.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use sidestep_ebpf_common::flow::FLOW_SHARE;
 use sidestep_tests::{
@@ -8,13 +8,12 @@ use sidestep_tests::{
     can_run,
     foreign::CallbackEraser,
     net::OUTSIDE_V4,
-    process::eventually,
+    process::{PATIENCE, eventually},
     redirect::{Node, OpenCount, Pod},
 };
 
 use crate::{POD, SERVICE, assert_captured};
 
-const PATIENCE: Duration = Duration::from_secs(10);
 const NEIGHBOUR: &str = "10.77.0.11";
 const SERVICE_V6: &str = "[fd00:96::7]:80";
 

@@ -14,7 +14,7 @@ use sidestep_tests::{
     certs::Authority,
     envoy::{Envoy, Service, Sidecar},
     net::unique_name,
-    process::{Program, Running, eventually},
+    process::{PATIENCE, Program, Running, eventually},
     redirect::{Node, Pod, PodState, ShortcutStatus},
 };
 use tempfile::TempDir;
@@ -190,7 +190,7 @@ pub fn serve(pod: &Pod, mut program: Program, log: &Path, ports: &[u16]) -> Runn
         .stderr(log.try_clone().expect("a file of ours"));
     let mut running = program.start();
     for port in ports {
-        let listens = eventually(Duration::from_secs(20), || {
+        let listens = eventually(PATIENCE, || {
             let connects = || TcpStream::connect(("127.0.0.1", *port)).is_ok();
             running.exited().is_some() || pod.namespace().enter(connects)
         });

@@ -4,7 +4,11 @@
 use std::{io::Read, io::Write};
 
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{actor::Family, actor::Kind, can_run};
+use sidestep_tests::{
+    actor::{Family, Kind},
+    can_run,
+    process::{PATIENCE, eventually},
+};
 
 use crate::stage::{ADDRESSES, Ends, Stage, Stream, carries, warm};
 
@@ -92,8 +96,6 @@ fn an_end_that_closes_late_takes_nothing_from_its_successor() {
         reset(successor.near);
     }
     // Nothing is left of connections that are closed.
-    let gone = sidestep_tests::process::eventually(std::time::Duration::from_secs(2), || {
-        stage.ends() == 0
-    });
+    let gone = eventually(PATIENCE, || stage.ends() == 0);
     assert!(gone, "{} ends are left", stage.ends());
 }

@@ -7,14 +7,13 @@ use std::{
     net::Shutdown,
     path::PathBuf,
     process::{Command, Output},
-    time::Duration,
 };
 
 use serde_json::Value;
 use sidestep_tests::{
     binary, bpftool, can_run,
     net::run,
-    process::eventually,
+    process::{PATIENCE, eventually},
     redirect::{Node, Pod},
 };
 
@@ -180,9 +179,7 @@ fn uninstalling_leaves_no_program_on_the_pods_cgroup() {
     drop((proxy, pod));
 
     // The kernel takes its time to end a namespace.
-    let done = eventually(Duration::from_secs(10), || {
-        uninstall(&node).status.success()
-    });
+    let done = eventually(PATIENCE, || uninstall(&node).status.success());
     assert!(done, "{:?}", uninstall(&node));
     assert!(
         bpftool::attached(node.pods().path()).is_empty(),

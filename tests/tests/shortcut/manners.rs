@@ -7,11 +7,14 @@ use std::{
     net::Shutdown,
     sync::atomic::{AtomicI32, Ordering},
     thread,
-    time::Duration,
 };
 
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{actor::Socket, can_run, process::eventually};
+use sidestep_tests::{
+    actor::Socket,
+    can_run,
+    process::{PATIENCE, eventually},
+};
 
 use crate::stage::{Ends, Stage, carries, connect};
 
@@ -42,7 +45,7 @@ fn the_first_connection_of_a_port_shows_how_the_application_treats_those_after_i
     let first = to(&stage, &server);
     assert!(!answers_past_tcp(&stage, &first), "nothing was known of it");
     // It is looked at when something that it sent is acknowledged, though it stays open.
-    let known = eventually(Duration::from_secs(5), || {
+    let known = eventually(PATIENCE, || {
         carries(&first.far, &first.near, "more");
         answers_past_tcp(&stage, &to(&stage, &server))
     });
@@ -113,9 +116,7 @@ pub fn while_it_waits<T: Send>(call: impl FnOnce() -> T + Send, action: impl FnO
             task.store(unsafe { libc::gettid() }, Ordering::Release);
             call()
         });
-        let waits = eventually(Duration::from_secs(5), || {
-            sleeps(task.load(Ordering::Acquire))
-        });
+        let waits = eventually(PATIENCE, || sleeps(task.load(Ordering::Acquire)));
         assert!(waits, "it does not wait");
         action();
         caller.join().expect("no panic")

@@ -1,10 +1,14 @@
 //! What a receiver who does not read costs: no more than with TCP, and the limit.
 
-use std::{io::ErrorKind, io::Write, net::TcpStream, thread, time::Duration};
+use std::{io::ErrorKind, io::Write, net::TcpStream, thread};
 
 use sidestep_agent::shortcut::{LIMIT, Options};
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{actor::Kind, can_run};
+use sidestep_tests::{
+    actor::Kind,
+    can_run,
+    process::{PATIENCE, eventually},
+};
 
 use crate::{
     hazards::set,
@@ -154,9 +158,7 @@ fn a_blocking_sender_waits_until_the_receiver_reads() {
     near.set_nonblocking(false).expect("an open socket");
     thread::scope(|scope| {
         let sender = scope.spawn(|| (&**near).write_all(&vec![7; BYTES]));
-        let waits = sidestep_tests::process::eventually(Duration::from_secs(5), || {
-            stage.counted(Count::Full) > 0
-        });
+        let waits = eventually(PATIENCE, || stage.counted(Count::Full) > 0);
         assert!(
             waits && !sender.is_finished(),
             "it is told that all is sent"
