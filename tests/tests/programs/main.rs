@@ -5,7 +5,7 @@ mod programs;
 mod servers;
 mod world;
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{collections::BTreeMap, sync::LazyLock, time::Instant};
 
 use programs::ALL;
 use sidestep_tests::{can_run, envoy};
@@ -21,7 +21,9 @@ fn answers(world: &World) -> BTreeMap<&'static str, Answer> {
     ALL.iter()
         .map(|program| {
             let before = world.shortcut().counts["redirected"];
+            let start = Instant::now();
             let printed = (program.run)(world);
+            println!("{}: {:.1} s", program.name, start.elapsed().as_secs_f64());
             assert!(!printed.is_empty(), "{} says nothing", program.name);
             let redirected = world.shortcut().counts["redirected"] - before;
             (

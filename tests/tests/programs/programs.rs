@@ -161,6 +161,8 @@ fn postgresql(world: &World) -> String {
         "-c",
         "\\copy back from 'rows.tsv'",
         "-c",
+        "create index on back (i)",
+        "-c",
         "select count(*), md5(string_agg(sum, ',' order by i)) from back",
         "-c",
         "select repeat(md5('large'), 200000)",
