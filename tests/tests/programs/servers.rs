@@ -174,8 +174,10 @@ fn postgresql(pod: &Pod, folder: &Path) -> Running {
         "--locale=C",
     ];
     let mut made = program("initdb", &arguments);
+    let said = fs::File::create(&log).expect("a folder of ours");
     made.command()
-        .stdout(fs::File::create(&log).expect("a folder of ours"));
+        .stderr(said.try_clone().expect("a file of ours"))
+        .stdout(said);
     let made = made.start().wait(|| false);
     assert!(
         made.is_some_and(|status| status.success()),
