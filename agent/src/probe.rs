@@ -140,7 +140,7 @@ fn prove(
 }
 
 /// Everything captured, both families, DNS too.
-fn policy(proxy: u32) -> Result<Policy, ProbeError> {
+pub(crate) fn policy(proxy: u32) -> Result<Policy, ProbeError> {
     let words = format!(
         "istio-iptables -p 15001 -z 15006 -u {proxy} -m REDIRECT -i * -b * --redirect-dns --capture-all-dns --dual-stack"
     );

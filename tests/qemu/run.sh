@@ -21,7 +21,7 @@ seconds=300 memory=2048 with=() programs=
 while [ $# -gt 0 ]; do
     case $1 in
     --with) with+=("$2"); shift 2 ;;
-    --programs) programs=1; shift ;;
+    --programs) programs=1 memory=5000; shift ;;
     --seconds) seconds=$2; shift 2 ;;
     --memory) memory=$2; shift 2 ;;
     --*) usage ;;

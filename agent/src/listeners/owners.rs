@@ -131,19 +131,11 @@ mod tests {
     use std::{net::TcpListener, os::fd::AsRawFd as _};
 
     use super::*;
+    use crate::probe::policy;
 
     fn inode_of(listener: &TcpListener) -> u32 {
         let stat = fstat(listener.as_fd()).expect("a socket");
         u32::try_from(stat.st_ino).expect("the kernel's numbers of sockets are short")
-    }
-
-    fn policy() -> Policy {
-        let pod = serde_json::json!({"spec": {"containers": [], "initContainers": [{
-            "name": "istio-init",
-            "args": ["istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-b", "*"],
-        }]}});
-        let pod = serde_json::from_value(pod).expect("a pod");
-        Policy::from_pod(&pod).expect("a policy")
     }
 
     #[test]
@@ -155,7 +147,7 @@ mod tests {
             .expect("a namespace")
             .ino();
         let wanted = BTreeSet::from([first, second]);
-        let owners = find(netns, &[own], &policy(), wanted);
+        let owners = find(netns, &[own], &policy(1337).expect("a policy"), wanted);
         assert_eq!(owners[&first].fd, listeners[0].as_raw_fd());
         assert!(owners[&first].duplicate(first).is_ok());
         let error = owners[&first]
@@ -169,6 +161,6 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let own = i32::try_from(std::process::id()).expect("a process id");
         let wanted = BTreeSet::from([inode_of(&listener)]);
-        assert!(find(0, &[own], &policy(), wanted).is_empty());
+        assert!(find(0, &[own], &policy(1337).expect("a policy"), wanted).is_empty());
     }
 }

@@ -168,22 +168,15 @@ fn spread(name: &PodName, interval: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use sidestep_contract::Policy;
-
     use super::*;
-    use crate::{allowed::Allowed, wanted::PodUid};
+    use crate::{allowed::Allowed, probe::policy, wanted::PodUid};
 
     fn wanted() -> Wanted {
-        let pod = serde_json::json!({"spec": {"containers": [], "initContainers": [{
-            "name": "istio-init",
-            "args": ["istio-iptables", "-p", "15001", "-z", "15006", "-u", "1337"],
-        }]}});
-        let pod = serde_json::from_value(pod).expect("a pod");
         Wanted {
             place: Place::Cgroup(
                 PodUid::new("0f3a6a0e-1c2b-4d5e-8f90-abcdef012345").expect("a uid"),
             ),
-            policy: Policy::from_pod(&pod).expect("a policy"),
+            policy: policy(1337).expect("a policy"),
             allowed: Allowed::default(),
             name_servers: Vec::new(),
             addresses: Vec::new(),

@@ -37,7 +37,7 @@ pub struct Plan {
     pub programs: Vec<PathBuf>,
     /// Test binaries by name, and what to run of them.
     pub suites: BTreeMap<String, (PathBuf, Vec<String>)>,
-    /// Whether a machine has the real programs that tests start, and memory for all of them.
+    /// Whether a machine has the real programs that tests start.
     pub real_programs: bool,
     /// Connections of torture in a machine, and here.
     pub connections: (u64, u64),
@@ -94,7 +94,7 @@ impl Plan {
                 }
                 command.arg("--seconds").arg(self.seconds.to_string());
                 if self.real_programs {
-                    command.args(["--programs", "--memory", "5000"]);
+                    command.arg("--programs");
                 }
                 command.arg(script);
                 (command, self.connections.0)

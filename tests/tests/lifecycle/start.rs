@@ -6,6 +6,7 @@ use sidestep_tests::{
     actor::{Actor, Errno, Identity, Kind, Seen, Socket},
     can_run,
     net::OUTSIDE_V4,
+    process::PATIENCE,
     redirect::{Node, Pod},
 };
 
@@ -32,7 +33,7 @@ impl Gate {
 
     fn wait(&self, pod: &Pod) -> Seen {
         let own = format!("{}:15002", pod.address());
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             match self.actor.call(&own) {
                 Ok(seen) => return seen,
