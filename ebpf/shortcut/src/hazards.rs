@@ -9,11 +9,13 @@ use aya_ebpf::{
     programs::SockoptContext,
 };
 use sidestep_ebpf_common::shortcut::{RECEIVES, SENDS};
-
-use crate::{
-    ctx::{self, load, peek, peek_long},
-    maps::CONFIG,
+use sidestep_ebpf_hook::{
+    load,
+    memory::{address_of, peek, peek_long},
+    store,
 };
+
+use crate::{ctx, maps::CONFIG};
 
 /// Hazards of a socket.
 #[derive(Clone, Copy)]
@@ -40,7 +42,7 @@ impl Hazards {
 /// What was set on a socket before it is established. What cannot be read is a hazard.
 #[inline(always)]
 pub fn present(sk: *mut bpf_sock) -> Hazards {
-    let sock = ctx::address_of(sk).unwrap_or(0);
+    let sock = address_of(sk).unwrap_or(0);
     let flags = peek_long(sock, CONFIG.sk_flags()).unwrap_or(u64::MAX);
     Hazards {
         zero_copy: flags >> (CONFIG.zerocopy_bit() & 63) & 1 != 0,
@@ -66,8 +68,7 @@ pub fn on_option(ctx: &SockoptContext) -> Result<(), Refused> {
     let opt = ctx.sockopt;
     let option = Hazardous::of(opt);
     // The kernel takes the caller's own bytes, of whatever length. Otherwise it would refuse more than a page.
-    // SAFETY: the kernel hands a valid context.
-    unsafe { core::ptr::write_volatile(&raw mut (*opt).optlen, 0) };
+    store!(opt, optlen = 0);
     let Some(option) = option else {
         return Ok(());
     };
@@ -90,7 +91,7 @@ pub fn on_option(ctx: &SockoptContext) -> Result<(), Refused> {
         Hazardous::ZeroCopy => true,
         // What was redirected and is not read yet would be taken for bytes that the protocol has checked.
         Hazardous::UpperLayer => {
-            ctx::address_of(sk).and_then(|sock| peek(sock, CONFIG.sk_rmem())) != Some(0)
+            address_of(sk).and_then(|sock| peek(sock, CONFIG.sk_rmem())) != Some(0)
         }
         Hazardous::LowWater | Hazardous::Repair => false,
     };
