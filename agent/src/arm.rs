@@ -8,6 +8,7 @@ use std::{
 };
 
 use sidestep_contract::Policy;
+use sidestep_kernel::netns::{Cookie, NetnsError};
 use thiserror::Error;
 
 use crate::{
@@ -15,7 +16,6 @@ use crate::{
     dataplane::{Dataplane, DataplaneError},
     facts::{self, Facts},
     listeners,
-    netns::{Cookie, NetnsError},
     rules::{self, BadIds, Rules},
     sandbox::Sandbox,
 };

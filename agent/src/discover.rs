@@ -17,10 +17,11 @@ use std::{
 use sidestep_contract::Dns;
 
 pub use self::hierarchy::{HierarchyError, mount_of, pods_cgroup};
+use sidestep_kernel::netns::{Namespace, NetnsError};
+
 use self::resolver::Resolvers;
 use crate::{
     ancestors::ancestors,
-    netns::{Namespace, NetnsError},
     sandbox::{Owner, Sandbox, Sandboxes},
     wanted::{Place, PodUid, Wanted},
 };

@@ -15,7 +15,7 @@ use rtnetlink::{
     },
 };
 
-use crate::netns::{Namespace, NetnsError};
+use sidestep_kernel::netns::{Namespace, NetnsError};
 
 /// What is added to `lo` of a pod whose IPv6 is captured, as `istio-init` does: Envoy binds to it.
 pub const PASSTHROUGH6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);

@@ -3,20 +3,19 @@
 //!
 //! Data flows one way: [`source`] (pods wanted) → [`reconcile`] (what to do about it) → [`dataplane`] (the kernel).
 //! [`status`] shows the result. Modules use each other downwards only: [`run`] and [`node`] are on top; what several of them
-//! speak of ([`wanted`], [`allowed`], [`link`], [`netns`]) is at the bottom.
+//! speak of ([`wanted`], [`allowed`]) is at the bottom, on the floor of `sidestep_kernel`.
+
+#![forbid(unsafe_code)]
 
 pub mod allowed;
 mod ancestors;
 pub mod args;
 pub mod arm;
-mod btf;
 pub mod dataplane;
 pub mod discover;
 pub mod facts;
-pub mod link;
 pub mod listeners;
 pub mod metrics;
-pub mod netns;
 pub mod node;
 pub mod pods;
 pub mod preflight;
@@ -29,8 +28,6 @@ pub mod sandbox;
 pub mod shortcut;
 pub mod source;
 pub mod status;
-mod sys;
 pub mod uninstall;
-mod verifier;
 pub mod wanted;
 pub mod watch;

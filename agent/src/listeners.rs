@@ -9,8 +9,9 @@ mod owners;
 use std::os::fd::OwnedFd;
 
 use sidestep_contract::Policy;
+use sidestep_kernel::netns::NetnsError;
 
-use crate::{netns::NetnsError, sandbox::Sandbox};
+use crate::sandbox::Sandbox;
 
 /// A listening socket of the proxy's on its inbound port.
 #[derive(Debug)]

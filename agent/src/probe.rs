@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::Container;
 use serde_json::json;
 use sidestep_contract::{Leave, Policy, istio};
 use sidestep_ebpf_common::KernelOffsets;
+use sidestep_kernel::netns::{Namespace, NetnsError};
 use thiserror::Error;
 
 use self::place::Place;
@@ -23,7 +24,6 @@ use crate::{
     allowed::Allowed,
     arm::{self, ArmError, Armed},
     dataplane::{Bpf, Dataplane},
-    netns::{Namespace, NetnsError},
     sandbox::Sandbox,
 };
 

@@ -14,11 +14,12 @@ use std::{
 };
 
 pub use self::manner::{Happening, Manner, Release, Tell};
+use sidestep_kernel::netns::Cookie;
+
 use self::{pace::Pace, pod::Pod};
 use crate::{
     arm::{self, ArmError, Armed},
     dataplane::{Dataplane, DataplaneError, Repairs, clock},
-    netns::Cookie,
     sandbox::Sandboxes,
     wanted::{Entry, Place, PodName, PodUid, Wanted},
 };

@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use notify::{RecursiveMode, Watcher};
+use sidestep_kernel::netns::{Namespace, NetnsError};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::spawn_blocking,
@@ -22,7 +23,6 @@ use tokio::{
 
 use crate::{
     dataplane::Bpf,
-    netns::{Namespace, NetnsError},
     preflight,
     reconcile::{Manner, Reconciler},
     sandbox::Named,

@@ -1,10 +1,10 @@
 //! Where a pod's network namespace is, and what else of the pod can be seen from there.
 
+use sidestep_kernel::netns::{Namespace, NetnsError};
 use std::{fs, net::IpAddr, path::Path};
 
 use crate::{
     facts,
-    netns::{Namespace, NetnsError},
     wanted::{Place, PodUid, Wanted},
 };
 

@@ -11,10 +11,8 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use rustix::{
-    net::{AddressFamily, SocketType, bind, listen as start, socket, sockopt},
-    thread::{UnshareFlags, unshare_unsafe},
-};
+use rustix::net::{AddressFamily, SocketType, bind, listen as start, socket, sockopt};
+use sidestep_kernel::process::enter_new_netns;
 
 use super::word;
 use crate::facts;
@@ -46,8 +44,7 @@ fn work(cgroup: &Path) -> anyhow::Result<()> {
     let procs = cgroup.join("cgroup.procs");
     // The process as a whole, whichever thread writes.
     fs::write(&procs, "0").with_context(|| format!("joining {}", procs.display()))?;
-    // SAFETY: only the network namespace of this thread changes, and no descriptor is shared that it would matter to.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.context("making a network namespace")?;
+    enter_new_netns().context("making a network namespace")?;
     let v6 = facts::raise_loopback(OWN6).context("raising the loopback device")?;
     say(word::READY)?;
 

@@ -8,12 +8,12 @@ use sidestep_ebpf_common::{
     FlowKey, Row,
     flow::{FLOW_SHARE, MOST_OF_ONE},
 };
+use sidestep_kernel::netns::{Cookie, Namespace};
 
 use super::{Happening, Reconciler};
 use crate::{
     dataplane::{Dataplane, DataplaneError},
     listeners::diag,
-    netns::{Cookie, Namespace},
     rules::addr,
     sandbox::Sandboxes,
     wanted::PodName,

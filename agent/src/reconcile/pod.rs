@@ -1,5 +1,6 @@
 //! What is known of one pod, and when it is looked at again.
 
+use sidestep_kernel::netns::Cookie;
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     time::{Duration, Instant},
@@ -8,7 +9,6 @@ use std::{
 use super::{Manner, pace::Pace};
 use crate::{
     arm::{ArmError, Armed},
-    netns::Cookie,
     wanted::{Entry, Place, PodName, Wanted},
 };
 

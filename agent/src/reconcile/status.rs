@@ -1,11 +1,11 @@
 //! What is told of pods, and what is taken out of the kernel.
 
+use sidestep_kernel::netns::Cookie;
 use std::collections::HashSet;
 
 use super::{Happening, Pod, Reconciler, Release};
 use crate::{
     dataplane::{Dataplane, DataplaneError},
-    netns::Cookie,
     sandbox::Sandboxes,
     shortcut::ShortcutStatus,
     status::{PodState, PodStatus},

@@ -9,12 +9,13 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use sidestep_kernel::{netns::Cookie, process::trim_heaps};
 
 use super::{
     Allowed, Options, Participant, Reach, Shortcut, left,
     selftest::{self, Check, Verdict},
 };
-use crate::{listeners::Found, netns::Cookie, rules::Rules, sys};
+use crate::{listeners::Found, rules::Rules};
 
 /// What no pod can have more of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +83,7 @@ impl Proof {
         }
         others.tend();
         // The kernel's type information, read several times over, takes a hundred MiB meanwhile.
-        sys::trim_heaps();
+        trim_heaps();
         Established {
             reach,
             from_application: verdict.from_application,

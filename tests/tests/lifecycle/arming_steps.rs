@@ -11,9 +11,7 @@ use std::{
 
 use sidestep_agent::{
     dataplane::{Bpf, Dataplane, DataplaneError, Repairs},
-    link::LinkError,
     listeners::Listener,
-    netns::Cookie,
     preflight,
     reconcile::{Manner, Reconciler},
     rules::Rules,
@@ -22,6 +20,7 @@ use sidestep_agent::{
     status::PodState,
 };
 use sidestep_ebpf_common::{Row, sighting::QuietKey};
+use sidestep_kernel::{link::LinkError, netns::Cookie};
 use sidestep_tests::{
     actor::{Errno, Identity, Kind},
     can_run,

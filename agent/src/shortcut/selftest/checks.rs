@@ -19,7 +19,7 @@ use super::{
     endings, full,
     pair::{Outcome, Pair, bytes, check, pair, pair_by, read, receive, send, send_many},
 };
-use crate::sys;
+use sidestep_kernel::process::set_upper_layer;
 
 /// A check.
 type Holds = fn(&Bench) -> Outcome;
@@ -242,7 +242,7 @@ fn upper_layer(bench: &Bench) -> Outcome {
     let before = counted(Count::Marked)?;
     let Pair { near, far } = pair(&bench.proxy)?;
     past_tcp(|| send_many(&near, 0, 3000))?;
-    match sys::set_upper_layer(far.as_fd(), protocol()) {
+    match set_upper_layer(far.as_fd(), protocol()) {
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
         other => return Err(format!("over unread bytes it is answered {other:?}")),
     }
