@@ -11,19 +11,21 @@ use aya_ebpf::{
 /// One volatile load of a context field.
 #[macro_export]
 macro_rules! load {
-    ($ptr:expr, $($field:tt)+) => {
+    ($ptr:expr, $($field:tt)+) => {{
+        let context = $ptr;
         // SAFETY: the kernel hands a valid context; the verifier checks field and width.
-        unsafe { core::ptr::read_volatile(&raw const (*$ptr).$($field)+) }
-    };
+        unsafe { core::ptr::read_volatile(&raw const (*context).$($field)+) }
+    }};
 }
 
 /// One volatile store to a context field.
 #[macro_export]
 macro_rules! store {
-    ($ptr:expr, $($field:ident).+ $([$i:literal])? = $value:expr) => {
+    ($ptr:expr, $($field:ident).+ $([$i:literal])? = $value:expr) => {{
+        let (context, value) = ($ptr, $value);
         // SAFETY: as for `load!`.
-        unsafe { core::ptr::write_volatile(&raw mut (*$ptr).$($field).+ $([$i])?, $value) }
-    };
+        unsafe { core::ptr::write_volatile(&raw mut (*context).$($field).+ $([$i])?, value) }
+    }};
 }
 
 /// Four loads: an IPv6 address.
