@@ -55,6 +55,7 @@ const SO_ZEROCOPY: i32 = 60;
 const SOL_TCP: i32 = 6;
 const TCP_REPAIR: i32 = 19;
 const TCP_ULP: i32 = 31;
+const TCP_REPAIR_ON: i32 = 1;
 const EOPNOTSUPP: i32 = 95;
 
 /// The option cannot be had on this socket.
@@ -76,7 +77,7 @@ pub fn on_option(ctx: &SockoptContext) -> Result<(), Refused> {
     if sk.is_null() {
         return Ok(());
     }
-    if is_allowed(option, sk) {
+    if is_allowed(opt, option, sk) {
         return Ok(());
     }
     // SAFETY: takes a number.
@@ -85,7 +86,7 @@ pub fn on_option(ctx: &SockoptContext) -> Result<(), Refused> {
 }
 
 #[inline(always)]
-fn is_allowed(option: Hazardous, sk: *mut bpf_sock) -> bool {
+fn is_allowed(opt: *mut bpf_sockopt, option: Hazardous, sk: *mut bpf_sock) -> bool {
     if matches!(option, Hazardous::UpperLayer) {
         return upper_layer_is_allowed(sk);
     }
@@ -102,7 +103,9 @@ fn is_allowed(option: Hazardous, sk: *mut bpf_sock) -> bool {
     match option {
         // An end sends by copying, whatever is asked for: nobody would ever tell the sender that it is done.
         Hazardous::ZeroCopy => false,
-        Hazardous::LowWater | Hazardous::Repair | Hazardous::UpperLayer => true,
+        // Redirected bytes are in no queue that can be read under repair: they would be lost.
+        Hazardous::Repair => !(turns_repair_on(opt) && has_unread(sk)),
+        Hazardous::LowWater | Hazardous::UpperLayer => true,
     }
 }
 
@@ -120,6 +123,21 @@ fn upper_layer_is_allowed(sk: *mut bpf_sock) -> bool {
     }
     state.hazard = 1;
     true
+}
+
+/// Whether a socket has bytes that it has not read, in doubt.
+#[inline(always)]
+fn has_unread(sk: *mut bpf_sock) -> bool {
+    ctx::address_of(sk).and_then(|sock| peek(sock, CONFIG.sk_rmem())) != Some(0)
+}
+
+/// Whether the value is the one that turns `TCP_REPAIR` on.
+#[inline(always)]
+fn turns_repair_on(opt: *mut bpf_sockopt) -> bool {
+    let value = load!(opt, __bindgen_anon_2.optval).cast::<i32>();
+    let end = load!(opt, __bindgen_anon_3.optval_end).cast::<i32>();
+    // SAFETY: the verifier knows that `end` bounds the value.
+    value.wrapping_add(1) <= end && unsafe { core::ptr::read_volatile(value) } == TCP_REPAIR_ON
 }
 
 /// The options that are of interest.

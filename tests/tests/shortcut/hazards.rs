@@ -241,6 +241,29 @@ fn repair(socket: &TcpStream, how: i32) -> Result<(), Errno> {
     sys::set_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_REPAIR, &how)
 }
 
+/// They are not in the queue that is read under repair.
+#[test]
+fn repair_over_unread_bytes_is_refused() {
+    if !can_run(&[]) {
+        return;
+    }
+    let stage = Stage::new();
+    let ends = stage.app_to_proxy();
+    warm(&stage, &ends);
+    let before = stage.counted(Count::Redirected);
+    (&ends.near).write_all(b"past TCP").expect("there is room");
+    assert!(stage.counted(Count::Redirected) > before);
+    assert_eq!(repair(&ends.far, ON), REFUSED);
+    assert_eq!(repair(&ends.far, ON), REFUSED, "they are unread still");
+    gets(&ends.far, "past TCP");
+    repair(&ends.far, ON).expect("nothing is unread");
+    repair(&ends.far, OFF).expect("it is on");
+    // What TCP brought meanwhile is in its own queue.
+    (&ends.near).write_all(b"by TCP").expect("there is room");
+    repair(&ends.far, OFF).expect("nothing is lost");
+    gets(&ends.far, "by TCP");
+}
+
 #[test]
 fn an_end_that_sends_cannot_have_zero_copy() {
     if !can_run(&[]) {
