@@ -244,6 +244,7 @@ impl Agent {
             ready: self.failed_check.is_none(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            node: None,
             cgroup: self.settings.cgroup.clone(),
             pods: self.reconciler.status(),
             shortcut: self.reconciler.shortcut(),
