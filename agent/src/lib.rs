@@ -3,13 +3,14 @@
 //!
 //! Data flows one way: [`source`] (pods wanted) → [`reconcile`] (what to do about it) → [`dataplane`] (the kernel).
 //! [`status`] shows the result. Modules use each other downwards only: [`run`] and [`node`] are on top; what several of them
-//! speak of ([`wanted`], [`allowed`], [`link`], [`netns`]) is at the bottom.
+//! speak of ([`wanted`], [`allowed`], [`link`], [`netns`], `cgroup`) is at the bottom.
 
 pub mod allowed;
 mod ancestors;
 pub mod args;
 pub mod arm;
 mod btf;
+mod cgroup;
 pub mod dataplane;
 pub mod discover;
 pub mod facts;

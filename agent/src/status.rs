@@ -26,6 +26,9 @@ pub struct Status {
     pub version: String,
     /// The agent's process id.
     pub pid: u32,
+    /// The Kubernetes node whose pods it looks after; absent where it reads Pod files.
+    #[serde(default)]
+    pub node: Option<String>,
     /// The pods' cgroup.
     pub cgroup: PathBuf,
     /// Every pod, by name.

@@ -174,7 +174,7 @@ impl Default for Established {
 pub struct ShortcutStatus {
     /// Whether it is proven and in place.
     pub on: bool,
-    /// Why it is not.
+    /// Why it is not; absent also while the self-test has not decided yet.
     pub reason: Option<String>,
     /// How far any pod's bytes may go.
     pub reach: Reach,
