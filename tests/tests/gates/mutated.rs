@@ -10,7 +10,7 @@ use std::{
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sidestep_contract::{gate::is_gate, istio_init};
+use sidestep_contract::istio_init;
 use sidestep_tests::{binary, net::run};
 
 /// A pod and the fixture it is from.
@@ -26,7 +26,9 @@ impl GatedPod {
     }
 
     pub(crate) fn gate(&self) -> Container {
-        istio_init(&self.typed()).expect("an istio-init").clone()
+        let pod = self.typed();
+        let init = istio_init(&pod).expect("an istio-init");
+        init.container.clone()
     }
 }
 
@@ -50,7 +52,7 @@ pub(crate) fn everything(options: &[&str]) -> Vec<GatedPod> {
 /// The accelerated pods of a fixture.
 pub(crate) fn of(fixture: &str, options: &[&str]) -> Vec<GatedPod> {
     let mut pods = pods_of(fixture, &mutated(fixture, options));
-    pods.retain(|pod| istio_init(&pod.typed()).is_ok_and(is_gate));
+    pods.retain(|pod| istio_init(&pod.typed()).is_ok_and(|init| init.is_gate));
     pods
 }
 

@@ -64,7 +64,7 @@ fn of_file(name: &str, text: &str, seeds: &mut Vec<Seed>) {
             add("review", review_of("seed", &object).to_string());
             let pod = Pod::deserialize(&object).expect("a pod");
             if let Ok(init) = istio_init(&pod) {
-                add("policy", policy::input(init));
+                add("policy", policy::input(init.container));
             }
         }
     }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sidestep_contract::keys;
 
-use crate::inits::Inits;
+use crate::inits::{self, Inits};
 
 /// What is wrong with a new pod, or with a change to one.
 pub(super) fn objection(operation: &str, new: &Value, old: &Value) -> Option<String> {
@@ -27,5 +27,5 @@ fn label(pod: &Value) -> Option<&Value> {
 }
 
 fn is_gated(pod: &Value) -> bool {
-    Pod::deserialize(pod).is_ok_and(|pod| matches!(Inits::of(&pod), Inits::Gate(_)))
+    Pod::deserialize(pod).is_ok_and(|pod| matches!(inits::of(&pod), (Inits::Gate(_), _)))
 }

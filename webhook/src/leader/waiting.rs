@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt as _;
-use sidestep_contract::{gate, istio_init, keys};
+use sidestep_contract::{istio_init, keys};
 use tokio::time::Instant;
 
 use crate::cluster::Agents;
@@ -52,7 +52,7 @@ pub struct Waiting {
 impl Waiting {
     /// The pod, if its gate is shut and it is not on its way out. What counts is the gate, not the label.
     pub fn of(pod: &Pod) -> Option<Self> {
-        let is_gated = istio_init(pod).is_ok_and(gate::is_gate);
+        let is_gated = istio_init(pod).is_ok_and(|init| init.is_gate);
         let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
         let is_shut = statuses
             .iter()
