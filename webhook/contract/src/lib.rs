@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod documents;
 pub mod file;
 pub mod gate;
 mod init;
