@@ -17,7 +17,7 @@ use crate::world::Agents;
 
 /// Turns the istio-init container of new pods into a gate, which opens once the node's agent has programmed the pod.
 ///
-/// Answers the API server's admission reviews on /mutate and /validate. Whatever goes wrong, a pod keeps what Istio gave
+/// Answers the API server's admission reviews on /mutate. Whatever goes wrong, a pod keeps what Istio gave
 /// it. SIGTERM ends it when the requests on their way are answered; a second one at once.
 #[derive(Debug, Parser)]
 #[command(version, name = "sidestep-webhook")]
