@@ -1,4 +1,4 @@
-//! What happens to a pod. Pure: values in, a value out.
+//! The decision about a pod. Pure: values in, a value out.
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use sidestep_contract::{IstioInit, Leave, Policy, Runtime, keys, refuse_at_admission};
@@ -11,10 +11,10 @@ use crate::{Reason, probe};
 mod node;
 mod wishes;
 
-/// What happens to a pod, and what its author is told.
+/// The decision about a pod, and warnings for its author.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// What happens to it.
+    /// The decision.
     pub decision: Decision,
     /// Shown by `kubectl`, one line each.
     pub warnings: Vec<String>,
@@ -30,8 +30,8 @@ pub enum Decision {
     Accelerate(Box<Accelerate>),
     /// It stays as Istio made it, and says why.
     Leave(Reason),
-    /// It is none of our business, and nothing of it changes: Istio's injector gave it no `istio-init`, or it is the API
-    /// server's copy of a pod from a file.
+    /// Nothing of it changes, and it gets no annotation: Istio's injector gave it no `istio-init`, or it is the API server's
+    /// copy of a pod from a file.
     Nothing(Leave),
 }
 
@@ -61,7 +61,7 @@ impl Decision {
     }
 }
 
-/// Decides about a pod as it arrives, `namespace` being the one it will be in; or none, if nothing could be learnt of it.
+/// Decides about a pod as it arrives. `namespace` is the one that the pod will be in; `None` if it could not be read.
 pub fn decide(
     pod: &Pod,
     namespace: Option<&Namespace>,
@@ -160,7 +160,7 @@ impl Subject<'_> {
         Ok(self.accelerate(policy, gate, warnings))
     }
 
-    /// Whether pod, namespace and cluster want it.
+    /// Whether pod, namespace and cluster want the pod accelerated.
     fn permit(&self) -> Result<(), Reason> {
         if let Some(said) = wishes::enabled(self.pod, self.namespace)? {
             return if said.wanted {
@@ -183,7 +183,7 @@ impl Subject<'_> {
         }
     }
 
-    /// Whether its programs use the node's kernel. Where nobody can see it, who deploys the pod knows.
+    /// Whether the pod's programs use the node's kernel. If the runtime class does not show it, the pod's author must say so.
     fn permit_runtime(&self) -> Result<(), Reason> {
         let Runtime::Unknown(class) = Runtime::of(self.pod) else {
             return Ok(());

@@ -14,7 +14,7 @@ pub(crate) enum Inits {
     Gate(usize),
     /// A gate, and a fresh one that an injector put beside the gate when it was invoked again.
     Both { fresh: usize, gate: usize },
-    /// More, and nobody knows which counts.
+    /// More, and nothing tells which of them counts.
     Many,
 }
 

@@ -105,7 +105,7 @@ fn unprivileged(id: u32, before: Option<&SecurityContext>) -> SecurityContext {
     }
 }
 
-/// Every field that could give a privilege says that it does not; the others may be as somebody else's policy wants.
+/// Whether every field that could give a privilege denies it. The other fields may be as another policy wants.
 fn is_unprivileged(context: &SecurityContext) -> bool {
     let capabilities = context.capabilities.as_ref();
     let adds_none = capabilities.is_none_or(|c| c.add.as_ref().is_none_or(Vec::is_empty));
