@@ -12,7 +12,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Container;
 use serde_json::json;
-use sidestep_contract::{Leave, Policy, istio};
+use sidestep_contract::{IstioInit, Policy};
 use sidestep_ebpf_common::KernelOffsets;
 use thiserror::Error;
 
@@ -155,7 +155,8 @@ pub(crate) fn policy(proxy: u32) -> Result<Policy, ProbeError> {
     let wrong = |error: String| ProbeError::Child(format!("its policy: {error}"));
     let container: Container =
         serde_json::from_value(container).map_err(|error| wrong(error.to_string()))?;
-    istio::policy(&container).map_err(|leave: Leave| wrong(leave.to_string()))
+    let init = IstioInit::read(0, &container);
+    init.policy.map_err(|leave| wrong(leave.to_string()))
 }
 
 struct Probe {

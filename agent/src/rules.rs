@@ -250,7 +250,8 @@ mod tests {
         let args: Vec<&str> = init.split(' ').collect();
         let init = serde_json::json!({"name": "istio-init", "args": args});
         let init = serde_json::from_value(init).expect("a container");
-        let policy = sidestep_contract::istio::policy(&init).expect("a policy");
+        let init = sidestep_contract::IstioInit::read(0, &init);
+        let policy = init.policy.expect("a policy");
         let all = |list: &[&str]| -> Vec<IpAddr> {
             let address = |a: &&str| a.parse().expect("an address");
             list.iter().map(address).collect()

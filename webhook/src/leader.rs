@@ -1,4 +1,4 @@
-//! What one replica does for all: the one that holds the lease.
+//! The duties of the replica that holds the lease.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -30,27 +30,27 @@ pub use waiting::Patience;
 
 use waiting::{Attendant, attend};
 
-/// What the leader does beside keeping certificates.
+/// The duties of the leader beside certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Duties {
-    /// Label nodes that cannot run Sidestep.
+    /// Whether to label nodes that cannot run Sidestep.
     pub label_nodes: bool,
-    /// What is done about pods that wait where nobody opens their gates.
+    /// What is done about pods that wait on nodes without a ready agent.
     pub patience: Patience,
 }
 
 /// What is known of the cluster.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// Where agents are ready.
+    /// The nodes with a ready agent.
     pub world: Arc<World>,
-    /// 0 once that is so.
+    /// 0 once those are known.
     pub missing: Arc<AtomicUsize>,
-    /// How they are found.
+    /// How agents' pods are found.
     pub agents: Agents,
 }
 
-/// Does its duties whenever this replica leads.
+/// Does the duties whenever this replica leads.
 pub fn serve(
     client: &Client,
     duties: Duties,
@@ -112,7 +112,7 @@ async fn while_leading<F: Future<Output = ()>>(
     }
 }
 
-/// What is wrong with the certificates, if anything.
+/// The last error of the certificates, if any.
 pub type Trouble = watch::Receiver<Option<String>>;
 
 /// Follows the Secret, on every replica, and keeps it, on the one that leads.
@@ -140,8 +140,8 @@ pub fn keep_certificates(
     trouble
 }
 
-/// Tells when the webhook configuration changes, for ever. The keeper looks from time to time anyway, so a watch that
-/// fails costs no more than time.
+/// Reports changes of the webhook configuration, for ever. The keeper also looks from time to time, so a watch that fails
+/// only delays it.
 async fn tell(client: Client, configuration: String, changed: Arc<Notify>) {
     let api: Api<PartialObjectMeta<MutatingWebhookConfiguration>> = Api::all(client);
     let only = Config::default().fields(&format!("metadata.name={configuration}"));
@@ -149,7 +149,9 @@ async fn tell(client: Client, configuration: String, changed: Arc<Notify>) {
     while let Some(event) = events.next().await {
         match event {
             Ok(_) => changed.notify_one(),
-            Err(error) => tracing::debug!(%error, configuration, "not watched; tried again"),
+            Err(error) => {
+                tracing::debug!(%error, configuration, "could not watch the webhook configuration; will retry");
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ pub struct Agents {
     pub selector: String,
 }
 
-/// Keeps `world` as the cluster is, for ever; what is returned is 0 once every watch has listed what there is.
+/// Keeps `world` equal to the cluster, for ever. The returned number of missing watches is 0 once each has listed its objects.
 pub fn follow(
     client: &Client,
     agents: &Agents,
@@ -76,7 +76,7 @@ pub fn follow(
     missing
 }
 
-/// Labels and annotations of ours; a namespace's others may be large and are nothing to us.
+/// A namespace's labels and annotations of ours. Others may be large, and decide nothing.
 pub(super) fn words_of(object: &impl Resource) -> Namespace {
     let ours = |all: &BTreeMap<String, String>| {
         let ours = all.iter().filter(|(key, _)| key.starts_with(keys::PREFIX));
@@ -89,7 +89,7 @@ pub(super) fn words_of(object: &impl Resource) -> Namespace {
     }
 }
 
-/// The node of an agent that is ready and stays.
+/// The node of an agent that is ready and not being deleted.
 fn ready_on(pod: &Pod) -> Option<String> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let is_ready =
@@ -99,7 +99,7 @@ fn ready_on(pod: &Pod) -> Option<String> {
     (stays && conditions.iter().any(is_ready)).then_some(node)
 }
 
-/// Keeps what `entry` makes of each object, and publishes the whole when it has changed.
+/// Keeps the `entry` of each object, and publishes all of them after each change.
 async fn mirror<K, V>(
     events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
     entry: impl Fn(&K) -> Option<V> + Send,
@@ -109,7 +109,7 @@ async fn mirror<K, V>(
     K: Resource + Clone + Debug + Send + 'static,
     V: PartialEq + Send,
 {
-    // Each watch is of one namespace, or of objects that are in none.
+    // Names are unique: each watch is of one namespace, or of objects that are in none.
     let name = |object: &K| object.name_any();
     let mut all = BTreeMap::new();
     let mut listed = BTreeMap::new();
@@ -142,7 +142,7 @@ async fn mirror<K, V>(
             },
             Ok(Event::Delete(object)) => all.remove(&name(&object)).is_some(),
             Err(error) => {
-                tracing::warn!(%error, "a watch of the API server failed and is tried again");
+                tracing::warn!(%error, "a watch of the API server failed; will retry");
                 false
             }
         };
