@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use tokio::runtime::Builder;
 
 use crate::{
@@ -91,7 +94,7 @@ pub struct Args {
     /// The farthest that any pod's bytes may go past TCP: not at all, between an application and its own sidecar, or also
     /// between two sidecars on the node, where network policies see no more than the connection's start. A pod's annotation
     /// sidestep.dev/shortcut chooses within this; without one it is "pod". Off takes effect at once, also for open connections
-    #[arg(long, value_enum, value_name = "REACH", default_value = "node")]
+    #[arg(long, value_name = "REACH", default_value = "node", value_parser = reaches())]
     shortcut: Reach,
 
     /// Most memory that the unread messages of one connection's end may take past TCP, beside TCP's own buffers
@@ -197,6 +200,10 @@ impl Args {
         runtime.shutdown_background();
         done
     }
+}
+
+fn reaches() -> impl TypedValueParser<Value = Reach> {
+    PossibleValuesParser::new(Reach::WORDS).try_map(|word| word.parse::<Reach>())
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
