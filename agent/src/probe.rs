@@ -18,11 +18,11 @@ use thiserror::Error;
 
 pub use self::child::run as child;
 use crate::{
-    allowed::Allowed,
     arm::{self, ArmError, Armed},
     cgroup::{OwnCgroup, Use},
     dataplane::{Bpf, Dataplane},
     netns::{Namespace, NetnsError},
+    rules::Allowed,
     sandbox::Sandbox,
 };
 

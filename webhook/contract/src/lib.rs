@@ -1,11 +1,14 @@
 //! What webhook and agent share about a pod, and the only thing they share: the [`Policy`] read from its `istio-init`
 //! container ([`IstioInit`]), or the reason to [`Leave`] it; the [`gate`] that container becomes; the names of our labels
-//! and annotations ([`keys`]).
+//! and annotations ([`keys`]), and what they say about the [`shortcut`].
 //!
 //! Everything here is a pure function of a Pod: no client, no clock, no I/O. What cannot be read with certainty is
 //! left to Istio, never guessed.
 
 #![forbid(unsafe_code)]
+
+#[macro_use]
+mod words;
 
 pub mod documents;
 pub mod file;
@@ -19,6 +22,7 @@ mod policy;
 mod port;
 mod runtime;
 mod short;
+pub mod shortcut;
 
 pub use init::{IstioInit, istio_init, istio_inits};
 pub use leave::{Leave, Origin};
@@ -26,3 +30,5 @@ pub use pod::{refuse_at_admission, refuse_for_life};
 pub use policy::{Dns, GroupSet, Groups, Inbound, Include, MAX_GROUPS, MAX_IDS, Policy};
 pub use port::{PortRange, PortRangeError};
 pub use runtime::Runtime;
+pub use shortcut::{Delivery, Reach};
+pub use words::UnknownWord;
