@@ -3,14 +3,14 @@
 //!
 //! Data flows one way: [`source`] (pods wanted) → [`reconcile`] (what to do about it) → [`dataplane`] (the kernel).
 //! [`status`] shows the result. Modules use each other downwards only: [`run`] and [`node`] are on top; what several of them
-//! speak of ([`wanted`], [`allowed`]) is at the bottom, on the floor of `sidestep_kernel`.
+//! speak of ([`wanted`], [`rules`], `cgroup`) is at the bottom, on the floor of `sidestep_kernel`.
 
 #![forbid(unsafe_code)]
 
-pub mod allowed;
 mod ancestors;
 pub mod args;
 pub mod arm;
+mod cgroup;
 pub mod dataplane;
 pub mod discover;
 pub mod facts;
@@ -22,7 +22,6 @@ pub mod preflight;
 pub mod probe;
 pub mod reconcile;
 pub mod report;
-pub mod rules;
 pub mod run;
 pub mod sandbox;
 pub mod shortcut;
@@ -31,3 +30,6 @@ pub mod status;
 pub mod uninstall;
 pub mod wanted;
 pub mod watch;
+
+/// What [`dataplane`] writes, compiled from a policy.
+pub use sidestep_rules as rules;

@@ -5,10 +5,10 @@ use sidestep_kernel::{
     link::{Hook, hook},
 };
 
-use super::object;
+use super::{left, object};
 
 /// Who marks an end is there before who makes one.
 pub(super) static HOOKS: [Hook; 2] = [
-    hook("setsockopt", object::ON_OPTION, AttachType::Setsockopt),
+    hook(left::GUARD, object::ON_OPTION, AttachType::Setsockopt),
     hook("sock_ops", object::ON_CONNECTION, AttachType::SockOps),
 ];
