@@ -13,9 +13,8 @@ use thiserror::Error;
 
 use crate::{
     dataplane::{Dataplane, DataplaneError},
-    facts, listeners,
     rules::{self, Allowed, BadIds, Rules},
-    sandbox::Sandbox,
+    sandbox::{Sandbox, facts, listeners},
 };
 
 /// Why a pod could not be armed.

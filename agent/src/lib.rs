@@ -1,20 +1,16 @@
 //! The node agent: reads pods, and fills the maps of the BPF programs so that each pod's connections go where Istio's
 //! iptables rules would have sent them.
 //!
-//! Data flows one way: [`source`] (pods wanted) → [`reconcile`] (what to do about it) → [`dataplane`] (the kernel).
+//! Data flows one way: [`pods`] (which are wanted) → [`reconcile`] (what to do about it) → [`dataplane`] (the kernel).
 //! [`status`] shows the result. Modules use each other downwards only: [`run`] and [`node`] are on top; what several of them
-//! speak of ([`wanted`], [`rules`], `cgroup`) is at the bottom, on the floor of `sidestep_kernel`.
+//! speak of ([`pods::wanted`], [`sandbox`], [`rules`], `cgroup`) is at the bottom, on the floor of `sidestep_kernel`.
 
 #![forbid(unsafe_code)]
 
-mod ancestors;
 pub mod args;
 pub mod arm;
 mod cgroup;
 pub mod dataplane;
-pub mod discover;
-pub mod facts;
-pub mod listeners;
 pub mod metrics;
 pub mod node;
 pub mod pods;
@@ -25,11 +21,8 @@ pub mod report;
 pub mod run;
 pub mod sandbox;
 pub mod shortcut;
-pub mod source;
 pub mod status;
 pub mod uninstall;
-pub mod wanted;
-pub mod watch;
 
 /// What [`dataplane`] writes, compiled from a policy.
 pub use sidestep_rules as rules;

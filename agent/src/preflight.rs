@@ -16,6 +16,7 @@ use rustix::{
 };
 use sidestep_ebpf_common::KernelOffsets;
 use sidestep_kernel::{
+    ancestors::ancestors,
     btf::{BTF, BtfError, Types, kernel_memory_is_locked},
     object::ProgramKind,
 };
@@ -23,7 +24,6 @@ use thiserror::Error;
 
 use self::capabilities::Capability;
 pub use self::lock::{Lock, lock, lock_pins};
-use crate::ancestors::ancestors;
 
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 const BPFFS_MAGIC: u64 = 0xcafe_4a11;

@@ -20,8 +20,8 @@ use self::{pace::Pace, pod::Pod};
 use crate::{
     arm::{self, ArmError, Armed},
     dataplane::{Dataplane, DataplaneError, Repairs, clock},
+    pods::wanted::{Entry, Place, PodName, PodUid, Wanted},
     sandbox::Sandboxes,
-    wanted::{Entry, Place, PodName, PodUid, Wanted},
 };
 
 /// All pods, and the dataplane they are in.

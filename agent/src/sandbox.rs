@@ -1,12 +1,13 @@
 //! Where a pod's network namespace is, and what else of the pod can be seen from there.
 
+pub mod discover;
+pub mod facts;
+pub mod listeners;
+
 use sidestep_kernel::netns::{Namespace, NetnsError};
 use std::{fs, net::IpAddr, path::Path};
 
-use crate::{
-    facts,
-    wanted::{Place, PodUid, Wanted},
-};
+use crate::pods::wanted::{Place, PodUid, Wanted};
 
 /// A pod's namespace, open for as long as a step takes.
 #[derive(Debug)]

@@ -14,6 +14,7 @@
 //! | [`any_map`] | a pinned map of which no layout is known, such as an earlier version's |
 //! | [`netns`] | network namespaces: opened, entered for a step, told apart by their cookies |
 //! | [`btf`] | where the running kernel keeps the members of its structs |
+//! | [`ancestors`] | the processes that brought this one about |
 //! | [`process`] | what this process asks of the kernel for itself |
 //! | `sys` | bpf(2), as far as the BPF library does not have it |
 //! | `verifier` | what the verifier says of a program that it refuses, cut to its last lines |
@@ -21,6 +22,7 @@
 //! Pins decide how long things live. A link without a pin ends with its descriptor, so an agent that ends without one lets
 //! go of what it attached. Where something cannot be read, the answer is an error and never "it is gone".
 
+pub mod ancestors;
 pub mod any_map;
 pub mod btf;
 pub mod hooks;

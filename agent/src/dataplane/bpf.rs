@@ -31,9 +31,9 @@ use super::{
     Dataplane, DataplaneError, Repairs, hooks::INBOUND, maps::Maps, pins, sightings::clock,
 };
 use crate::{
-    listeners::{Found, Listener},
     preflight,
     rules::Rules,
+    sandbox::listeners::{Found, Listener},
     shortcut::{Established, ShortcutStatus},
 };
 

@@ -1,5 +1,4 @@
-//! The kernel side, behind a trait: what must be written for a pod, in which the order is the caller's
-//! ([`crate::arm`]). No type of the BPF library leaves this folder.
+//! The kernel side, behind a trait: what must be written for a pod. The order is the caller's ([`crate::arm`]).
 
 mod bpf;
 mod flows;
@@ -29,8 +28,8 @@ pub use sightings::{Missed, Sightings, clock};
 use thiserror::Error;
 
 use crate::{
-    listeners::{Found, Listener},
     rules::Rules,
+    sandbox::listeners::{Found, Listener},
     shortcut::ShortcutStatus,
 };
 

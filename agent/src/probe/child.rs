@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketType, bind, listen as start, socket, sock
 use sidestep_kernel::process::enter_new_netns;
 
 use super::word;
-use crate::{cgroup, facts};
+use crate::{cgroup, sandbox::facts};
 
 /// After this long it ends, whatever it waits for.
 const LIFE: Duration = Duration::from_secs(10);

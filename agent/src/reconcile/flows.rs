@@ -13,10 +13,9 @@ use sidestep_kernel::netns::{Cookie, Namespace};
 use super::{Happening, Reconciler};
 use crate::{
     dataplane::{Dataplane, DataplaneError},
-    listeners::diag,
+    pods::wanted::PodName,
     rules::addr,
-    sandbox::Sandboxes,
-    wanted::PodName,
+    sandbox::{Sandboxes, listeners::diag},
 };
 
 /// Who has fewer is not looked at: what is wrong there harms nobody, even in each of 256 pods.

@@ -11,8 +11,8 @@ use sidestep_ebpf_common::{
 use super::{Pod, Reconciler};
 use crate::{
     dataplane::{Dataplane, DataplaneError, clock},
+    pods::wanted::PodName,
     sandbox::{Owner, Sandboxes},
-    wanted::PodName,
 };
 
 /// How long those in a namespace that are no pod's, or no pod's own, are not heard of.

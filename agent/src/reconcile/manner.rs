@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     arm::ArmError,
-    wanted::{Left, PodName},
+    pods::wanted::{Left, PodName},
 };
 
 /// How the reconciler goes about it.

@@ -9,7 +9,7 @@ use std::{
 use super::{Manner, pace::Pace};
 use crate::{
     arm::{ArmError, Armed},
-    wanted::{Entry, Place, PodName, Wanted},
+    pods::wanted::{Entry, Place, PodName, Wanted},
 };
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -169,7 +169,7 @@ fn spread(name: &PodName, interval: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{probe::policy, rules::Allowed, wanted::PodUid};
+    use crate::{pods::wanted::PodUid, probe::policy, rules::Allowed};
 
     fn wanted() -> Wanted {
         Wanted {

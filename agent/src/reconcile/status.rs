@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use super::{Happening, Pod, Reconciler, Release};
 use crate::{
     dataplane::{Dataplane, DataplaneError},
+    pods::wanted::{Left, Place, PodName, Wanted},
     sandbox::Sandboxes,
     shortcut::ShortcutStatus,
     status::{PodState, PodStatus},
-    wanted::{Left, Place, PodName, Wanted},
 };
 
 impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {

@@ -14,7 +14,7 @@ use super::{
     Allowed, Options, Participant, Reach, Shortcut, left,
     selftest::{self, Verdict},
 };
-use crate::{listeners::Found, rules::Rules};
+use crate::{rules::Rules, sandbox::listeners::Found};
 
 /// What no pod can have more of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

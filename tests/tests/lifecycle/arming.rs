@@ -2,7 +2,7 @@
 
 use std::{fs, net::UdpSocket, path::PathBuf, thread, time::Duration};
 
-use sidestep_agent::facts;
+use sidestep_agent::sandbox::facts;
 use sidestep_kernel::netns;
 use sidestep_tests::{
     actor::{Actor, Errno, Family, Identity, Kind, Socket},

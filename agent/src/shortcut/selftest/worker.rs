@@ -10,7 +10,7 @@ use super::{
     bench::{Bench, ask, hear, say},
     checks,
 };
-use crate::facts;
+use crate::sandbox::facts;
 
 /// Does every check, and ends.
 pub fn run() -> io::Result<()> {
