@@ -8,8 +8,8 @@
 pub mod allowed;
 mod ancestors;
 pub mod args;
-pub mod arm;
 mod btf;
+pub mod clock;
 pub mod dataplane;
 pub mod discover;
 pub mod facts;

@@ -24,7 +24,7 @@ use crate::{
     dataplane::Bpf,
     netns::{Namespace, NetnsError},
     preflight,
-    reconcile::{Manner, Reconciler},
+    reconcile::{Mode, Reconciler},
     sandbox::Named,
     shortcut::{self, Bounds},
     source::{self, Snapshot},
@@ -97,7 +97,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             reconciler: Reconciler::new(
                 dataplane,
                 Named,
-                Manner::standalone(settings.strict),
+                Mode::standalone(settings.strict),
                 Box::new(|_, _| {}),
             ),
             settings,
