@@ -8,8 +8,8 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
-pub mod arm;
 mod cgroup;
+pub mod clock;
 pub mod dataplane;
 pub mod metrics;
 pub mod node;

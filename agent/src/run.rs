@@ -29,7 +29,7 @@ use crate::{
         wanted::{Place, PodName},
     },
     preflight,
-    reconcile::{Manner, Reconciler},
+    reconcile::{Mode, Reconciler},
     sandbox::Named,
     shortcut::{self, Bounds},
     status::{self, Ask, Status},
@@ -101,7 +101,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             reconciler: Reconciler::new(
                 dataplane,
                 Named,
-                Manner::standalone(settings.strict),
+                Mode::standalone(settings.strict),
                 Box::new(|_, _| {}),
             ),
             settings,

@@ -20,17 +20,16 @@ use sidestep_ebpf_common::{
 };
 use sidestep_kernel::{
     hooks::Hooks,
-    link::{Link, LinkError, pin_error},
+    link::{Link, LinkError, pin_error, remove_file},
     netns::{Cookie, host_cookie},
     object::Object,
     repaired::Repaired,
     template::Template,
 };
 
-use super::{
-    Dataplane, DataplaneError, Repairs, hooks::INBOUND, maps::Maps, pins, sightings::clock,
-};
+use super::{Dataplane, DataplaneError, Repairs, hooks::INBOUND, maps::Maps, pins};
 use crate::{
+    clock::monotonic,
     preflight,
     rules::Rules,
     sandbox::listeners::{Found, Listener},
@@ -51,6 +50,10 @@ pub struct Bpf {
 }
 
 impl Bpf {
+    fn pod_pin(&self, pod: Cookie) -> PathBuf {
+        self.folder.join("pods").join(pod.to_string())
+    }
+
     /// One look at the folder finds what is missing of hundreds of pods.
     fn repin_pods(&self, done: &mut Repairs) {
         let there: HashSet<PathBuf> = match pins::entries(&self.folder.join("pods")) {
@@ -78,11 +81,11 @@ impl Dataplane for Bpf {
     }
 
     fn new_rules_id(&mut self) -> u32 {
-        self.last_rules_id += 1;
-        self.last_rules_id
+        self.last_rules_id + 1
     }
 
     fn write_rules(&mut self, rules: &Rules) -> Result<(), DataplaneError> {
+        self.last_rules_id = self.last_rules_id.max(rules.record.rules);
         for prefix in &rules.ports {
             self.maps.ports.insert(prefix.length, prefix.key)?;
         }
@@ -145,15 +148,17 @@ impl Dataplane for Bpf {
             .metadata()
             .map_err(|error| pin_error(&self.folder, error))?
             .ino();
-        let path = self.folder.join("pods").join(pod.to_string());
+        let path = self.pod_pin(pod);
         if let Some(link) = self.pods.get(&pod) {
             link.repin()?; // it is taken over by its pin
         }
         let link = Link::establish(INBOUND, program.as_fd(), netns, id, path)?;
-        if link.target()? != Some(id) {
+        let target = link.target();
+        // Whatever it is attached to: disarming takes it away.
+        self.pods.insert(pod, link);
+        if target? != Some(id) {
             return Err(DataplaneError::NotThere("the sk_lookup link"));
         }
-        self.pods.insert(pod, link);
         Ok(())
     }
 
@@ -206,17 +211,15 @@ impl Dataplane for Bpf {
 
     fn disarm(&mut self, pod: Cookie) -> Result<(), DataplaneError> {
         self.shortcut.dismiss(pod);
-        if let Some(link) = self.pods.remove(&pod) {
-            link.remove()?;
-        }
+        // Also a pin that could not be removed the last time.
+        self.pods.remove(&pod);
+        remove_file(&self.pod_pin(pod))?;
         self.maps.pods.remove(&pod)?;
         self.maps.proxies.remove(&pod)?;
         self.maps.open.remove(&pod)?;
         self.maps.counts.remove(&pod)?;
         self.maps.remove_listeners(pod);
-        let mut flows = self.maps.remembered(&HashSet::from([pod]));
-        let flows = flows.remove(&pod).unwrap_or_default();
-        Ok(self.maps.forget(pod, &flows, 0)?)
+        Ok(())
     }
 
     fn is_attached(&self, pod: Cookie) -> Result<bool, DataplaneError> {
@@ -247,7 +250,7 @@ impl Dataplane for Bpf {
     }
 
     fn remembered(&self, pods: &HashSet<Cookie>) -> HashMap<Cookie, HashSet<FlowKey>> {
-        self.maps.remembered(pods)
+        self.maps.remembered(|pod| pods.contains(&pod))
     }
 
     fn forget(
@@ -257,6 +260,10 @@ impl Dataplane for Bpf {
         miscounted: i64,
     ) -> Result<(), DataplaneError> {
         Ok(self.maps.forget(pod, ended, miscounted)?)
+    }
+
+    fn forget_all(&mut self, pods: &HashSet<Cookie>) -> Result<(), DataplaneError> {
+        Ok(self.maps.forget_all(|pod| pods.contains(&pod))?)
     }
 
     fn repair(&mut self) -> Repairs {
@@ -283,7 +290,7 @@ impl Dataplane for Bpf {
         done
     }
 
-    fn hush(&mut self, who: QuietKey, time: Duration) {
+    fn mute(&mut self, who: QuietKey, time: Duration) {
         // The map forgets what was not asked for lately, and the host's own namespace is never of interest.
         let (who, time) = match host_cookie() {
             Some(host) if host == who.cookie => {
@@ -292,7 +299,7 @@ impl Dataplane for Bpf {
             }
             _ => (who, time),
         };
-        let until = clock().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        let until = monotonic().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         // A hint that cannot be written only means that the agent is told again.
         let _told_again = self.maps.quiet.insert(who, until);
     }

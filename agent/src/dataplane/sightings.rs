@@ -2,7 +2,6 @@
 
 use std::{io, sync::Arc};
 
-use rustix::time::{ClockId, clock_gettime};
 use sidestep_ebpf_common::Sighting;
 use sidestep_kernel::{
     maps::{MapError, PerCpuArray},
@@ -70,11 +69,4 @@ fn parse(bytes: &[u8]) -> Option<Sighting> {
         pid: word(24)?,
         seen: word(28)?,
     })
-}
-
-/// Now, in nanoseconds of the monotonic clock, as the programs tell it.
-pub fn clock() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    let part = |n: i64| u64::try_from(n).unwrap_or(0);
-    part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)
 }

@@ -23,8 +23,9 @@ use sidestep_kernel::{
 pub use self::hierarchy::{HierarchyError, mount_of, pods_cgroup};
 use self::resolver::Resolvers;
 use crate::{
+    clock::Now,
     pods::wanted::{Place, PodUid, Wanted},
-    sandbox::{Owner, Sandbox, Sandboxes},
+    sandbox::{Node, Owner, PodSandbox},
 };
 
 /// Most processes of a pod that are looked at: of each folder the first in turn, so that no container hides the others. The
@@ -82,8 +83,14 @@ impl InCgroups {
     }
 }
 
-impl Sandboxes for InCgroups {
-    fn find(&self, wanted: &Wanted) -> Result<Option<Sandbox>, NetnsError> {
+impl Node for InCgroups {
+    type Sandbox = PodSandbox;
+
+    fn now(&self) -> Now {
+        Now::read()
+    }
+
+    fn find(&self, wanted: &Wanted) -> Result<Option<PodSandbox>, NetnsError> {
         let Place::Cgroup(uid) = &wanted.place else {
             return Ok(None);
         };
@@ -112,7 +119,7 @@ impl Sandboxes for InCgroups {
                         .name_servers(uid, &pids, &wanted.name_servers),
                     Dns::Off | Dns::All => Vec::new(),
                 };
-                return Ok(Some(Sandbox {
+                return Ok(Some(PodSandbox {
                     namespace,
                     name_servers,
                     pids: Some(pids),

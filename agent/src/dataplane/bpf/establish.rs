@@ -138,7 +138,7 @@ impl Bpf {
                 cookie: host,
                 cgroup: EVERYBODY,
             };
-            self.hush(everybody, Duration::MAX);
+            self.mute(everybody, Duration::MAX);
         }
         Ok(Sightings::take(&mut self.object)?)
     }
@@ -167,6 +167,8 @@ impl Bpf {
         for cookie in states.into_iter().filter(|cookie| !armed.contains(cookie)) {
             self.disarm(cookie)?;
         }
+        // Connections of pods that were being let go.
+        self.maps.forget_all(|pod| !armed.contains(&pod))?;
         // Rules of a policy that was being written when the agent died.
         self.sweep_rules()
     }
