@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use sidestep_contract::{Policy, gate, istio_init};
 
 use crate::{
-    allowed::Allowed,
+    rules::Allowed,
     wanted::{Entry, Left, Place, PodName, PodUid, Wanted, name_servers},
 };
 

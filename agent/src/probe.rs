@@ -20,10 +20,10 @@ use thiserror::Error;
 use self::place::Place;
 pub use self::{child::run as child, place::sweep};
 use crate::{
-    allowed::Allowed,
     arm::{self, ArmError, Armed},
     dataplane::{Bpf, Dataplane},
     netns::{Namespace, NetnsError},
+    rules::Allowed,
     sandbox::Sandbox,
 };
 

@@ -24,7 +24,7 @@ use sidestep_ebpf_common::{Ids, shortcut::Count};
 use self::{claims::Claims, error::file, hooks::Hooks, maps::Maps};
 use crate::{netns::Cookie, sys};
 
-pub use crate::allowed::{Allowed, Reach};
+pub use crate::rules::{Allowed, Reach};
 pub use error::ShortcutError;
 pub use left::{folders, pins, retire};
 pub use life::{Bounds, Established, Proof, ShortcutStatus};

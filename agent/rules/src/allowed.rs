@@ -55,7 +55,8 @@ impl Allowed {
         }
     }
 
-    pub(crate) const fn flags(self) -> u32 {
+    /// As the programs read it in a pod's switch.
+    pub const fn flags(self) -> u32 {
         let reach = match self.reach {
             Reach::Off => return 0,
             Reach::Pod => REACH_POD,
