@@ -6,6 +6,7 @@ use clap::{
     Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
+use sidestep_agent_api::SOCKET;
 use tokio::runtime::Builder;
 
 use crate::{
@@ -14,9 +15,6 @@ use crate::{
     uninstall,
     watch::Patience,
 };
-
-/// Where the agent answers `sidestep status`, unless told otherwise.
-pub const SOCKET: &str = "/run/sidestep/agent.sock";
 
 /// Where it pins what must outlive it, unless told otherwise.
 pub const PIN: &str = "/sys/fs/bpf/sidestep";

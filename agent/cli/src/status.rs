@@ -3,9 +3,7 @@
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::ValueEnum;
-use sidestep_agent::status::{PodState, PodStatus, Status};
-
-use crate::client;
+use sidestep_agent_api::{PodState, PodStatus, SOCKET, Status};
 
 /// Shows every pod of the node: its state, its policy in short, and what each row of the rules decided.
 ///
@@ -14,7 +12,7 @@ use crate::client;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Unix socket of the agent
-    #[arg(long, value_name = "PATH", default_value = sidestep_agent::args::SOCKET)]
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
     socket: PathBuf,
 
     /// Form of the answer
@@ -33,7 +31,7 @@ enum Output {
 impl Args {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let Self { socket, output } = self;
-        let status = client::status(&socket).await?;
+        let status = sidestep_agent_api::ask(&socket).await?;
         match output {
             Output::Text => print!("{}", text(&status)),
             Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),

@@ -27,8 +27,9 @@ use crate::{netns::Cookie, sys};
 pub use crate::rules::{Allowed, Reach};
 pub use error::ShortcutError;
 pub use left::{folders, pins, retire};
-pub use life::{Bounds, Established, Proof, ShortcutStatus};
+pub use life::{Bounds, Established, Proof};
 pub use settings::{LIMIT, Mode, Options, Readers};
+pub use sidestep_agent_api::ShortcutStatus;
 
 /// A pod that takes part.
 #[derive(Clone, Debug, PartialEq, Eq)]

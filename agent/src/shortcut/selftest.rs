@@ -20,6 +20,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+pub use sidestep_agent_api::{Check, Proves};
 use sidestep_ebpf_common::{Ids, shortcut::Count};
 
 use super::{Allowed, Options, Participant, Reach, Shortcut, ShortcutError, kernel};
@@ -65,28 +66,6 @@ impl Verdict {
             took: Duration::ZERO,
         }
     }
-}
-
-/// What depends on a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Proves {
-    /// All of it.
-    Shortcut,
-    /// That an application notices nothing of its sockets' being ends.
-    Application,
-    /// That bytes may be put into applications.
-    IntoApplication,
-}
-
-/// A check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Check {
-    /// Its name.
-    pub name: String,
-    /// What depends on it.
-    pub proves: Proves,
-    /// What was wrong.
-    pub failure: Option<String>,
 }
 
 /// Whether everything holds that something depends on.
