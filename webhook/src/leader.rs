@@ -11,8 +11,8 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{Config, watcher};
 use sidestep_certs::keeper::Keeper;
 use sidestep_certs::kube_store::KubeStore;
+use sidestep_runtime::Tasks;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
 
 use crate::metrics::Metrics;
 use crate::tls::{self, Certificate, Managed};
@@ -57,7 +57,7 @@ pub fn serve(
     known: Known,
     (leads, identity): (&watch::Receiver<bool>, String),
     metrics: &Arc<Metrics>,
-    tasks: &mut JoinSet<()>,
+    tasks: &mut Tasks,
 ) {
     let Duties {
         label_nodes,
@@ -70,9 +70,8 @@ pub fn serve(
     } = known;
     if label_nodes {
         let client = client.clone();
-        tasks.spawn(while_leading(leads.clone(), move || {
-            nodes::label(client.clone())
-        }));
+        let label = while_leading(leads.clone(), move || nodes::label(client.clone()));
+        tasks.spawn("labelling nodes", label);
     }
     if patience.report.or(patience.delete).is_some() {
         let attendant = Attendant {
@@ -84,12 +83,11 @@ pub fn serve(
             metrics: Arc::clone(metrics),
             identity,
         };
-        tasks.spawn(while_leading(leads.clone(), move || {
-            attend(attendant.clone())
-        }));
+        let attend = while_leading(leads.clone(), move || attend(attendant.clone()));
+        tasks.spawn("looking after waiting pods", attend);
     }
     let (metrics, mut leads) = (Arc::clone(metrics), leads.clone());
-    tasks.spawn(async move {
+    tasks.spawn("counting the leader", async move {
         loop {
             metrics.leads(*leads.borrow_and_update());
             if leads.changed().await.is_err() {
@@ -121,22 +119,24 @@ pub fn keep_certificates(
     managed: Managed,
     certificate: Arc<Certificate>,
     leads: watch::Receiver<bool>,
-    tasks: &mut JoinSet<()>,
+    tasks: &mut Tasks,
 ) -> Trouble {
     let Managed { names, lifetimes } = managed;
     let changed = Arc::new(Notify::new());
-    tasks.spawn(tls::follow(
+    let follow = tls::follow(
         client.clone(),
         names.clone(),
         certificate,
         Arc::clone(&changed),
-    ));
+    );
+    tasks.spawn("watching the certificate's Secret", follow);
     let configuration = names.configuration.clone();
-    tasks.spawn(tell(client.clone(), configuration, Arc::clone(&changed)));
+    let tell = tell(client.clone(), configuration, Arc::clone(&changed));
+    tasks.spawn("watching the webhook's registration", tell);
     let server = vec![names.server()];
     let keeper = Keeper::new(KubeStore::new(client.clone(), names), server, lifetimes);
     let (said, trouble) = watch::channel(None);
-    tasks.spawn(keeper.run(leads, changed, said));
+    tasks.spawn("keeping certificates", keeper.run(leads, changed, said));
     trouble
 }
 

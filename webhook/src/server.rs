@@ -15,7 +15,6 @@ use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::world::World;
 
-pub mod admin;
 mod body;
 pub mod listen;
 

@@ -15,9 +15,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use rustls::ServerConfig;
+use sidestep_runtime::Heartbeat;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
@@ -26,6 +27,9 @@ use crate::metrics::Metrics;
 
 /// Longer than the API server keeps idle connections (90 s): whoever closes one may lose a request that is on its way.
 const IDLE: Duration = Duration::from_mins(2);
+
+/// How often the loop that accepts connections goes round at least.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// What one connection may have sent before anybody reads it: a few reviews, not megabytes.
 const WINDOW: u32 = 128 << 10;
@@ -57,21 +61,26 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves until told to stop, then for at most `patience` more, until the last request is answered.
-    pub async fn run(self, listener: TcpListener, patience: Duration) {
+    /// Serves until told to stop, then for at most `patience` more, until the last request is answered. `heartbeat` is that of
+    /// the loop that accepts connections.
+    pub async fn run(self, listener: TcpListener, patience: Duration, heartbeat: Heartbeat) {
         let slots = Arc::new(Semaphore::new(self.limits.connections));
         let connections = GracefulShutdown::new();
         let mut phase = self.phase.clone();
+        let mut beat = interval(BEAT);
         loop {
+            heartbeat.beat();
             let stop = phase.wait_for(|phase| *phase == Phase::Stop);
             let slot = tokio::select! {
                 _ = stop => break,
                 slot = Arc::clone(&slots).acquire_owned() => slot,
+                _ = beat.tick() => continue,
             };
             let stop = phase.wait_for(|phase| *phase == Phase::Stop);
             let accepted = tokio::select! {
                 _ = stop => break,
                 accepted = listener.accept() => accepted,
+                _ = beat.tick() => continue,
             };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,

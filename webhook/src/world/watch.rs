@@ -13,7 +13,7 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Client, Resource, ResourceExt as _};
 use sidestep_contract::keys;
-use tokio::task::JoinSet;
+use sidestep_runtime::Tasks;
 
 use super::World;
 use crate::cluster::{self, Namespace};
@@ -32,13 +32,13 @@ pub fn follow(
     client: &Client,
     agents: &Agents,
     world: &Arc<World>,
-    tasks: &mut JoinSet<()>,
+    tasks: &mut Tasks,
 ) -> Arc<AtomicUsize> {
     let missing = Arc::new(AtomicUsize::new(3));
 
     let api: Api<PartialObjectMeta<KubeNamespace>> = Api::all(client.clone());
     let target = Arc::clone(world);
-    tasks.spawn(mirror(
+    let namespaces = mirror(
         watcher(api, Config::default()),
         |namespace| Some(Arc::new(words_of(namespace))),
         move |all: &BTreeMap<String, Arc<Namespace>>| {
@@ -46,11 +46,12 @@ pub fn follow(
             target.change_namespaces(|known| *known = all.collect());
         },
         Arc::clone(&missing),
-    ));
+    );
+    tasks.spawn("watching namespaces", namespaces);
 
     let api: Api<Pod> = Api::namespaced(client.clone(), &agents.namespace);
     let target = Arc::clone(world);
-    tasks.spawn(mirror(
+    let agents = mirror(
         watcher(api, Config::default().labels(&agents.selector)),
         ready_on,
         move |all: &BTreeMap<String, String>| {
@@ -60,11 +61,12 @@ pub fn follow(
             });
         },
         Arc::clone(&missing),
-    ));
+    );
+    tasks.spawn("watching agents", agents);
 
     let api: Api<PartialObjectMeta<Node>> = Api::all(client.clone());
     let target = Arc::clone(world);
-    tasks.spawn(mirror(
+    let nodes = mirror(
         watcher(api, Config::default().labels(keys::UNSUPPORTED)),
         |node| Some(node.name_any()),
         move |all: &BTreeMap<String, String>| {
@@ -72,7 +74,8 @@ pub fn follow(
             target.change_cluster(|cluster| cluster.unsupported.clone_from(&nodes));
         },
         Arc::clone(&missing),
-    ));
+    );
+    tasks.spawn("watching unsupported nodes", nodes);
     missing
 }
 
