@@ -29,6 +29,7 @@ pub mod sandbox;
 pub mod shortcut;
 pub mod source;
 pub mod status;
+pub mod storage;
 mod sys;
 pub mod uninstall;
 mod verifier;

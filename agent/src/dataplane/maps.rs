@@ -10,17 +10,17 @@ use aya::{
     Ebpf,
     maps::{
         HashMap, IterableMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, PerCpuValues,
-        SockHash, lpm_trie::Key,
+        SkStorage, SockHash, lpm_trie::Key,
     },
     util::nr_cpus,
 };
 use sidestep_ebpf_common::{
     AddrKey, FlowKey, GroupKey, LISTENER_SLOTS, ListenerKey, Origin, PodRecord, PortKey,
-    ProxyState, Row, row::RowCounts, sighting::QuietKey,
+    ProxyState, Row, SockState, row::RowCounts, sighting::QuietKey,
 };
 
 use super::{DataplaneError, Repairs};
-use crate::{link::pin_error, netns::Cookie};
+use crate::{link::pin_error, netns::Cookie, storage};
 
 /// Every pinned map.
 pub(super) const NAMES: [&str; 10] = [
@@ -69,6 +69,12 @@ impl Maps {
             quiet: open(object, "QUIET")?,
             socks: object.take_map("SOCKS").ok_or_else(|| missing("SOCKS"))?,
         })
+    }
+
+    /// Whether the kernel can keep anything with a socket.
+    pub(super) fn check_storage(&mut self) -> Result<(), DataplaneError> {
+        let socks = SkStorage::try_from(&mut self.socks).map_err(|e| error("SOCKS", &e))?;
+        Ok(storage::check(socks, SockState::default())?)
     }
 
     /// Every map by its name.

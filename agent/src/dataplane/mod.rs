@@ -29,6 +29,7 @@ use crate::{
     netns::Cookie,
     rules::Rules,
     shortcut::ShortcutStatus,
+    storage::NoStorage,
 };
 
 /// What the kernel refused.
@@ -53,6 +54,9 @@ pub enum DataplaneError {
         /// Why.
         reason: String,
     },
+    /// Nothing can be kept with sockets.
+    #[error(transparent)]
+    Storage(#[from] NoStorage),
     /// Pins went with the file system they were on.
     #[error(
         "{0} is not on a bpffs any more: nothing can be pinned, and with the agent's end every pod's connections would go \

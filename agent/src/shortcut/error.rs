@@ -8,6 +8,8 @@ use std::{
 use sidestep_ebpf_common::shortcut::PLACES;
 use thiserror::Error;
 
+use crate::storage::NoStorage;
+
 /// Why the shortcut cannot be had.
 #[derive(Debug, Error)]
 pub enum ShortcutError {
@@ -44,6 +46,9 @@ pub enum ShortcutError {
         /// Why.
         reason: String,
     },
+    /// Nothing can be kept with sockets.
+    #[error(transparent)]
+    Storage(NoStorage),
     /// What is pinned was made by something else than this version.
     #[error(
         "map {map} at {path} has keys and values of {found:?} bytes, and this version's of {want:?}"

@@ -19,10 +19,13 @@ mod settings;
 use std::{collections::HashMap, fs, net::IpAddr, path::Path, time::Duration};
 
 use aya::maps::IterableMap as _;
-use sidestep_ebpf_common::{Ids, shortcut::Count};
+use sidestep_ebpf_common::{
+    Ids,
+    shortcut::{Count, EndState},
+};
 
 use self::{claims::Claims, error::file, hooks::Hooks, maps::Maps};
-use crate::{netns::Cookie, sys};
+use crate::{netns::Cookie, storage, sys};
 
 pub use crate::allowed::{Allowed, Reach};
 pub use error::ShortcutError;
@@ -100,7 +103,8 @@ impl Shortcut {
     ) -> Result<Self, ShortcutError> {
         let settings = settings::find(options)?;
         let mut object = object::open(settings, pins)?;
-        let maps = Maps::take(&mut object)?;
+        let mut maps = Maps::take(&mut object)?;
+        storage::check(&mut maps.states, EndState::new(0)).map_err(ShortcutError::Storage)?;
         let left = maps.members.iter().flatten();
         let pods: HashMap<_, _> = left
             .map(|(cookie, member)| (cookie, (member.place, None)))

@@ -84,7 +84,8 @@ impl Bpf {
     ) -> Result<Self, DataplaneError> {
         make_folders(&folder)?;
         let mut object = object::load(&folder, offsets)?;
-        let maps = Maps::take(&mut object)?;
+        let mut maps = Maps::take(&mut object)?;
+        maps.check_storage()?;
         let mut last_rules_id = 0;
         for entry in &maps.pods {
             let (_, record) = entry.map_err(|e| error("PODS", &e))?;
