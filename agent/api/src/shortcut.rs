@@ -33,6 +33,8 @@ pub struct ShortcutStatus {
 /// What depends on a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Proves {
+    /// That the kernel does not crash. Nothing else is tried where it might.
+    Safety,
     /// All of it.
     Shortcut,
     /// That an application notices nothing of its sockets' being ends.

@@ -7,6 +7,7 @@
 //! | [`object`] | [`Object`](object::Object): a BPF object whose maps are open, and its programs, loaded one by one |
 //! | [`maps`] | its maps by type; each error names the map |
 //! | [`template`] | a program that is loaded many times, each time with another constant |
+//! | [`storage`] | whether the kernel can keep anything with a socket |
 //! | [`ring`] | what programs tell, awaited |
 //! | [`link`] | one program at one hook: attached, pinned, taken over with new code |
 //! | [`hooks`] | a table of such links on one cgroup, and what restores them |
@@ -33,6 +34,7 @@ pub mod object;
 pub mod process;
 pub mod repaired;
 pub mod ring;
+pub mod storage;
 mod sys;
 pub mod template;
 mod verifier;

@@ -5,15 +5,15 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use sidestep_ebpf_common::{
     AddrKey, FlowKey, GroupKey, LISTENER_SLOTS, ListenerKey, Origin, PodRecord, PortKey,
-    ProxyState, row::RowCounts, sighting::QuietKey,
+    ProxyState, SockState, row::RowCounts, sighting::QuietKey,
 };
 use sidestep_kernel::{
-    maps::{MapError, PerCpuTable, SocketTable, Table, Trie},
+    maps::{MapError, PerCpuTable, SocketStorage, SocketTable, Table, Trie},
     netns::Cookie,
     object::Object,
 };
 
-/// Every pinned map. `SOCKS` is written by programs only.
+/// Every pinned map.
 pub(super) const NAMES: [&str; 10] = [
     "PODS",
     "PROXIES",
@@ -35,6 +35,7 @@ pub(super) struct Maps {
     pub(super) ports: Trie<PortKey>,
     pub(super) addrs: Trie<AddrKey>,
     pub(super) groups: Table<GroupKey, u32>,
+    pub(super) socks: SocketStorage<SockState>,
     pub(super) flows: Table<FlowKey, Origin>,
     pub(super) open: Table<u64, i64>,
     listeners: SocketTable<ListenerKey>,
@@ -52,6 +53,7 @@ impl Maps {
             ports: object.take("PORTS")?,
             addrs: object.take("ADDRS")?,
             groups: object.take("GROUPS")?,
+            socks: object.take("SOCKS")?,
             flows: object.take("FLOWS")?,
             open: object.take("OPEN")?,
             listeners: object.take("LISTENERS")?,

@@ -24,6 +24,7 @@ use sidestep_kernel::{
     netns::Cookie,
     object::ObjectError,
     repaired::{Lost, Repaired},
+    storage::NoStorage,
 };
 pub use sightings::{Missed, Sightings};
 use thiserror::Error;
@@ -46,6 +47,9 @@ pub enum DataplaneError {
     /// A map operation failed.
     #[error(transparent)]
     Map(#[from] MapError),
+    /// Nothing can be kept with sockets.
+    #[error(transparent)]
+    Storage(#[from] NoStorage),
     /// Pins went with the file system they were on.
     #[error(
         "{0} is not on a bpffs any more: nothing can be pinned, and with the agent's end every pod's connections would go \

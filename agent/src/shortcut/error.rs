@@ -6,7 +6,9 @@ use std::{
 };
 
 use sidestep_ebpf_common::shortcut::PLACES;
-use sidestep_kernel::{btf::BtfError, link::LinkError, maps::MapError, object::ObjectError};
+use sidestep_kernel::{
+    btf::BtfError, link::LinkError, maps::MapError, object::ObjectError, storage::NoStorage,
+};
 use thiserror::Error;
 
 /// Why the shortcut cannot be had.
@@ -27,6 +29,9 @@ pub enum ShortcutError {
     /// A map operation failed.
     #[error(transparent)]
     Map(#[from] MapError),
+    /// Nothing can be kept with sockets.
+    #[error(transparent)]
+    Storage(#[from] NoStorage),
     /// What is pinned was made by something else than this version.
     #[error(
         "map {map} at {path} has keys and values of {found:?} bytes, and this version's of {want:?}"

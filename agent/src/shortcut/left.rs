@@ -196,8 +196,8 @@ mod tests {
         for name in [
             "sidestep",
             "sidestep-shortcut-v1",
-            "sidestep-shortcut-v3",
-            "sidestep-shortcut-v3-left-1",
+            "sidestep-shortcut-v4",
+            "sidestep-shortcut-v4-left-1",
             "sidestep2-shortcut-v1",
         ] {
             fs::create_dir(at(name)).expect("a new folder");
@@ -205,8 +205,8 @@ mod tests {
         let found = folders(&at("sidestep")).expect("a folder that can be read");
         let want = [
             "sidestep-shortcut-v1",
-            "sidestep-shortcut-v3",
-            "sidestep-shortcut-v3-left-1",
+            "sidestep-shortcut-v4",
+            "sidestep-shortcut-v4-left-1",
         ];
         assert_eq!(found, want.map(at));
         assert!(found.contains(&pins(&at("sidestep"))));

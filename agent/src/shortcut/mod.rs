@@ -24,12 +24,16 @@ use std::{
     time::Duration,
 };
 
-use sidestep_ebpf_common::{Ids, shortcut::Count};
+use sidestep_ebpf_common::{
+    Ids,
+    shortcut::{Count, EndState},
+};
 use sidestep_kernel::{
     hooks::Hooks,
     netns::Cookie,
     object::Object,
     repaired::{Lost, Repaired},
+    storage,
 };
 
 use self::{claims::Claims, error::file, hooks::HOOKS, maps::Maps};
@@ -114,7 +118,8 @@ impl Shortcut {
     ) -> Result<Self, ShortcutError> {
         let settings = settings::find(options)?;
         let mut object = object::open(settings, pins)?;
-        let maps = Maps::take(&mut object)?;
+        let mut maps = Maps::take(&mut object)?;
+        storage::check(&mut maps.states, EndState::new(0))?;
         let left = maps.members.iter().flatten();
         let pods: HashMap<_, _> = left
             .map(|(cookie, member)| (cookie, (member.place, None)))

@@ -10,7 +10,7 @@ use aya_ebpf::{
     bindings::{BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock},
     programs::SockOpsContext,
 };
-use sidestep_ebpf_common::shortcut::{HAS_REDIRECTED, IS_PROXY, WATCHED};
+use sidestep_ebpf_common::shortcut::{Count, HAS_REDIRECTED, IS_PROXY, WATCHED};
 use sidestep_ebpf_hook::{
     NOEXIST,
     context::{callbacks, set_callbacks},
@@ -30,13 +30,16 @@ const BLOCKING: u32 = 2;
 
 /// Whether its sockets may be in a sockhash. Where that is not known yet this one will tell.
 #[inline(always)]
-pub fn never_block(ctx: &SockOpsContext, sk: *mut bpf_sock, whose: Whose) -> bool {
+pub fn never_block(ctx: &SockOpsContext, sk: *mut bpf_sock, whose: Whose) -> Result<(), Count> {
     // SAFETY: copied at once.
-    let manner = unsafe { MANNERS.get(whose) }.copied();
-    if manner.is_none() {
-        watch(ctx, sk);
+    match unsafe { MANNERS.get(whose) }.copied() {
+        Some(CALM) => Ok(()),
+        Some(_) => Err(Count::Blocking),
+        None => {
+            watch(ctx, sk);
+            Err(Count::Learning)
+        }
     }
-    manner == Some(CALM)
 }
 
 /// Another program may listen there now.

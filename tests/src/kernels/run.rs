@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use super::report::{Kernel, RUNNING, Suite};
+use super::{
+    report::{Kernel, RUNNING, Suite},
+    survey::On,
+};
 
 /// Before what the survey found.
 pub const SURVEY: &str = "survey: ";
@@ -24,8 +27,8 @@ const BOOTED: &str = "qemu: Linux ";
 pub enum Where {
     /// On the running kernel.
     Here,
-    /// In a virtual machine with this kernel of `.parts/kernels`.
-    Machine(String),
+    /// In a virtual machine with this kernel of `.parts/kernels`, on which so much is expected to be on.
+    Machine(String, On),
 }
 
 /// What to run.
@@ -64,9 +67,9 @@ pub fn run(plan: &Plan, place: &Where, tell: impl Fn(&str)) -> anyhow::Result<Ke
     }
     let status = child.wait()?;
     let mut kernel = heard.kernel;
-    kernel.place = match place {
-        Where::Here => RUNNING.to_owned(),
-        Where::Machine(name) => name.clone(),
+    (kernel.place, kernel.expected) = match place {
+        Where::Here => (RUNNING.to_owned(), None),
+        Where::Machine(name, expected) => (name.clone(), Some(*expected)),
     };
     kernel.seconds = start.elapsed().as_secs_f64();
     if kernel.survey.is_none() && kernel.failure.is_none() {
@@ -84,7 +87,7 @@ impl Plan {
                 command.arg(script);
                 (command, self.connections.1)
             }
-            Where::Machine(kernel) => {
+            Where::Machine(kernel, _) => {
                 let mut command = Command::new(self.tests.join("qemu/run.sh"));
                 command.arg(kernel);
                 let tests = [self.tests.join("fixtures"), self.tests.join("Cargo.toml")];
@@ -194,6 +197,30 @@ mod tests {
         assert_eq!(suite.failed, ["dns::asked::sidestep"]);
         assert!(suite.ended);
         assert_eq!(heard.kernel.boot_seconds, Some(4.2));
+    }
+
+    #[test]
+    fn a_kernel_on_which_other_than_expected_is_on_is_not_good() {
+        let survey = |not_from_applications: &str| {
+            let hooks = vec![""; 11].join(r#"",""#);
+            let selftest = format!(
+                r#""checks":[],"off":null,"not_from_applications":{not_from_applications},"not_into_applications":null,"milliseconds":1"#
+            );
+            format!(
+                r#"survey: {{"release":"","version":"","interception":{{"hooks":["{hooks}"],"failure":null,"milliseconds":1}},"selftest":{{{selftest}}},"torture":null}}"#
+            )
+        };
+        for (found, expected, good) in [
+            ("null", On::Applications, true),
+            (r#""FIONREAD""#, On::Applications, false),
+            (r#""FIONREAD""#, On::Sidecars, true),
+            ("null", On::Nothing, false),
+        ] {
+            let mut heard = Heard::default();
+            heard.line(&survey(found));
+            heard.kernel.expected = Some(expected);
+            assert_eq!(heard.kernel.is_good(), good, "{found} {expected:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use sidestep_ebpf_common::{
-    ABI_VERSION, COOKIE_PLACE, KernelOffsets,
+    ABI_VERSION, COOKIE_PLACE, KernelOffsets, SockState,
     sighting::{EVERYBODY, QuietKey},
 };
 use sidestep_kernel::{
@@ -17,6 +17,7 @@ use sidestep_kernel::{
     link::{Link, LinkError, pin_error, remove_file},
     netns::{Cookie, host_cookie},
     object::{Object, Pins},
+    storage,
     template::Template,
 };
 
@@ -94,7 +95,8 @@ impl Bpf {
             maps: &maps::NAMES,
         };
         let mut object = Object::open(OBJECT, ("KERNEL_OFFSETS", &offsets), Some(pins))?;
-        let maps = Maps::take(&mut object)?;
+        let mut maps = Maps::take(&mut object)?;
+        storage::check(&mut maps.socks, SockState::default())?;
         let mut last_rules_id = 0;
         for entry in maps.pods.iter() {
             let (_, record) = entry?;
