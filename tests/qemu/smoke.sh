@@ -14,7 +14,7 @@ fi
 
 # Optimised: unoptimised, the emulated agent takes three times as long to start, which every test does.
 echo "smoke: building"
-cargo build --quiet --release -p sidestep-agent -p sidestep -p sidestep-tests --bins
+cargo build --quiet --release -p sidestep-agent -p sidestep -p sidestep-kit -p sidestep-torture --bins
 binary=$(cargo test --release -p sidestep-tests --test conformance --no-run --quiet --message-format=json |
     sed -n 's/.*"reason":"compiler-artifact".*"name":"conformance".*"executable":"\([^"]*\)".*/\1/p')
 programs=${binary%/deps/*}
@@ -22,4 +22,4 @@ with=()
 for program in sidestep-agent sidestep sidestep-actor; do with+=(--with "$programs/$program"); done
 # Emulated processors are slow: one test at a time, so that each has its deadline for itself.
 cd tests
-exec qemu/run.sh "$KERNEL" "${with[@]}" --with fixtures --with Cargo.toml --seconds 900 "$binary" --test-threads=1 "$@"
+exec qemu/run.sh "$KERNEL" "${with[@]}" --with fixtures --seconds 900 "$binary" --test-threads=1 "$@"

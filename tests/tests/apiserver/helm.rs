@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use serde_json::json;
-use sidestep_tests::{apiserver::ApiServer, parts};
+use sidestep_kit::{apiserver::ApiServer, parts};
 
 use crate::ready;
 

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use sidestep_tests::{
+use sidestep_kit::{
     apiserver::{ApiServer, PROGRAMS},
     can_run, parts,
     process::eventually,
@@ -47,7 +47,7 @@ pub(crate) fn installed() -> Option<Arc<ApiServer>> {
 
 /// A fixture's file.
 pub(crate) fn fixture(path: &str) -> String {
-    let path = parts::workspace().join("tests/fixtures").join(path);
+    let path = parts::fixtures().join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

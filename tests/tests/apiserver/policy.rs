@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use sidestep_tests::apiserver::ApiServer;
+use sidestep_kit::apiserver::ApiServer;
 
 use crate::{
     installed,

@@ -2,7 +2,7 @@
 //! refused exactly if it is asked about.
 
 use serde_json::json;
-use sidestep_tests::{
+use sidestep_kit::{
     apiserver::ApiServer,
     chart::{object, objects},
 };
@@ -69,7 +69,7 @@ fn a_pod_is_created_as_it_is_while_nobody_answers() {
     let server = registered("Ignore");
     let pod = injected("survivor");
     // Counted by the API server, so that the test does not pass because the registration is not known yet.
-    let ignored = sidestep_tests::process::eventually(PATIENCE, || {
+    let ignored = sidestep_kit::process::eventually(PATIENCE, || {
         server
             .feed("create --dry-run=server", &pod)
             .expect("it is created");

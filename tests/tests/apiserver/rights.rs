@@ -1,6 +1,6 @@
 //! What the API server lets the two service accounts do.
 
-use sidestep_tests::apiserver::ApiServer;
+use sidestep_kit::apiserver::ApiServer;
 
 use crate::installed;
 

@@ -1,7 +1,7 @@
 //! Kubernetes' own check of what pods may do.
 
 use serde_json::{Value, json};
-use sidestep_tests::chart::{object, objects};
+use sidestep_kit::chart::{object, objects};
 
 use crate::installed;
 

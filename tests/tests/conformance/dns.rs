@@ -1,6 +1,6 @@
 //! DNS queries, where the policy captures them: the proxy's resolver answers, and the answer comes from who was asked.
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Family, Kind, Socket},
     both_ways,
     net::Namespace,
@@ -149,7 +149,7 @@ fn ask(socket: &Socket, server: &str) -> String {
         Some(server.to_owned()),
         "the answer's sender"
     );
-    let report: sidestep_tests::actor::Report = serde_json::from_slice(&bytes).expect("a report");
+    let report: sidestep_kit::actor::Report = serde_json::from_slice(&bytes).expect("a report");
     report.name
 }
 

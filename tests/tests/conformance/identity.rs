@@ -1,6 +1,6 @@
 //! Who the proxy is: the filesystem ids of the socket's creator decide, as they do for iptables.
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Family, Identity, Kind},
     both_ways,
     net::OUTSIDE_V4,
@@ -74,10 +74,7 @@ both_ways! {
 
 fn pod_with_root_proxy(
     node: &Node,
-) -> (
-    sidestep_tests::redirect::Pod,
-    sidestep_tests::redirect::Proxy,
-) {
+) -> (sidestep_kit::redirect::Pod, sidestep_kit::redirect::Proxy) {
     let pod = node.pod("uid0", &[POD]);
     let proxy = pod.proxy_as(&Identity::new(0, 1337));
     node.wait_active(&pod);
@@ -86,9 +83,9 @@ fn pod_with_root_proxy(
 
 /// A pod with its proxy, and a service outside.
 struct PodAndService {
-    pod: sidestep_tests::redirect::Pod,
-    _proxy: sidestep_tests::redirect::Proxy,
-    _service: sidestep_tests::actor::Socket,
+    pod: sidestep_kit::redirect::Pod,
+    _proxy: sidestep_kit::redirect::Proxy,
+    _service: sidestep_kit::actor::Socket,
 }
 
 impl PodAndService {

@@ -1,6 +1,6 @@
 //! Connections that come from outside of the pod.
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Family, Identity, Kind, Socket},
     both_ways,
     net::OUTSIDE_V4,

@@ -1,6 +1,6 @@
 //! IPv6, where it is captured and where it is not.
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Family, Kind},
     both_ways,
     net::{OUTSIDE_V4, OUTSIDE_V6},

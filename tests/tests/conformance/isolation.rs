@@ -1,6 +1,6 @@
 //! Pods do not see each other.
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Family, Kind, Socket},
     both_ways,
     net::Network,

@@ -14,7 +14,7 @@ mod sockets;
 
 use std::net::IpAddr;
 
-use sidestep_tests::actor::{Errno, Seen};
+use sidestep_kit::actor::{Errno, Seen};
 
 /// The pod's address, for which the fixtures' rules were recorded.
 pub(crate) const POD: &str = "10.77.0.10";

@@ -1,6 +1,6 @@
 //! Connections that start in the pod, with the default policy.
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Family, Kind},
     both_ways,
     net::OUTSIDE_V4,

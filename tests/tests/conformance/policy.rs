@@ -1,6 +1,6 @@
 //! What policies include and exclude.
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Identity, Kind, Socket},
     both_ways,
     net::OUTSIDE_V4,
@@ -110,7 +110,7 @@ struct Neighbour {
     addresses: Vec<String>,
     actor: Actor,
     _listener: Vec<Socket>,
-    _namespace: sidestep_tests::net::Namespace,
+    _namespace: sidestep_kit::net::Namespace,
 }
 
 impl Neighbour {

@@ -1,6 +1,6 @@
 //! A proxy that does not listen: refused, never around it.
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Errno, Kind},
     both_ways,
     net::OUTSIDE_V4,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Errno, Family, Identity, Kind, Socket},
     both_ways, can_run,
     net::OUTSIDE_V4,
@@ -207,7 +207,7 @@ fn raw_tcp_sockets_are_the_proxys_alone() {
         .expect("other processes may");
 }
 
-fn excluded_service(node: &Node) -> (sidestep_tests::net::Namespace, Socket) {
+fn excluded_service(node: &Node) -> (sidestep_kit::net::Namespace, Socket) {
     let neighbour = node.network().host("service", &["10.77.9.1"]);
     let service = node
         .actor_in(&neighbour)

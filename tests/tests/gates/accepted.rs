@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sidestep_contract::{gate::is_gate, istio_init};
-use sidestep_tests::{
+use sidestep_kit::{
     apiserver::{ApiServer, PROGRAMS},
     can_run, parts,
 };

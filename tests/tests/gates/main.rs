@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::json;
 use sidestep_contract::{gate::make, istio_init};
-use sidestep_tests::{
+use sidestep_kit::{
     can_run, parts,
     process::eventually,
     redirect::{Node, PodState},

@@ -1,9 +1,9 @@
 //! What the API server tells and what is not as it should be: an Event and a metric, and no delay for others.
 
 use serde_json::{Value, json};
-use sidestep_tests::{process::eventually, redirect::PodState};
+use sidestep_kit::{process::eventually, redirect::PodState};
 
-use sidestep_tests::kubelet::{KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here, pod};
+use sidestep_kit::kubelet::{KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here, pod};
 
 /// The pod is left alone for this reason, and another one beside it is armed.
 fn is_left_alone(manifest: impl Fn(&str) -> Value, word: &str, sentence: &str) {

@@ -1,13 +1,13 @@
 //! What the agent may do in its container, and what fails without each of it.
 
 use sidestep_agent::preflight::capabilities::NEEDED;
-use sidestep_tests::{
+use sidestep_kit::{
     binary,
     process::{Program, Running},
     redirect::{PodState, Status},
 };
 
-use sidestep_tests::kubelet::{Driver, KubeNode, SERVICE, Sandbox, assert_captured, can_run_here};
+use sidestep_kit::kubelet::{Driver, KubeNode, SERVICE, Sandbox, assert_captured, can_run_here};
 
 /// As the chart gives them.
 const CAPABILITIES: [&str; 4] = ["dac_read_search", "net_admin", "sys_ptrace", "sys_admin"];

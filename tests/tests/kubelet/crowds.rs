@@ -5,14 +5,14 @@ use std::{
     path::Path,
 };
 
-use sidestep_tests::{
+use sidestep_kit::{
     cgroup::Cgroup,
     net::Namespace,
     process::{Program, Running, eventually},
     redirect::PodState,
 };
 
-use sidestep_tests::kubelet::{
+use sidestep_kit::kubelet::{
     Driver, KubeNode, PATIENCE, SERVICE, Sandbox, assert_captured, can_run_here,
 };
 

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use sidestep_tests::{net::run, redirect::PodState};
+use sidestep_kit::{net::run, redirect::PodState};
 
-use sidestep_tests::kubelet::{KubeNode, SERVICE, assert_captured, can_run_here};
+use sidestep_kit::kubelet::{KubeNode, SERVICE, assert_captured, can_run_here};
 
 #[test]
 fn an_agent_that_can_open_nothing_any_more_disarms_nobody() {

@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::Kind, apiserver::ApiServer, binary, net::OUTSIDE_V4, process::eventually,
     redirect::PodState, shortcut_maps,
 };
 
-use sidestep_tests::kubelet::{
+use sidestep_kit::kubelet::{
     Driver, KubeNode, Line, PATIENCE, SERVICE, assert_captured, can_run_here,
 };
 

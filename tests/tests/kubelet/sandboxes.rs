@@ -1,13 +1,13 @@
 //! Pods' network namespaces, found by their cgroups alone.
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Identity, Kind},
     net::Namespace,
     process::eventually,
     redirect::PodState,
 };
 
-use sidestep_tests::kubelet::{
+use sidestep_kit::kubelet::{
     Driver, KubeNode, PATIENCE, SERVICE, Sandbox, assert_captured, can_run_here, pod, process,
 };
 

@@ -1,7 +1,7 @@
 //! A pod that leaks connections: who looks for the reason finds it.
 
 use sidestep_ebpf_common::flow::FLOW_SHARE;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::Errno,
     kubelet::{KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here},
     process::eventually,

@@ -1,9 +1,9 @@
 //! The shortcut between pods of a node: what it keeps of them goes with them.
 
 use serde_json::json;
-use sidestep_tests::{process::eventually, redirect::PodState, shortcut_maps};
+use sidestep_kit::{process::eventually, redirect::PodState, shortcut_maps};
 
-use sidestep_tests::kubelet::{KubeNode, PATIENCE, Sandbox, can_run_here, pod};
+use sidestep_kit::kubelet::{KubeNode, PATIENCE, Sandbox, can_run_here, pod};
 
 /// They allow everything, and end with a connection between their sidecars open.
 #[test]

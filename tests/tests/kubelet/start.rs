@@ -2,9 +2,9 @@
 
 use std::{fs, process::Command};
 
-use sidestep_tests::{net::run, redirect::PodState};
+use sidestep_kit::{net::run, redirect::PodState};
 
-use sidestep_tests::kubelet::{Driver, KubeNode, SERVICE, assert_captured, can_run_here};
+use sidestep_kit::kubelet::{Driver, KubeNode, SERVICE, assert_captured, can_run_here};
 
 #[test]
 fn the_agent_is_ready_when_its_programs_were_seen_to_act() {

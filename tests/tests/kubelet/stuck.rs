@@ -2,9 +2,9 @@
 
 use std::{io, os::unix::process::CommandExt as _, path::Path, process::Command};
 
-use sidestep_tests::{process::Running, redirect::PodState};
+use sidestep_kit::{process::Running, redirect::PodState};
 
-use sidestep_tests::kubelet::{KubeNode, SERVICE, assert_captured, can_run_here};
+use sidestep_kit::kubelet::{KubeNode, SERVICE, assert_captured, can_run_here};
 
 #[test]
 fn a_pod_whose_resolv_conf_is_never_read_holds_up_no_other_and_is_armed() {

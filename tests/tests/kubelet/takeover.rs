@@ -2,9 +2,9 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use sidestep_tests::{bpftool, process::eventually, redirect::PodState};
+use sidestep_kit::{bpftool, process::eventually, redirect::PodState};
 
-use sidestep_tests::kubelet::{Driver, KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here};
+use sidestep_kit::kubelet::{Driver, KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here};
 
 /// Sets of a pod's policy.
 const SETS: [&str; 3] = ["PORTS", "ADDRS", "GROUPS"];

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Instant};
 
 use serde_json::{Value, json};
-use sidestep_tests::{apiserver::ApiServer, binary, process::eventually};
+use sidestep_kit::{apiserver::ApiServer, binary, process::eventually};
 
-use sidestep_tests::kubelet::{Driver, KubeNode, PATIENCE, can_run_here, pod};
+use sidestep_kit::kubelet::{Driver, KubeNode, PATIENCE, can_run_here, pod};
 
 /// What it exits with, and says.
 fn uninstall(server: &ApiServer, words: &[&str]) -> (Option<i32>, String) {

@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
-use sidestep_tests::{
+use sidestep_kit::{
     binary,
     foreign::PortChanger,
     kubelet::{Driver, KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here},
@@ -81,7 +81,7 @@ fn a_hook_that_was_restored_is_proven_again() {
     detach
         .args(["link", "detach", "pinned"])
         .arg(link.expect("a pinned link"));
-    sidestep_tests::net::run(&mut detach);
+    sidestep_kit::net::run(&mut detach);
     assert!(
         eventually(PATIENCE, || says(&node, WHY)),
         "{}",

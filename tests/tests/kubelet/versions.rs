@@ -4,9 +4,9 @@
 use std::fs;
 
 use sidestep_ebpf_common::ABI_VERSION;
-use sidestep_tests::redirect::PodState;
+use sidestep_kit::redirect::PodState;
 
-use sidestep_tests::kubelet::{KubeNode, SERVICE, assert_captured, can_run_here};
+use sidestep_kit::kubelet::{KubeNode, SERVICE, assert_captured, can_run_here};
 
 #[test]
 fn an_earlier_versions_programs_stay_alone_until_their_pods_have_ended() {

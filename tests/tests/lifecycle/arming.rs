@@ -3,7 +3,7 @@
 use std::{fs, net::UdpSocket, path::PathBuf, thread, time::Duration};
 
 use sidestep_agent::{facts, netns};
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Errno, Family, Identity, Kind, Socket},
     can_run,
     net::Namespace,

@@ -22,7 +22,7 @@ use sidestep_agent::{
     status::PodState,
 };
 use sidestep_ebpf_common::{Row, sighting::QuietKey};
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Errno, Identity, Kind},
     can_run,
     process::PATIENCE,

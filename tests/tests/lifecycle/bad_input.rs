@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidestep_tests::{
+use sidestep_kit::{
     binary, bpftool, can_run,
     foreign::{LoadBalancer, Sharing},
     net::{Namespace, OUTSIDE_V4},

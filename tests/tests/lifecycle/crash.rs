@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 use sidestep_ebpf_common::ABI_VERSION;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Kind, Load},
     bpftool, can_run,
     redirect::{Node, PodState},

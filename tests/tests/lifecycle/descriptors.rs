@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidestep_tests::{can_run, redirect::Node};
+use sidestep_kit::{can_run, redirect::Node};
 
 use crate::{SERVICE, assert_captured};
 

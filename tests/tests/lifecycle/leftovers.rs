@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Errno, Family, Kind},
     bpftool, can_run,
     redirect::{Node, Pod},
@@ -112,7 +112,7 @@ fn a_clean_exit_leaves_nothing_behind() {
     assert_straight(
         &pod.app(),
         "service",
-        &format!("{}:80", sidestep_tests::net::OUTSIDE_V4),
+        &format!("{}:80", sidestep_kit::net::OUTSIDE_V4),
     );
 }
 

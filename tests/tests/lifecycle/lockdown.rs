@@ -9,7 +9,7 @@ use sidestep_agent::{
     status::PodState,
 };
 use sidestep_ebpf_common::KernelOffsets;
-use sidestep_tests::{can_run, redirect::Node};
+use sidestep_kit::{can_run, redirect::Node};
 
 use crate::{POD, SERVICE, assert_captured};
 

@@ -13,7 +13,7 @@ mod restore;
 mod share;
 mod start;
 
-use sidestep_tests::actor::{Actor, Seen};
+use sidestep_kit::actor::{Actor, Seen};
 
 /// The pod's address.
 pub(crate) const POD: &str = "10.77.0.10";

@@ -6,7 +6,7 @@ use std::{
     os::unix::process::CommandExt,
 };
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Identity, Kind},
     can_run,
     foreign::{LoadBalancer, Sharing},

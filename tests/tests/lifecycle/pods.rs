@@ -2,7 +2,7 @@
 
 use std::{fs, thread, time::Duration};
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::Kind,
     can_run,
     net::{OUTSIDE_V4, unique_name},

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::Kind,
     can_run,
     net::run,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use sidestep_ebpf_common::flow::FLOW_SHARE;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Errno, Family, Kind, Report, Socket},
     can_run,
     foreign::CallbackEraser,

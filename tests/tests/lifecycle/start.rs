@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Errno, Identity, Kind, Seen, Socket},
     can_run,
     net::OUTSIDE_V4,

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Output},
 };
 
-use sidestep_tests::{
+use sidestep_kit::{
     chart::{arguments, documents, objects},
     parts,
 };

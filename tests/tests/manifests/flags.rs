@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use sidestep_tests::{
+use sidestep_kit::{
     binary,
     chart::{object, objects},
 };

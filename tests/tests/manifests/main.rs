@@ -8,7 +8,7 @@ mod refusals;
 mod rights;
 mod values;
 
-use sidestep_tests::parts;
+use sidestep_kit::parts;
 
 /// Settings that switch on whatever can be switched on, with certificates of the webhook's own.
 pub(crate) const EVERYTHING: &[&str] = &[

@@ -1,7 +1,7 @@
 //! The objects name each other rightly, and are what the design asks for.
 
 use serde_json::{Value, json};
-use sidestep_tests::chart::{NAMESPACE, object, objects};
+use sidestep_kit::chart::{NAMESPACE, object, objects};
 
 use crate::{CERT_MANAGER, EVERYTHING, LITTLE, PROVIDED, SETTINGS, ready};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sidestep_contract::keys;
-use sidestep_tests::chart::{object, objects};
+use sidestep_kit::chart::{object, objects};
 
 use crate::ready;
 

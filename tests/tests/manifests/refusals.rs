@@ -1,6 +1,6 @@
 //! Values that cannot be meant are refused with their names.
 
-use sidestep_tests::chart::template;
+use sidestep_kit::chart::template;
 
 use crate::ready;
 

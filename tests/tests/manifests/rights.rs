@@ -3,7 +3,7 @@
 use std::{fmt::Write, fs};
 
 use serde_json::Value;
-use sidestep_tests::{
+use sidestep_kit::{
     chart::{object, objects},
     parts,
 };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use serde_json::Value;
-use sidestep_tests::{
+use sidestep_kit::{
     chart::{documents, template},
     parts,
 };

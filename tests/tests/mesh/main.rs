@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Errno, Family, Kind},
     app::Seen,
     can_run, envoy,

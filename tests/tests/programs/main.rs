@@ -8,7 +8,7 @@ mod world;
 use std::{collections::BTreeMap, sync::LazyLock, time::Instant};
 
 use programs::ALL;
-use sidestep_tests::{can_run, envoy};
+use sidestep_kit::{can_run, envoy};
 use world::{Reach, World};
 
 /// What becomes of messages whose two ends take part: past TCP, or by TCP for order or memory.

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use sidestep_tests::{
+use sidestep_kit::{
     net::run,
     process::{Program, Running},
     redirect::Pod,

@@ -9,11 +9,12 @@ use std::{
     time::Duration,
 };
 
-use sidestep_tests::{
+use sidestep_kit::{
     can_run,
     certs::Authority,
     envoy::{Envoy, Service, Sidecar},
     net::unique_name,
+    parts,
     process::{PATIENCE, Program, Running, eventually},
     redirect::{Node, Pod, PodState, ShortcutStatus},
 };
@@ -205,7 +206,7 @@ pub fn serve(pod: &Pod, mut program: Program, log: &Path, ports: &[u16]) -> Runn
 
 /// A file of the repository, or of what set-up made.
 pub fn part(path: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    let path = parts::workspace().join(path);
     let found = path.canonicalize();
     found.unwrap_or_else(|error| {
         panic!(

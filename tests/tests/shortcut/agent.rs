@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, collections::BTreeMap};
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Identity, Socket},
     can_run,
     redirect::{Node, Pod, PodState},

@@ -9,7 +9,7 @@ use std::{
 
 use sidestep_agent::shortcut::{Allowed, Options, Reach};
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Family, Identity, Kind, sys},
     can_run,
 };

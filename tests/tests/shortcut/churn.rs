@@ -4,7 +4,7 @@
 use std::{io::Read, io::Write};
 
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Family, Kind},
     can_run,
     process::{PATIENCE, eventually},
@@ -33,7 +33,7 @@ fn between(stage: &Stage) -> Ends {
 
 fn reset(stream: Stream) {
     use std::os::fd::AsFd;
-    sidestep_tests::actor::sys::reset_on_close(stream.as_fd()).expect("an open socket");
+    sidestep_kit::actor::sys::reset_on_close(stream.as_fd()).expect("an open socket");
     drop(stream);
 }
 

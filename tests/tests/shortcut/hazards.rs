@@ -9,7 +9,7 @@ use std::{
 
 use sidestep_agent::shortcut::Options;
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Errno, Family, Kind, sys},
     can_run,
 };

@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
-use sidestep_tests::{
+use sidestep_kit::{
     binary, bpftool, can_run,
     net::run,
     process::{PATIENCE, eventually},

@@ -10,7 +10,7 @@ use std::{
 };
 
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::Socket,
     can_run,
     process::{PATIENCE, eventually},

@@ -4,7 +4,7 @@ use std::{io::ErrorKind, io::Write, net::TcpStream, thread};
 
 use sidestep_agent::shortcut::{LIMIT, Options};
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::Kind,
     can_run,
     process::{PATIENCE, eventually},

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use sidestep_tests::{can_run, redirect::Node};
+use sidestep_kit::{can_run, redirect::Node};
 
 use crate::agent::pod;
 

@@ -10,7 +10,7 @@ use std::{
 
 use sidestep_agent::shortcut::{Allowed, Options, Readers, Shortcut};
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Errno, Kind},
     can_run,
 };

@@ -6,7 +6,7 @@ use sidestep_agent::shortcut::{
     Mode, Options, Readers,
     selftest::{Proves, examine_with, prove},
 };
-use sidestep_tests::{binary, can_run, cgroup::Cgroup};
+use sidestep_kit::{binary, can_run, cgroup::Cgroup};
 
 #[test]
 fn the_running_kernel_passes_within_three_seconds() {

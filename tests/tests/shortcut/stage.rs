@@ -13,7 +13,7 @@ use sidestep_agent::{
     shortcut::{Allowed, Options, Participant, Reach, Shortcut},
 };
 use sidestep_ebpf_common::{Ids, shortcut::Count};
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Identity, Kind, Socket, sys},
     cgroup::Cgroup,
     net::{Namespace, Network},

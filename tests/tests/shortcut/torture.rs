@@ -2,12 +2,10 @@
 
 use sidestep_agent::shortcut::{Allowed, Mode, Options, Reach, Readers};
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
-    can_run,
-    torture::{
-        Flow, World,
-        run::{Progress, run},
-    },
+use sidestep_kit::can_run;
+use sidestep_torture::{
+    Flow, World,
+    run::{Progress, run},
 };
 
 use crate::stage::NODE;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Errno, Identity},
     can_run,
     net::OUTSIDE_V4,

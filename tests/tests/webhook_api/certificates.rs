@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use sidestep_tests::{apiserver::ApiServer, chart::NAMESPACE};
+use sidestep_kit::{apiserver::ApiServer, chart::NAMESPACE};
 
 use crate::{
     cluster::{ADDRESSES, installed, is_gated, mutated, route, secret},
@@ -155,7 +155,7 @@ fn a_rotation_under_load_loses_no_pod() {
         second.ready();
         route(&server, &ADDRESSES);
         let rotated = || secret(&server, "ca.crt").is_some_and(|now| now != ca);
-        let within = sidestep_tests::process::eventually(Duration::from_mins(2), rotated);
+        let within = sidestep_kit::process::eventually(Duration::from_mins(2), rotated);
         assert!(within, "no new CA\n{}\n{}", first.log(), second.log());
         // Lost altogether: everything is made anew, while replicas serve what they have in memory.
         let leaf = secret(&server, "tls.crt");

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use sidestep_tests::{
+use sidestep_kit::{
     apiserver::{ApiServer, PROGRAMS},
     can_run,
     chart::{self, NAMESPACE},
@@ -57,7 +57,7 @@ fn pod(name: &str, node: &str) -> Value {
 
 /// A pod as Istio's injector leaves it.
 pub(crate) fn injected(name: &str) -> Value {
-    let file = parts::workspace().join("tests/fixtures/server/pod.yaml");
+    let file = parts::fixtures().join("server/pod.yaml");
     let text = fs::read_to_string(file).expect("a fixture");
     let [mut pod] = chart::documents(&text).try_into().expect("one pod");
     pod["metadata"]["name"] = name.into();

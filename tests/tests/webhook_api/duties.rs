@@ -1,7 +1,7 @@
 //! What the leader does for all: labels on nodes, and pods that wait.
 
 use serde_json::{Value, json};
-use sidestep_tests::apiserver::ApiServer;
+use sidestep_kit::apiserver::ApiServer;
 
 use crate::{
     cluster::{ADDRESSES, injected, installed, is_gated, mutated, route, status},

@@ -1,7 +1,7 @@
 //! What a real API server and the webhook together make of pods, and what they make of them once it is uninstalled.
 
 use serde_json::{Value, json};
-use sidestep_tests::{apiserver::ApiServer, chart};
+use sidestep_kit::{apiserver::ApiServer, chart};
 
 use crate::{
     cluster::{ADDRESSES, injected, installed, is_gated, mutated, route},
