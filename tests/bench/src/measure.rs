@@ -72,9 +72,9 @@ fn once(stage: &dyn Stage, case: Case, duration: Duration) -> anyhow::Result<Rou
             "the server saw the wrong caller: {answer:?}"
         );
     }
-    let (cpu, machine) = (stage.cpu(), machine()?);
+    let (cpu, machine) = (stage.cpu(), whole_machine()?);
     let measured = stage.load(&case.load(duration))?;
-    let (cpu, machine) = (stage.cpu() - cpu, self::machine()? - machine);
+    let (cpu, machine) = (stage.cpu() - cpu, whole_machine()? - machine);
     ensure!(
         measured.errors * FEW <= measured.requests,
         "{} of {} requests failed",
@@ -102,7 +102,7 @@ fn once(stage: &dyn Stage, case: Case, duration: Duration) -> anyhow::Result<Rou
 
 /// The whole machine's time: user, and system with both kinds of interrupts. It counts what runs in kernel threads too,
 /// and whatever else runs.
-fn machine() -> anyhow::Result<CpuTime> {
+fn whole_machine() -> anyhow::Result<CpuTime> {
     let text = fs::read_to_string("/proc/stat")?;
     let line = text.lines().next().context("/proc/stat is empty")?;
     let ticks: Vec<u64> = line

@@ -45,9 +45,19 @@ use anyhow::{Context, bail, ensure};
 use self::{host::Host, kubectl::Kubectl};
 pub use self::{host::Life, place::Place};
 use sidestep_kit::{
+    needs,
     net::{is_stale, unique_name},
     process::eventually,
 };
+
+/// What a cluster needs of the machine, for the attribute [`needs`](macro@sidestep_kit::needs).
+pub fn programs() -> Result<(), String> {
+    needs::root()?;
+    let programs = [
+        "unshare", "nsenter", "mount", "iptables", "nft", "wrk", "python3", "bpftool",
+    ];
+    programs.into_iter().try_for_each(needs::program)
+}
 
 /// The cluster of `make cluster`.
 pub const DEFAULT_NAME: &str = "ss-cluster";

@@ -5,6 +5,7 @@
 mod channel;
 mod pidfd;
 pub mod protocol;
+mod seen;
 pub mod server;
 mod socket;
 pub mod sys;
@@ -19,7 +20,8 @@ use self::{
 };
 pub use self::{
     protocol::{Errno, Family, Kind, Load, Report},
-    socket::{Seen, Socket},
+    seen::{Seen, assert_captured, assert_straight},
+    socket::Socket,
 };
 use crate::{binary, cgroup::Cgroup, net::Namespace};
 

@@ -23,7 +23,7 @@ use crate::{
     process::{Running, eventually},
 };
 
-/// The programs it needs, for [`parts::are_there`].
+/// The programs it needs.
 pub const PROGRAMS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
 /// An address in its namespace that an EndpointSlice may name.
 pub const ADDRESS: &str = "10.77.0.1";

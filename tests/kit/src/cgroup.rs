@@ -133,8 +133,9 @@ fn sweep() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::needs;
 
-    #[test]
+    #[needs(root)]
     fn a_process_starts_inside_and_is_killed_when_the_cgroup_goes() {
         let cgroup = Cgroup::new("kit");
         let pod = cgroup.child("pod");

@@ -14,9 +14,8 @@ use std::{
 };
 
 use crate::{
-    actor::Actor,
-    apiserver::{self, ApiServer},
-    binary, can_run,
+    apiserver::ApiServer,
+    binary,
     cgroup::Cgroup,
     net::unique_name,
     parts,
@@ -30,14 +29,6 @@ pub use crate::process::PATIENCE;
 
 pub use self::line::Line;
 pub use self::pod::{KubePod, Proxy, Sandbox, pod, process};
-
-/// An address that nobody has: who calls it and is answered was redirected.
-pub const SERVICE: &str = "10.96.0.7:80";
-
-/// Whether these tests can run here.
-pub fn can_run_here() -> bool {
-    can_run(&[]) && parts::are_there(&apiserver::PROGRAMS)
-}
 
 /// How kubelet names cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +45,7 @@ pub struct KubeNode {
     /// Its name in the API, and that of the namespace of its pods.
     pub name: String,
     agent: OnceCell<Agent>,
-    machine: Node,
+    base: Node,
     kubepods: Cgroup,
     class: Cgroup,
     driver: Driver,
@@ -84,18 +75,18 @@ impl KubeNode {
 
     /// The same, with an API server of its own.
     pub fn on(server: Arc<ApiServer>, driver: Driver) -> Self {
-        let machine = Node::without_agent();
+        let base = Node::without_agent();
         let (kubepods, class) = match driver {
             Driver::Cgroupfs => ("kubepods", "burstable"),
             Driver::Systemd => ("kubepods.slice", "kubepods-burstable.slice"),
         };
-        let kubepods = machine.machine().child(kubepods);
+        let kubepods = base.cgroup().child(kubepods);
         let node = Self {
             name: unique_name("node"),
             agent: OnceCell::new(),
             class: kubepods.child(class),
             kubepods,
-            machine,
+            base,
             driver,
             folder: tempfile::tempdir().expect("a folder"),
             server,
@@ -133,7 +124,7 @@ impl KubeNode {
             .arg("--cgroup")
             .arg(self.kubepods.path())
             .arg("--pin")
-            .arg(self.machine.folders().pins())
+            .arg(self.base.folders().pins())
             .arg("--socket")
             .arg(self.socket())
             .args(&self.arguments);
@@ -167,7 +158,7 @@ impl KubeNode {
     pub fn uninstall(&self) -> String {
         let mut command = Command::new(binary("sidestep-agent"));
         command.arg("uninstall").arg("--socket").arg(self.socket());
-        command.arg("--pin").arg(self.machine.folders().pins());
+        command.arg("--pin").arg(self.base.folders().pins());
         parts::finish(&mut command).err().unwrap_or_default()
     }
 
@@ -176,9 +167,9 @@ impl KubeNode {
         self.agent.take().expect("the node has an agent")
     }
 
-    /// The machine: networks, and the folder of the agent's pins.
-    pub fn machine(&self) -> &Node {
-        &self.machine
+    /// What it stands on: networks, and the folder of the agent's pins.
+    pub fn base(&self) -> &Node {
+        &self.base
     }
 
     /// The pods' cgroup.
@@ -278,7 +269,7 @@ impl KubeNode {
 
     /// What is pinned for pods: one inbound link each.
     pub fn inbound_links(&self) -> usize {
-        let pins = self.machine.folders().pins();
+        let pins = self.base.folders().pins();
         let versions = fs::read_dir(pins).into_iter().flatten().flatten();
         let links = versions.map(|version| fs::read_dir(version.path().join("pods")));
         links.flatten().map(|folder| folder.flatten().count()).sum()
@@ -315,16 +306,6 @@ impl Drop for KubeNode {
             &self.name,
         ]);
     }
-}
-
-/// The call reached this listener of the proxy, which knows the original destination.
-#[track_caller]
-pub fn assert_captured(caller: &Actor, listener: &str, destination: &str) {
-    let seen = caller
-        .call(destination)
-        .unwrap_or_else(|errno| panic!("{destination} is not reached: {errno}"));
-    assert_eq!(seen.by, listener, "who answered: {seen:?}");
-    assert_eq!(seen.original, Ok(destination.parse().expect("an address")));
 }
 
 fn strip_colours(word: &str) -> String {

@@ -13,6 +13,7 @@
 //! | a node of it: the test is kubelet and runtime | [`kubelet`] |
 //! | what is in the kernel's maps | [`bpftool`], [`shortcut_maps`] |
 //! | BPF programs of somebody else | [`foreign`] |
+//! | what a test cannot run without | [`needs`](mod@needs), as an [attribute](macro@needs) |
 //! | files of the checkout, and programs that set-up built | [`parts`] |
 
 pub mod actor;
@@ -27,13 +28,20 @@ pub mod foreign;
 pub mod kubelet;
 pub mod load;
 pub mod mesh;
+pub mod needs;
 pub mod net;
 pub mod parts;
 pub mod process;
 pub mod redirect;
 pub mod shortcut_maps;
 
-use std::{path::PathBuf, thread};
+use std::path::PathBuf;
+
+pub use sidestep_needs::needs;
+
+// Where the attribute is used here, it means this crate by its name.
+#[cfg(test)]
+extern crate self as sidestep_kit;
 
 /// The path of a program of this workspace, which was built into the same folder as the running one.
 pub fn binary(name: &str) -> PathBuf {
@@ -52,34 +60,6 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// Whether a test that needs root, iproute2 and these programs can run here. Where it cannot, says why; under CI
-/// (`CI=true`) that is a failure.
-pub fn can_run(programs: &[&str]) -> bool {
-    // SAFETY: geteuid has no arguments and always succeeds.
-    let root = unsafe { libc::geteuid() } == 0;
-    let mut needed = ["ip"].iter().chain(programs);
-    let reason = if root {
-        let missing = needed.find(|program| !tool_exists(program));
-        missing.map(|program| format!("it needs the program {program}"))
-    } else {
-        Some("it needs root".to_owned())
-    };
-    if let Some(reason) = &reason {
-        let test = thread::current().name().unwrap_or("a test").to_owned();
-        eprintln!("{test} was skipped: {reason}");
-        let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-        assert!(!ci, "skipped under CI: {reason}");
-    }
-    reason.is_none()
-}
-
-fn tool_exists(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
-        .any(|folder| folder.join(name).exists())
-}
-
 /// Makes of one test body two tests, `…::iptables` and `…::sidestep`: what Istio's rules do is what we must do.
 #[macro_export]
 macro_rules! both_ways {
@@ -90,18 +70,14 @@ macro_rules! both_ways {
 
             fn case($node: &$crate::redirect::Node) $body
 
-            #[test]
+            #[$crate::needs(root, "iptables-nft-restore", "ip6tables-nft-restore")]
             fn iptables() {
-                if $crate::can_run(&["iptables-nft-restore", "ip6tables-nft-restore"]) {
-                    case(&$crate::redirect::Node::new($crate::redirect::Redirect::Iptables));
-                }
+                case(&$crate::redirect::Node::new($crate::redirect::Redirect::Iptables));
             }
 
-            #[test]
+            #[$crate::needs(root)]
             fn sidestep() {
-                if $crate::can_run(&[]) {
-                    case(&$crate::redirect::Node::new($crate::redirect::Redirect::Sidestep));
-                }
+                case(&$crate::redirect::Node::new($crate::redirect::Redirect::Sidestep));
             }
         })*
     };

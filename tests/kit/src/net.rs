@@ -286,8 +286,9 @@ fn configure(host: &Namespace, addresses: &[&str], gateway_v4: &str, gateway_v6:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::needs;
 
-    #[test]
+    #[needs(root)]
     fn a_host_reaches_the_outside_over_both_families_at_once() {
         let network = Network::new();
         let host = network.host("host", &["10.77.1.2", "fd77::2"]);
@@ -302,7 +303,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[needs(root)]
     fn a_dropped_namespace_is_gone() {
         let namespace = Namespace::new("gone");
         let path = namespace.path();

@@ -3,7 +3,6 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    thread,
 };
 
 /// The workspace's folder.
@@ -22,20 +21,6 @@ pub fn fixtures() -> PathBuf {
 /// Where a program of the cluster is.
 pub fn program(name: &str) -> PathBuf {
     workspace().join(".parts/cluster/bin").join(name)
-}
-
-/// Whether a test that needs these programs can run here. Where it cannot, says why; under CI (`CI=true`) that is a
-/// failure.
-pub fn are_there(programs: &[&str]) -> bool {
-    let Some(missing) = programs.iter().find(|name| !program(name).exists()) else {
-        return true;
-    };
-    let test = thread::current().name().unwrap_or("a test").to_owned();
-    let reason = format!("it needs {missing}: run `tests/setup.sh cluster`");
-    eprintln!("{test} was skipped: {reason}");
-    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(!ci, "skipped under CI: {reason}");
-    false
 }
 
 /// Runs a command to its end: its output, or else its complaint.

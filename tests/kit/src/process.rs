@@ -14,7 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{cgroup::Cgroup, net::Namespace};
+use crate::{
+    cgroup::Cgroup,
+    net::{Namespace, run},
+};
 
 /// A program about to run inside a pod.
 #[derive(Debug)]
@@ -72,6 +75,15 @@ impl Program {
             .unwrap_or_else(|error| panic!("cannot start {:?}: {error}", self.command));
         Running { child }
     }
+}
+
+/// Copies a program to where others can run it; of a draft, makes the program.
+///
+/// A file that this process has open for writing, however briefly, is also open in every child that another test's thread
+/// starts meanwhile, until that child has executed its own program; who runs the file then is told ETXTBSY. So `cp` writes
+/// it, which nobody else is forked from.
+pub fn copy_program(from: &Path, to: &Path) {
+    run(Command::new("cp").args([from, to]));
 }
 
 fn open_to_all(path: &Path) -> bool {

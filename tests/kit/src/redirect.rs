@@ -38,6 +38,11 @@ pub use self::{
 };
 use self::{machine::Machine, other::build_with_other_code};
 
+/// A pod's address, for which the fixtures' rules were recorded.
+pub const POD: &str = "10.77.0.10";
+/// An address that nobody has: who calls it and is answered was redirected.
+pub const SERVICE: &str = "10.96.0.7:80";
+
 /// How the connections of a node's pods are redirected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redirect {
@@ -167,7 +172,7 @@ impl Node {
     }
 
     /// The cgroup above those of the pods and of everything else.
-    pub fn machine(&self) -> &Cgroup {
+    pub fn cgroup(&self) -> &Cgroup {
         &self.machine.all
     }
 

@@ -13,36 +13,24 @@ use std::{
     time::Duration,
 };
 
-use sidestep_kit::{
-    apiserver::{ApiServer, PROGRAMS},
-    can_run, parts,
-    process::eventually,
-};
+use sidestep_kit::{apiserver::ApiServer, parts, process::eventually};
 
 /// How long the API server may take to act on a policy or a registration.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Whether these tests can run here.
-pub(crate) fn ready() -> bool {
-    can_run(&[]) && parts::are_there(&PROGRAMS) && parts::are_there(&["helm"])
-}
-
 /// A server with `install.yaml` applied and its policies in force, shared by the tests that run at the same time.
-pub(crate) fn installed() -> Option<Arc<ApiServer>> {
+pub(crate) fn installed() -> Arc<ApiServer> {
     static SHARED: Mutex<Weak<ApiServer>> = Mutex::new(Weak::new());
-    if !ready() {
-        return None;
-    }
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(server) = shared.upgrade() {
-        return Some(server);
+        return server;
     }
     let server = Arc::new(ApiServer::start());
     let file = parts::workspace().join("manifests/install.yaml");
     server.must(&format!("apply --server-side -f {}", file.display()));
     policy::wait_until_in_force(&server);
     *shared = Arc::downgrade(&server);
-    Some(server)
+    server
 }
 
 /// A fixture's file.

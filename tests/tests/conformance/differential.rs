@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use sidestep_kit::{
     actor::{Actor, Errno, Family, Identity, Kind, Seen, Socket},
-    can_run,
+    needs,
     net::{Namespace, OUTSIDE_V4, OUTSIDE_V6},
     redirect::{Node, Pod, Redirect},
 };
@@ -28,11 +28,9 @@ const INBOUND: [u16; 10] = [
 
 macro_rules! fixtures {
     ($($name:ident: $fixture:literal, $addresses:expr, $proxy:expr;)*) => {
-        $(#[test]
+        $(#[needs(root, "iptables-nft-restore", "ip6tables-nft-restore")]
         fn $name() {
-            if can_run(&["iptables-nft-restore", "ip6tables-nft-restore"]) {
-                compare($fixture, &$addresses, &$proxy);
-            }
+            compare($fixture, &$addresses, &$proxy);
         })*
     };
 }

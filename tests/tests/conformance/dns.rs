@@ -7,7 +7,7 @@ use sidestep_kit::{
     redirect::Node,
 };
 
-use crate::{POD, assert_captured};
+use crate::{POD, assert_captured_from};
 
 /// In the pod's resolv.conf.
 const LISTED: &str = "10.77.0.53:53";
@@ -92,12 +92,12 @@ both_ways! {
 
     fn queries_over_tcp_reach_the_proxys_resolver(node) {
         let (pod, _proxy) = node.pod_with_proxy("dns", &[POD]);
-        assert_captured(pod.app().call(LISTED), "dns", POD, LISTED);
+        assert_captured_from(pod.app().call(LISTED), "dns", POD, LISTED);
     }
 
     fn queries_over_tcp_to_servers_not_in_resolv_conf_reach_the_outbound_port(node) {
         let (pod, _proxy) = node.pod_with_proxy("dns", &[POD]);
-        assert_captured(pod.app().call(OTHER), "outbound", POD, OTHER);
+        assert_captured_from(pod.app().call(OTHER), "outbound", POD, OTHER);
     }
 
     fn other_datagrams_pass(node) {

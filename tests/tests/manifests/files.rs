@@ -7,10 +7,10 @@ use std::{
 
 use sidestep_kit::{
     chart::{arguments, documents, objects},
-    parts,
+    needs, parts,
 };
 
-use crate::{EVERYTHING, PROVIDED, ready};
+use crate::{EVERYTHING, PROVIDED};
 
 fn file(path: &str) -> String {
     let path = parts::workspace().join(path);
@@ -22,11 +22,8 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-#[test]
+#[needs(part("helm"))]
 fn install_yaml_is_what_the_chart_makes_with_its_defaults() {
-    if !ready() {
-        return;
-    }
     let mut render = Command::new(parts::workspace().join("manifests/render.sh"));
     let now = parts::finish(&mut render).expect("the chart can be rendered");
     let folder = tempfile::tempdir().expect("a folder");
@@ -50,11 +47,8 @@ fn the_charts_versions_are_the_workspaces() {
     assert_eq!(chart[0]["appVersion"], version);
 }
 
-#[test]
+#[needs(part("helm"))]
 fn helm_has_nothing_to_say_against_the_chart() {
-    if !ready() {
-        return;
-    }
     for settings in [&[], EVERYTHING, PROVIDED] {
         let mut lint = Command::new(parts::program("helm"));
         lint.args(["lint", "--strict", "--quiet"])
@@ -65,11 +59,8 @@ fn helm_has_nothing_to_say_against_the_chart() {
     }
 }
 
-#[test]
+#[needs(part("helm"), part("istioctl"))]
 fn istioctl_analyze_finds_no_fault() {
-    if !parts::are_there(&["helm", "istioctl"]) {
-        return;
-    }
     for settings in [&[], EVERYTHING] {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("install.yaml");

@@ -11,17 +11,14 @@ use sidestep_agent::shortcut::Options;
 use sidestep_ebpf_common::shortcut::Count;
 use sidestep_kit::{
     actor::{Errno, Family, Kind, sys},
-    can_run,
+    needs,
 };
 
 use crate::stage::{Ends, NODE, Stage, carries, gets, warm};
 
 /// Go's servers listen so.
-#[test]
+#[needs(root)]
 fn an_application_that_listens_with_mptcp_is_served() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::with(Some(Options::default()), NODE, Kind::Mptcp);
     for _ in 0..20 {
         let Ends { near, far } = stage.proxy_to_app();
@@ -36,11 +33,8 @@ fn an_application_that_listens_with_mptcp_is_served() {
     );
 }
 
-#[test]
+#[needs(root)]
 fn what_is_mptcp_at_both_ends_goes_by_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let listener = stage.pods[0]
         .proxy
@@ -57,11 +51,8 @@ fn what_is_mptcp_at_both_ends_goes_by_tcp() {
 }
 
 /// A protocol over unread bytes would take them for bytes that it has checked.
-#[test]
+#[needs(root)]
 fn an_upper_layer_protocol_at_either_end_keeps_the_connection_on_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     for at_near in [true, false] {
         let ends = stage.app_to_proxy();
@@ -76,11 +67,8 @@ fn an_upper_layer_protocol_at_either_end_keeps_the_connection_on_tcp() {
     }
 }
 
-#[test]
+#[needs(root)]
 fn an_upper_layer_protocol_over_unread_bytes_is_refused() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);
@@ -93,11 +81,8 @@ fn an_upper_layer_protocol_over_unread_bytes_is_refused() {
 }
 
 /// Its records would be made of bytes that are not the ones on the wire, and read out of order.
-#[test]
+#[needs(root, self::tls)]
 fn a_connection_that_the_kernel_encrypts_is_left_to_tcp() {
-    if !can_run(&[]) || !has_tls() {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);
@@ -121,13 +106,16 @@ fn a_connection_that_the_kernel_encrypts_is_left_to_tcp() {
 /// The kernel's own where it has one: then nobody but the programs refuses it.
 fn set_protocol(socket: &TcpStream) -> Result<(), Errno> {
     const TCP_ULP: i32 = 31;
-    let name: &[u8] = if has_tls() { b"tls" } else { b"none" };
+    let name: &[u8] = if tls().is_ok() { b"tls" } else { b"none" };
     sys::set_option(socket.as_fd(), libc::IPPROTO_TCP, TCP_ULP, name)
 }
 
-fn has_tls() -> bool {
+fn tls() -> Result<(), String> {
     let known = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_ulp").unwrap_or_default();
-    known.split_whitespace().any(|name| name == "tls")
+    let known = known.split_whitespace().any(|name| name == "tls");
+    known
+        .then_some(())
+        .ok_or_else(|| "this kernel has no TLS of its own".to_owned())
 }
 
 const TLS_TX: i32 = 1;
@@ -144,11 +132,8 @@ fn set_key(socket: &TcpStream, direction: i32) -> Result<(), Errno> {
     sys::set_option(socket.as_fd(), SOL_TLS, direction, &info)
 }
 
-#[test]
+#[needs(root)]
 fn a_reader_who_waits_for_more_than_a_byte_is_left_to_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);
@@ -160,11 +145,8 @@ fn a_reader_who_waits_for_more_than_a_byte_is_left_to_tcp() {
 }
 
 /// As who moves a live connection to another machine does: what the socket says of its bytes is TCP's alone.
-#[test]
+#[needs(root)]
 fn an_end_that_was_under_repair_stays_with_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     for at_near in [true, false] {
         let ends = stage.proxy_to_proxy();
@@ -199,11 +181,8 @@ fn repair(socket: &TcpStream, how: i32) {
         .expect("an option that root can set");
 }
 
-#[test]
+#[needs(root)]
 fn an_end_that_sends_cannot_have_zero_copy() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     assert_eq!(
@@ -233,11 +212,8 @@ pub fn set(socket: &TcpStream, name: i32, value: i32) -> Result<(), Errno> {
 }
 
 /// The known differences from TCP: if one goes, the documents should say so.
-#[test]
+#[needs(root)]
 fn who_closes_with_unread_bytes_ends_the_stream_and_does_not_reset_it() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);
@@ -264,11 +240,8 @@ fn who_closes_with_unread_bytes_ends_the_stream_and_does_not_reset_it() {
     assert_eq!(reset, Err(ErrorKind::ConnectionReset));
 }
 
-#[test]
+#[needs(root)]
 fn urgent_bytes_arrive_in_line() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);

@@ -6,13 +6,10 @@ use sidestep_agent::shortcut::{
     Mode, Options, Readers,
     selftest::{Proves, examine_with, prove},
 };
-use sidestep_kit::{binary, can_run, cgroup::Cgroup};
+use sidestep_kit::{binary, cgroup::Cgroup, needs};
 
-#[test]
+#[needs(root)]
 fn the_running_kernel_passes_within_three_seconds() {
-    if !can_run(&[]) {
-        return;
-    }
     let all = Cgroup::new("selftest");
     let pods = all.child("pods");
     let verdict = prove(&binary("sidestep-agent"), pods.path());
@@ -29,11 +26,8 @@ fn the_running_kernel_passes_within_three_seconds() {
     assert!(in_time(verdict.took) || in_time(again()) || in_time(again()));
 }
 
-#[test]
+#[needs(root)]
 fn the_usual_recipe_does_not_pass() {
-    if !can_run(&[]) {
-        return;
-    }
     let all = Cgroup::new("selftest");
     let pods = all.child("pods");
     let checks = examine_with(&binary("sidestep-agent"), pods.path(), of(Mode::Naive));
@@ -47,11 +41,8 @@ fn the_usual_recipe_does_not_pass() {
     assert_ne!(failed, Ok(Vec::new()), "a recipe known to be wrong passes");
 }
 
-#[test]
+#[needs(root)]
 fn programs_that_redirect_nothing_do_not_pass() {
-    if !can_run(&[]) {
-        return;
-    }
     let all = Cgroup::new("selftest");
     let pods = all.child("pods");
     let checks = examine_with(&binary("sidestep-agent"), pods.path(), of(Mode::Pass))
@@ -71,11 +62,8 @@ fn programs_that_redirect_nothing_do_not_pass() {
 }
 
 /// Where nobody watches how applications read, bytes are put before readers who do not see them, or see later ones first.
-#[test]
+#[needs(root)]
 fn bytes_put_into_any_application_do_not_pass() {
-    if !can_run(&[]) {
-        return;
-    }
     let all = Cgroup::new("selftest");
     let pods = all.child("pods");
     let options = Options {

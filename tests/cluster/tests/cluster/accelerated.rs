@@ -6,7 +6,7 @@ use std::{
 
 use serde_json::{Value, json};
 use sidestep_cluster::room::{Room, objects};
-use sidestep_kit::{app::Seen, bpftool};
+use sidestep_kit::{app::Seen, bpftool, needs};
 
 use crate::world::{is_gated, is_plain_istio, shared};
 
@@ -25,9 +25,9 @@ const HOOKS: [(&str, &str); 11] = [
     ("connect6", "cgroup_inet6_connect"),
 ];
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn an_injected_pod_is_accelerated_and_has_no_privileged_init_container() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let room = cluster.mesh_room("accelerated");
     room.apply(&[
         objects::server("server"),
@@ -54,9 +54,9 @@ fn an_injected_pod_is_accelerated_and_has_no_privileged_init_container() {
     assert!(rows("server")["in-all"] > 0);
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn a_pod_that_opted_out_keeps_iptables() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let room = cluster.mesh_room("opted-out");
     let mut server = objects::server("server");
     server["metadata"]["labels"]["sidestep.dev/enabled"] = json!("false");
@@ -76,9 +76,9 @@ fn a_pod_that_opted_out_keeps_iptables() {
     assert!(is_from(&room, &answer), "{answer:?}");
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn the_agent_is_ready_for_the_right_reasons() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let status = cluster.agent_status();
     assert!(status.ready, "{:?}", status.errors);
     assert_eq!(status.errors, Vec::<String>::new());
@@ -108,9 +108,9 @@ fn the_agent_is_ready_for_the_right_reasons() {
     assert_eq!(context["readOnlyRootFilesystem"], json!(true));
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn no_namespace_but_a_pods_is_armed() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let room = cluster.mesh_room("armed");
     room.apply(&[objects::client("client")]);
     room.accelerated(&["client"]);

@@ -2,14 +2,15 @@
 
 use serde_json::json;
 use sidestep_cluster::room::{objects, until};
+use sidestep_kit::needs;
 
 use crate::world::{
     alone, is_gated, is_plain_istio, left_alone, reason, restored, shared, without_agent,
 };
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn without_an_agent_pods_stay_with_istio_and_say_so() {
-    let Some(cluster) = alone() else { return };
+    let cluster = alone();
     without_agent(&cluster);
     let room = cluster.mesh_room("no-agent");
     until("the webhook sees that there is no agent", || {
@@ -26,9 +27,9 @@ fn without_an_agent_pods_stay_with_istio_and_say_so() {
     );
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn pods_and_namespaces_opt_out_and_the_pod_wins() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let wish = |value| {
         let mut pod = objects::client("client");
         pod["metadata"]["labels"]["sidestep.dev/enabled"] = json!(value);
@@ -53,9 +54,9 @@ fn pods_and_namespaces_opt_out_and_the_pod_wins() {
     assert!(is_gated(&closed.admit(&wish("true")).pod));
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn a_pod_without_a_sidecar_is_not_touched() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let room = cluster.room("bare", &[]);
     let pod = room.admit(&objects::client("client")).pod;
     let text = pod.to_string();
@@ -63,9 +64,9 @@ fn a_pod_without_a_sidecar_is_not_touched() {
     assert!(pod["spec"]["initContainers"].is_null());
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn a_service_account_or_image_of_the_pod_stays_as_it_was() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let room = cluster.mesh_room("same");
     let mut refusing = objects::client("client");
     refusing["metadata"]["labels"]["sidestep.dev/enabled"] = json!("false");

@@ -14,16 +14,16 @@ use sidestep_cluster::{
     room::{PATIENCE, Room, comes, objects, until},
     sidestep,
 };
-use sidestep_kit::app::Seen;
+use sidestep_kit::{app::Seen, needs};
 
 use crate::world::{alone, restored};
 
 /// Requests of one run of the client.
 const REQUESTS: usize = 100;
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn an_agent_that_is_killed_and_one_that_is_replaced_lose_no_request() {
-    let Some(cluster) = alone() else { return };
+    let cluster = alone();
     let room = cluster.mesh_room("restart");
     room.apply(&[
         objects::server("server"),
@@ -62,9 +62,9 @@ fn an_agent_that_is_killed_and_one_that_is_replaced_lose_no_request() {
     assert!(requests >= 4 * REQUESTS, "only {requests} requests");
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn pods_that_went_leave_no_entry_no_link_and_no_pin() {
-    let Some(cluster) = alone() else { return };
+    let cluster = alone();
     let room = cluster.room(
         "gone",
         &[

@@ -14,13 +14,13 @@ use sidestep_cluster::{
     room::{Room, objects, until},
     twins::Twins,
 };
-use sidestep_kit::{app::Seen, process::Running};
+use sidestep_kit::{app::Seen, needs, process::Running};
 
 use crate::world::shared;
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn port_forward_exec_and_logs_reach_an_accelerated_pod() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let serve = format!(
         "echo begun; exec sidestep-app serve --pod server --listen 0.0.0.0:{}",
         objects::PORT
@@ -78,9 +78,9 @@ fn forwarded(cluster: &Cluster, room: &Room<'_>) -> Seen {
     serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn istioctl_knows_accelerated_pods_as_any_others() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let room = cluster.mesh_room("istioctl");
     room.apply(&[objects::server("server"), objects::service("server")]);
     room.accelerated(&["server"]);

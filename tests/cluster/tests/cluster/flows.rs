@@ -1,5 +1,6 @@
 //! Every flow, compared with plain Istio in the same run: the same answers, and the same in Envoy's access log.
 
+use sidestep_kit::needs;
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -57,9 +58,9 @@ fn pods() -> Vec<Value> {
     ]
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn what_an_application_gets_is_what_it_gets_with_iptables() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let twins = Twins::new(&cluster, "flows", &pods());
     twins.warm("client", "http://server");
     twins.warm("client", "http://headless:8080");
@@ -100,9 +101,9 @@ fn what_an_application_gets_is_what_it_gets_with_iptables() {
     twins.logged_the_same(&[("client", 8), ("server", 6)]);
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn strict_mutual_tls_resets_plain_text_from_outside_and_lets_the_mesh_in() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let twins = Twins::new(&cluster, "strict", &pods());
     let outside = cluster.room("outside", &[]);
     outside.apply(&[objects::client("client")]);
@@ -141,9 +142,9 @@ fn strict_mutual_tls_resets_plain_text_from_outside_and_lets_the_mesh_in() {
     twins.logged_alike(&[("client", 1), ("server", 4)]);
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn excluded_ports_and_ranges_go_straight() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let traffic = |name: &str| format!("traffic.sidecar.istio.io/{name}");
     let mut objects = pods();
     objects[0]["metadata"]["annotations"] =

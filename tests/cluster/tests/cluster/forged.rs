@@ -2,14 +2,15 @@
 
 use serde_json::json;
 use sidestep_cluster::room::objects;
+use sidestep_kit::needs;
 
 use crate::world::{is_gated, shared};
 
 const LABEL: &str = "sidestep.dev/accelerated";
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn a_label_without_a_gate_is_removed_with_a_warning() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let room = cluster.room("forged", &[]);
     let mut pod = objects::client("client");
     pod["metadata"]["labels"][LABEL] = json!("true");
@@ -28,9 +29,9 @@ fn a_label_without_a_gate_is_removed_with_a_warning() {
     );
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn a_pod_that_lives_gets_no_label() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let room = cluster.room("later", &[]);
     room.apply(&[objects::client("client")]);
     room.ready(&["client"]);
@@ -44,9 +45,9 @@ fn a_pod_that_lives_gets_no_label() {
     assert!(labels[LABEL].is_null(), "{labels}");
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn a_gated_pod_keeps_its_label_and_its_policy() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let room = cluster.mesh_room("kept");
     room.apply(&[objects::client("client")]);
     room.ready(&["client"]);

@@ -7,13 +7,10 @@ use std::{
 };
 
 use sidestep_cluster::{Place, hierarchy, room::until};
-use sidestep_kit::{can_run, net::unique_name};
+use sidestep_kit::{needs, net::unique_name};
 
-#[test]
+#[needs(root, "unshare", "mount")]
 fn what_a_killed_start_left_is_removed_by_down() {
-    if !can_run(&["unshare", "mount"]) {
-        return;
-    }
     let place = Place::new(&unique_name("killed")).expect("a good name");
     let _removed = Removed(&place);
     let mut up = command(&place, "up").spawn().expect("our own program");

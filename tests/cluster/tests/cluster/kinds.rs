@@ -6,12 +6,13 @@ use sidestep_cluster::{
     room::{Room, objects, until},
     twins::Twins,
 };
+use sidestep_kit::needs;
 
 use crate::world::shared;
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn each_pod_of_a_stateful_set_answers_by_its_own_name() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let serve = format!(
         "exec sidestep-app serve --pod $HOSTNAME --listen 0.0.0.0:{}",
         objects::PORT
@@ -35,9 +36,9 @@ fn each_pod_of_a_stateful_set_answers_by_its_own_name() {
     twins.logged_the_same(&[("client", 2), ("db-0", 1), ("db-1", 1)]);
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn a_job_calls_a_service_and_completes() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     // Its sidecar learns of the server when it does; what comes before is not compared.
     let known = "case $(wget -qO- http://server/warm 2>&1) in *404*) break;; esac; sleep 1";
     let ask = format!("while :; do {known}; done; exec wget -qO- http://server/");
@@ -58,9 +59,9 @@ fn a_job_calls_a_service_and_completes() {
     twins.logged_the_same(&[("job/once", 1), ("server", 1)]);
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn captured_dns_answers_what_only_istio_knows() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let mut capturing = objects::client("capturing");
     capturing["metadata"]["annotations"] = json!({
         "proxy.istio.io/config": r#"{"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}}"#,
@@ -121,9 +122,9 @@ fn made_up() -> Value {
     })
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn probes_of_every_kind_find_the_application() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let port = objects::PORT;
     let mut server = objects::server("server");
     server["spec"]["containers"][0]["startupProbe"] =

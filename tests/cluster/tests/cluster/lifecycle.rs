@@ -1,5 +1,6 @@
 //! The webhook comes, goes, and stands beside others.
 
+use sidestep_kit::needs;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::atomic::{AtomicBool, Ordering},
@@ -22,9 +23,9 @@ fn then<T>(work: impl FnOnce() -> T, rest: impl FnOnce()) -> T {
     outcome.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn one_gate_is_there_after_istio_was_asked_again() {
-    let Some(cluster) = alone() else { return };
+    let cluster = alone();
     let room = cluster.mesh_room("again");
     let admitted = || {
         // Our change makes the API server ask Istio again, whose change makes it ask us again.
@@ -62,9 +63,9 @@ fn reviews(cluster: &Cluster) -> u64 {
     counts.sum()
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn while_certificates_and_replicas_change_every_pod_is_decided() {
-    let Some(cluster) = alone() else { return };
+    let cluster = alone();
     let room = cluster.mesh_room("rotation");
     let pods: Vec<_> = (0..20)
         .map(|n| objects::client(&format!("client-{n}")))
@@ -122,9 +123,9 @@ fn certificates(cluster: &Cluster) -> Value {
     secret["data"].clone()
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn while_the_webhook_is_down_pods_have_iptables() {
-    let Some(cluster) = alone() else { return };
+    let cluster = alone();
     let scale = |replicas: u32| {
         cluster.kubectl(&format!(
             "-n {} scale deployment sidestep-webhook --replicas={replicas}",
@@ -154,9 +155,9 @@ fn while_the_webhook_is_down_pods_have_iptables() {
     });
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn a_static_pods_mirror_is_left_as_the_kubelet_wrote_it() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let room = cluster.room("static", &[]);
     let mut pod = objects::client("static");
     pod["metadata"]["namespace"] = json!(room.name());

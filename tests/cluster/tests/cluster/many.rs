@@ -1,5 +1,6 @@
 //! A hundred pods at once.
 
+use sidestep_kit::needs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -20,9 +21,9 @@ const PATIENCE: Duration = Duration::from_mins(5);
 /// Whether the gates passed at once, and the pods became Ready: exit codes, restarts and conditions, a line each.
 const STARTS: &str = "get pods --no-headers -o custom-columns=:.status.initContainerStatuses[0].state.terminated.exitCode,:.status.initContainerStatuses[0].restartCount,:.status.conditions[?(@.type=='Ready')].status";
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn a_hundred_pods_at_once_start() {
-    let Some(cluster) = alone() else { return };
+    let cluster = alone();
     // As on OpenShift, where a namespace says which users its pods may have.
     let platform = [
         "values.global.platform=openshift",

@@ -6,12 +6,13 @@ use sidestep_cluster::{
     room::{objects, until},
     twins::Twins,
 };
+use sidestep_kit::needs;
 
 use crate::world::{alone, is_gated, shared};
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn pods_of_two_revisions_talk_to_each_other_as_with_iptables() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let _second = cluster.revision("second", &[]);
     let of = |revision: &str, mut pod: Value| {
         let labels = &mut pod["metadata"]["labels"];
@@ -47,9 +48,9 @@ fn pods_of_two_revisions_talk_to_each_other_as_with_iptables() {
     }
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn istio_installed_again_changes_nothing() {
-    let Some(cluster) = alone() else { return };
+    let cluster = alone();
     let name = "mutatingwebhookconfiguration sidestep-webhook";
     let before = cluster.get(name);
     let room = cluster.mesh_room("again-istio");

@@ -13,7 +13,7 @@ use sidestep_cluster::{
     agent::said,
     room::{Room, objects, until},
 };
-use sidestep_kit::app::Seen;
+use sidestep_kit::{app::Seen, needs};
 
 use crate::world::shared;
 
@@ -23,9 +23,9 @@ const REQUESTS: u64 = 100;
 /// Bytes of these requests that may miss the shortcut. One of them alone has some 250, encrypted and with Envoy's headers.
 const FEW: u64 = 50 * REQUESTS;
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn what_sidecars_of_a_node_say_goes_past_tcp_until_a_running_pod_is_switched_off() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let of_namespace = [
         ("istio-injection", "enabled"),
         ("sidestep.dev/shortcut", "node"),

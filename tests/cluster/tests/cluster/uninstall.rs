@@ -6,16 +6,16 @@ use sidestep_cluster::{
     room::{Room, objects, until},
     sidestep,
 };
-use sidestep_kit::shortcut_maps;
+use sidestep_kit::{needs, shortcut_maps};
 
 use crate::world::{alone, is_plain_istio, restored};
 
 /// What a release has outside of its own namespace.
 const KINDS: &str = "mutatingwebhookconfiguration,validatingadmissionpolicy,validatingadmissionpolicybinding,clusterrole,clusterrolebinding";
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn helm_uninstall_leaves_running_pods_captured_and_new_ones_to_istio() {
-    let Some(cluster) = alone() else { return };
+    let cluster = alone();
     let room = cluster.mesh_room("helm");
     room.apply(&[
         objects::server("server"),
@@ -47,9 +47,9 @@ fn helm_uninstall_leaves_running_pods_captured_and_new_ones_to_istio() {
     room.accelerated(&["server", "client"]);
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn rolled_back_pods_are_plain_istios_and_nothing_stays_in_the_kernel() {
-    let Some(cluster) = alone() else { return };
+    let cluster = alone();
     let room = cluster.mesh_room("back");
     let web = objects::controller("Deployment", "server", 1, &objects::server("server"));
     room.apply(&[web, objects::service("server"), objects::client("client")]);

@@ -7,12 +7,13 @@ use sidestep_cluster::{
     room::{Room, objects, until},
     sidestep,
 };
+use sidestep_kit::needs;
 
 use crate::world::{alone, elsewhere, is_gated, restored, without_agent};
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn a_pod_waits_at_the_gate_while_its_nodes_agent_is_down_and_then_starts_at_once() {
-    let Some(cluster) = alone() else { return };
+    let cluster = alone();
     elsewhere(&cluster);
     without_agent(&cluster);
     let room = cluster.mesh_room("waiting");

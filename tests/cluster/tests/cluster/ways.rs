@@ -6,12 +6,13 @@ use sidestep_cluster::{
     room::{objects, until},
     twins::Twins,
 };
+use sidestep_kit::needs;
 
 use crate::world::{is_gated, istio_init, shared};
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn a_pod_of_a_job_gets_the_gate() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let room = cluster.mesh_room("job");
     room.apply(&[objects::job("once", &json!(["true"]))]);
     let mut pods = json!(null);
@@ -24,9 +25,9 @@ fn a_pod_of_a_job_gets_the_gate() {
     assert!(is_gated(&pods["items"][0]), "{pods:#}");
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn a_namespace_with_a_revision_is_served_too() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let room = cluster.room("revision", &[("istio.io/rev", "default")]);
     room.apply(&[objects::client("client")]);
     room.accelerated(&["client"]);
@@ -34,9 +35,9 @@ fn a_namespace_with_a_revision_is_served_too() {
     assert!(is_gated(&pod), "{pod:#}");
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn a_kube_injected_pod_gets_the_gate_and_does_what_it_does_with_iptables() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let all = [
         objects::server("server"),
         objects::service("server"),
@@ -63,9 +64,9 @@ fn a_kube_injected_pod_gets_the_gate_and_does_what_it_does_with_iptables() {
     twins.logged_the_same(&[("client", 1), ("server", 1)]);
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn a_sidecar_that_is_no_native_one_is_served_too() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let room = cluster.mesh_room("classic");
     let mut pod = objects::client("client");
     pod["metadata"]["annotations"] = json!({"sidecar.istio.io/nativeSidecar": "false"});
@@ -81,9 +82,9 @@ fn a_sidecar_that_is_no_native_one_is_served_too() {
     );
 }
 
-#[test]
+#[needs(sidestep_cluster::programs)]
 fn istios_own_annotations_stay_in_force() {
-    let Some(cluster) = shared() else { return };
+    let cluster = shared();
     let room = cluster.mesh_room("lists");
     let mut pod = objects::client("client");
     pod["metadata"]["annotations"] =

@@ -13,7 +13,6 @@ use sidestep_cluster::{
     room::{objects, until},
     sidestep,
 };
-use sidestep_kit::can_run;
 
 /// Values that keep the agent off every node.
 const NO_AGENT: &str = "agent.nodeSelector.sidestep\\.test/agent=none";
@@ -23,18 +22,14 @@ const ELSEWHERE: &str = "agent-elsewhere";
 
 static CLUSTER: OnceLock<RwLock<Cluster>> = OnceLock::new();
 
-/// The cluster, for tests that change nothing but their own namespace; nothing where it cannot run.
-pub fn shared() -> Option<RwLockReadGuard<'static, Cluster>> {
-    let cluster = cluster()?;
-    Some(cluster.read().unwrap_or_else(PoisonError::into_inner))
+/// The cluster, for tests that change nothing but their own namespace.
+pub fn shared() -> RwLockReadGuard<'static, Cluster> {
+    cluster().read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The cluster, for a test that needs it alone. It leaves it as it found it, or [`restored`].
-pub fn alone() -> Option<Alone> {
-    let cluster = cluster()?;
-    Some(Alone(
-        cluster.write().unwrap_or_else(PoisonError::into_inner),
-    ))
+pub fn alone() -> Alone {
+    Alone(cluster().write().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The cluster while nobody else uses it; a test that fails must not make others fail.
@@ -56,14 +51,8 @@ impl Drop for Alone {
     }
 }
 
-fn cluster() -> Option<&'static RwLock<Cluster>> {
-    let programs = [
-        "unshare", "nsenter", "mount", "iptables", "nft", "wrk", "python3", "bpftool",
-    ];
-    if !can_run(&programs) {
-        return None;
-    }
-    Some(CLUSTER.get_or_init(|| {
+fn cluster() -> &'static RwLock<Cluster> {
+    CLUSTER.get_or_init(|| {
         let images = thread::spawn(|| sidestep::build_images(&["webhook", "agent"]));
         let cluster = match std::env::var("SIDESTEP_CLUSTER") {
             // One that is up already, to save half a minute while tests are written.
@@ -81,7 +70,7 @@ fn cluster() -> Option<&'static RwLock<Cluster>> {
         sidestep::install(&cluster, &images, &[]).unwrap_or_else(|error| panic!("{error:#}"));
         until_gated(&cluster);
         RwLock::new(cluster)
-    }))
+    })
 }
 
 extern "C" fn end() {

@@ -10,27 +10,11 @@ use super::{
     channel::{Channel, unexpected},
     parse, pidfd,
     protocol::{Answer, Errno, Family, Report, Request, SocketId},
+    seen::Seen,
 };
 
 /// How long one call of an actor may wait.
 const CALL_MS: u32 = 3_000;
-
-/// What both ends saw of one connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// The name of the server that answered.
-    pub by: String,
-    /// Where the server sees the connection come from.
-    pub source: SocketAddr,
-    /// The server's own address.
-    pub local: SocketAddr,
-    /// What the server gets for `SO_ORIGINAL_DST`.
-    pub original: Result<SocketAddr, Errno>,
-    /// The client's getsockname.
-    pub own_name: SocketAddr,
-    /// The client's getpeername.
-    pub peer_name: SocketAddr,
-}
 
 /// A socket of an actor; closed when dropped.
 #[derive(Debug)]

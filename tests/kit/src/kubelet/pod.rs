@@ -9,6 +9,7 @@ use crate::{
     actor::{Actor, Identity, Kind, Socket},
     cgroup::Cgroup,
     net::Namespace,
+    redirect::PodState,
 };
 
 /// A pod in the API.
@@ -24,8 +25,17 @@ pub struct KubePod<'a> {
 impl KubePod<'_> {
     /// Makes its cgroup and its sandbox: a namespace with this address, and a process that holds it.
     pub fn sandbox(&self, address: &str) -> Sandbox {
-        let namespace = self.node.machine.network().host("pod", &[address]);
+        let namespace = self.node.base.network().host("pod", &[address]);
         Sandbox::start(self.cgroup(), namespace)
+    }
+
+    /// The same, with a proxy that listens; returns when the agent captures connections.
+    #[track_caller]
+    pub fn active(&self, address: &str) -> (Sandbox, Proxy) {
+        let sandbox = self.sandbox(address);
+        let proxy = sandbox.proxy();
+        self.node.wait_for(&self.name, PodState::Active);
+        (sandbox, proxy)
     }
 
     /// Makes its cgroup.

@@ -4,10 +4,9 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use crate::{binary, net::run};
+use crate::{binary, process::copy_program};
 
 /// `r0 = 1` of 64 bits, then `exit`: how a program lets something be.
 const ALLOW: [u8; 16] = [0xb7, 0, 0, 0, 1, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
@@ -29,7 +28,6 @@ pub fn build_with_other_code(folder: &Path) -> PathBuf {
     let (draft, path) = (folder.join("draft"), folder.join("sidestep-agent"));
     fs::write(&draft, agent).expect("a folder of ours");
     fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).expect("a file of ours");
-    // A file that is written here may still be open in a child that another test starts, and then cannot be run.
-    run(Command::new("cp").args([&draft, &path]));
+    copy_program(&draft, &path);
     path
 }
