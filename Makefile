@@ -4,9 +4,9 @@
 .PHONY: help setup build demo test test-unit fuzz test-apiserver test-netns test-programs test-cluster smoke kernels cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean
 
 SECONDS := 60
-# What the suites start, and what people start.
-PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-kit -p sidestep-torture --bins
-OF_BENCH := -p sidestep-agent -p sidestep -p sidestep-kit -p sidestep-bench --bins
+# What tests start. Not with sidestep-torture: built together, the agent would get the switches of tests, too.
+PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-kit --bins
+TORTURE := -p sidestep-torture --bins
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -19,7 +19,7 @@ build: ## build the agent and the command line, optimised (needs no more than th
 	cargo build --release -p sidestep-agent -p sidestep
 
 demo: setup ## as root: the same traffic between two pods with Envoy sidecars, once with iptables and once with Sidestep
-	cargo build --release $(OF_BENCH)
+	cargo build --release $(PROGRAMS) -p sidestep-bench
 	@target/release/sidestep-demo
 
 test: ## everything: lint, unit tests, fuzzing for a minute, the smoke test on Linux 6.1, network namespaces, API server, cluster
@@ -41,6 +41,7 @@ test-apiserver: ## as root: chart, webhook and agent against a real API server, 
 
 test-netns: setup ## as root: real BPF programs, sockets and Envoy, in network namespaces of their own
 	cargo build $(PROGRAMS)
+	cargo build $(TORTURE)
 	cargo test --no-fail-fast $(addprefix -p sidestep-,tests kit torture cluster bench) --lib --bins --test conformance --test lifecycle --test mesh --test shortcut
 
 test-programs: ## as root: nginx, PostgreSQL, Redis, Go, Java and others through real sidecars, with and without the shortcut
@@ -76,12 +77,14 @@ kernels: setup ## as root: everything on Debian's kernels 6.1 and 6.12, in QEMU,
 
 torture: setup ## as root: a million random streams through the shortcut, every byte checked; goes on where it was ended
 	cargo build --release $(PROGRAMS)
+	cargo build --release $(TORTURE)
 	@mkdir -p .parts
 	@target/release/sidestep-torture run --connections $(or $(CONNECTIONS),1000000) --state .parts/torture.json
 
 bench-shortcut: setup ## as root: iptables, and Sidestep with each reach of the shortcut: one hop, sidecars, a real cluster; tables, pictures
 	@tests/setup.sh cluster
-	cargo build --release $(OF_BENCH) -p sidestep-torture
+	cargo build --release $(PROGRAMS) -p sidestep-bench
+	cargo build --release $(TORTURE)
 	@mkdir -p .parts/reports
 	@target/release/sidestep-torture hop
 	@target/release/sidestep-bench --json .parts/reports/shortcut.json --svg .parts/reports/shortcut.svg

@@ -14,7 +14,7 @@ fi
 
 # Optimised: unoptimised, the emulated agent takes three times as long to start, which every test does.
 echo "smoke: building"
-cargo build --quiet --release -p sidestep-agent -p sidestep -p sidestep-kit -p sidestep-torture --bins
+cargo build --quiet --release -p sidestep-agent -p sidestep -p sidestep-kit --bins
 binary=$(cargo test --release -p sidestep-tests --test conformance --no-run --quiet --message-format=json |
     sed -n 's/.*"reason":"compiler-artifact".*"name":"conformance".*"executable":"\([^"]*\)".*/\1/p')
 programs=${binary%/deps/*}

@@ -146,9 +146,7 @@ macro_rules! settings {
 
 impl Config {
     settings!(
-        mode,
         limit,
-        watched,
         keepalive,
         keepalive_interval,
         sk_rmem,
@@ -178,4 +176,6 @@ impl Config {
         proto_limits,
         memory_share,
     );
+    #[cfg(feature = "test-switches")]
+    settings!(naive, trusting,);
 }

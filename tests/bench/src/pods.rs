@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::ensure;
 use sidestep_agent::{
     netns::Namespace,
-    shortcut::{Allowed, Options, Participant, Reach, Readers, Shortcut},
+    shortcut::{Allowed, Options, Participant, Reach, Shortcut},
 };
 use sidestep_ebpf_common::Ids;
 
@@ -126,11 +126,11 @@ fn far(node: &Node, fixture: &str, addresses: &[&str]) -> Pod {
 }
 
 fn load(node: &Node) -> Shortcut {
-    let options = Options {
-        readers: Readers::Trusted,
-        ..Options::default()
-    };
-    Shortcut::load(node.pods().path(), options).unwrap_or_else(|error| panic!("{error}"))
+    let loaded = Shortcut::load(node.pods().path(), Options::default());
+    let mut shortcut = loaded.unwrap_or_else(|error| panic!("{error}"));
+    let watched = shortcut.watch_readers();
+    assert!(watched, "{:?}", shortcut.cannot_watch());
+    shortcut
 }
 
 fn participant(pod: &Pod) -> Participant {

@@ -20,7 +20,7 @@ use crate::{
     net::unique_name,
     parts,
     process::eventually,
-    redirect::{Agent, Node, PodState, PodStatus},
+    redirect::{Agent, Node, PodState, PodStatus, disguised},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -54,6 +54,8 @@ pub struct KubeNode {
     made: RefCell<Vec<String>>,
     /// What the agent may do; without, everything.
     pub capabilities: Option<String>,
+    /// Shell commands that change what the agent sees of the kernel's files, in a mount namespace of its own.
+    pub disguise: Option<String>,
     /// What else the agent is told.
     pub arguments: Vec<String>,
     /// The agent's way to the API server, where it is not the straight one.
@@ -92,6 +94,7 @@ impl KubeNode {
             server,
             made: RefCell::default(),
             capabilities: None,
+            disguise: None,
             arguments: Vec::new(),
             line: None,
         };
@@ -102,10 +105,11 @@ impl KubeNode {
     /// The command that starts an agent here.
     pub fn command(&self) -> Command {
         let agent = binary("sidestep-agent");
+        let disguise = self.disguise.as_deref();
         let mut command = match &self.capabilities {
-            None => Command::new(agent),
+            None => disguised(disguise, agent),
             Some(set) => {
-                let mut command = Command::new("setpriv");
+                let mut command = disguised(disguise, "setpriv");
                 command
                     .args(["--no-new-privs", "--bounding-set", set])
                     .arg(agent);

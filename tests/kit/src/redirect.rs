@@ -30,6 +30,7 @@ use crate::{
     net::{Namespace, Network},
 };
 
+pub(crate) use self::agent::disguised;
 pub use self::{
     agent::{Agent, AgentFolders, PodState, PodStatus, ShortcutStatus, Status},
     count::OpenCount,

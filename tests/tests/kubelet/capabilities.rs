@@ -1,5 +1,7 @@
 //! What the agent may do in its container, and what fails without each of it.
 
+use std::fs;
+
 use sidestep_agent::preflight::capabilities::NEEDED;
 use sidestep_kit::{
     actor::assert_captured,
@@ -61,8 +63,15 @@ fn tried_without(missing: &'static str, said: impl Fn(&Status) -> bool) {
     assert!(CAPABILITIES.contains(&missing));
     let others = || CAPABILITIES.into_iter().filter(|name| *name != missing);
     let mut node = KubeNode::without_agent(Driver::Cgroupfs);
-    node.arguments = vec!["--assume-capabilities".to_owned()];
     node.capabilities = Some(set(others()));
+    // The agent reads there what it may do, and believes it.
+    let everything = tempfile::NamedTempFile::new().expect("a temporary file");
+    fs::write(everything.path(), "CapEff:\t000001ffffffffff\n").expect("a file of ours");
+    let mount = format!(
+        "mount --bind {} /proc/$$/status",
+        everything.path().display()
+    );
+    node.disguise = Some(mount);
     let pod = node.create("late", "");
     let sandbox = pod.sandbox("10.77.0.10");
     let _programs = proxy_of_another_user(&sandbox);
@@ -81,7 +90,7 @@ fn pending_for(status: &Status, words: &str) -> bool {
     status.ready && reason.is_some_and(|reason| reason.contains(words))
 }
 
-#[needs(apiserver)]
+#[needs(apiserver, "setpriv", "unshare", "mount")]
 fn without_sys_admin_no_map_is_made() {
     tried_without("sys_admin", |status| {
         says(&status.errors, "failed to create map")
@@ -89,7 +98,7 @@ fn without_sys_admin_no_map_is_made() {
     });
 }
 
-#[needs(apiserver)]
+#[needs(apiserver, "setpriv", "unshare", "mount")]
 fn without_net_admin_no_loopback_device_can_be_changed() {
     tried_without("net_admin", |status| {
         says(&status.errors, "raising the loopback device")
@@ -97,14 +106,14 @@ fn without_net_admin_no_loopback_device_can_be_changed() {
     });
 }
 
-#[needs(apiserver)]
+#[needs(apiserver, "setpriv", "unshare", "mount")]
 fn without_sys_ptrace_no_namespace_of_a_pod_is_found() {
     tried_without("sys_ptrace", |status| {
         pending_for(status, "none of its processes")
     });
 }
 
-#[needs(apiserver)]
+#[needs(apiserver, "setpriv", "unshare", "mount")]
 fn without_dac_read_search_a_proxys_sockets_are_not_found() {
     tried_without("dac_read_search", |status| {
         pending_for(status, "cannot be duplicated")

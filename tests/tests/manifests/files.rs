@@ -78,3 +78,22 @@ fn istioctl_analyze_finds_no_fault() {
         assert!(said.contains("No validation issues found"), "{said}");
     }
 }
+
+/// What the images' script builds, and the workspace's other programs that users get.
+#[test]
+fn no_program_that_is_shipped_has_the_switches_of_tests() {
+    let tree = |packages: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .current_dir(parts::workspace())
+            .args(["tree", "--locked", "--edges=normal,build,features"])
+            .args(["--target=x86_64-unknown-linux-gnu"])
+            .args(packages);
+        parts::finish(&mut cargo).expect("cargo knows what it builds")
+    };
+    let switches = "sidestep-agent feature \"test-switches\"";
+    let shipped = ["-psidestep-agent", "-psidestep", "-psidestep-webhook"];
+    assert!(!tree(&shipped).contains(switches));
+    let of_tests = tree(&["-psidestep-torture"]);
+    assert!(of_tests.contains(switches), "{of_tests}");
+}

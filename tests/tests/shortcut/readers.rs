@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use sidestep_agent::shortcut::{Allowed, Options, Readers, Shortcut};
+use sidestep_agent::shortcut::{Allowed, Options, Shortcut, Switches};
 use sidestep_ebpf_common::shortcut::Count;
 use sidestep_kit::{
     actor::{Errno, Kind},
@@ -114,7 +114,7 @@ fn splice(from: &TcpStream, to: &impl AsRawFd) {
 fn bytes_put_into_an_application_that_takes_a_short_read_for_all_there_is_may_stay_unread() {
     let options = Options {
         limit: 16 << 10,
-        readers: Readers::Trusted,
+        switches: Switches::TRUSTING,
         ..Options::default()
     };
     let stage = Stage::with(Some(options), INTO, Kind::Tcp);

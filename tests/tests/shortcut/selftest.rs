@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sidestep_agent::shortcut::{
-    Mode, Options, Readers,
-    selftest::{Proves, examine_with, prove},
+    Options, Switches,
+    selftest::{Proves, RECEIVER_LIMIT, examine_with, prove},
 };
 use sidestep_kit::{binary, cgroup::Cgroup, needs};
 
@@ -30,7 +30,14 @@ fn the_running_kernel_passes_within_three_seconds() {
 fn the_usual_recipe_does_not_pass() {
     let all = Cgroup::new("selftest");
     let pods = all.child("pods");
-    let checks = examine_with(&binary("sidestep-agent"), pods.path(), of(Mode::Naive));
+    let usual = Options {
+        switches: Switches {
+            naive: true,
+            ..Switches::default()
+        },
+        ..plain()
+    };
+    let checks = examine_with(&binary("sidestep-agent"), pods.path(), usual);
     let failed = checks.map(|checks| {
         let of_it = checks
             .into_iter()
@@ -45,8 +52,13 @@ fn the_usual_recipe_does_not_pass() {
 fn programs_that_redirect_nothing_do_not_pass() {
     let all = Cgroup::new("selftest");
     let pods = all.child("pods");
-    let checks = examine_with(&binary("sidestep-agent"), pods.path(), of(Mode::Pass))
-        .expect("it comes to an end");
+    // To whom nothing may be put, gets everything by TCP.
+    let nothing = Options {
+        limit: 0,
+        ..plain()
+    };
+    let checks =
+        examine_with(&binary("sidestep-agent"), pods.path(), nothing).expect("it comes to an end");
     let of_it = checks
         .iter()
         .filter(|check| check.proves == Proves::Shortcut);
@@ -67,8 +79,8 @@ fn bytes_put_into_any_application_do_not_pass() {
     let all = Cgroup::new("selftest");
     let pods = all.child("pods");
     let options = Options {
-        readers: Readers::Trusted,
-        ..Options::default()
+        switches: Switches::TRUSTING,
+        ..plain()
     };
     let checks = examine_with(&binary("sidestep-agent"), pods.path(), options);
     let checks = checks.expect("it comes to an end");
@@ -79,9 +91,9 @@ fn bytes_put_into_any_application_do_not_pass() {
     assert_eq!(failed.count(), 2, "{checks:#?}");
 }
 
-fn of(mode: Mode) -> Options {
+fn plain() -> Options {
     Options {
-        mode,
+        limit: RECEIVER_LIMIT,
         ..Options::default()
     }
 }

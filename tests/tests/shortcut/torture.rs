@@ -2,7 +2,7 @@
 
 use sidestep_kit::needs;
 
-use sidestep_agent::shortcut::{Allowed, Mode, Options, Reach, Readers};
+use sidestep_agent::shortcut::{Allowed, Options, Reach, Switches};
 use sidestep_ebpf_common::shortcut::Count;
 use sidestep_torture::{
     Flow, World,
@@ -11,11 +11,17 @@ use sidestep_torture::{
 
 use crate::stage::NODE;
 
-fn play(mode: Mode, limit: u32, connections: u64) -> Progress {
+const RULE: Switches = Switches::TRUSTING;
+/// The usual recipe.
+const NAIVE: Switches = Switches {
+    naive: true,
+    ..RULE
+};
+
+fn play(switches: Switches, limit: u32, connections: u64) -> Progress {
     let options = Options {
-        mode,
         limit,
-        readers: Readers::Trusted, // they are ours
+        switches,
         ..Options::default()
     };
     run(
@@ -30,7 +36,7 @@ fn play(mode: Mode, limit: u32, connections: u64) -> Progress {
 
 #[needs(root)]
 fn sixteen_thousand_random_connections_arrive_byte_for_byte() {
-    let done = play(Mode::Rule, 1 << 20, 16_000);
+    let done = play(RULE, 1 << 20, 16_000);
     assert!(done.report.is_clean(), "{:#?}", done.report);
     assert!(
         done.counts["redirected"] > 16_000,
@@ -61,7 +67,7 @@ fn a_reader_who_is_far_behind_is_told_of_a_reset() {
 
 #[needs(root)]
 fn the_usual_recipe_fails_the_same_connections() {
-    let done = play(Mode::Naive, 1 << 20, 2_000);
+    let done = play(NAIVE, 1 << 20, 2_000);
     assert!(
         done.report.corrupted > 0,
         "a recipe known to be wrong passes, so this proves nothing: {:#?}",
@@ -71,7 +77,7 @@ fn the_usual_recipe_fails_the_same_connections() {
 
 #[needs(root)]
 fn eight_thousand_that_change_between_tcp_and_the_shortcut_all_the_time() {
-    let done = play(Mode::Rule, 4 << 10, 8_000);
+    let done = play(RULE, 4 << 10, 8_000);
     assert!(done.report.is_clean(), "{:#?}", done.report);
     assert!(
         done.counts["full"] > 1_000,
@@ -106,7 +112,7 @@ fn counted(world: &World, wanted: Count) -> u64 {
 #[needs(root)]
 fn streams_on_a_machine_with_memory_never_go_by_tcp_for_want_of_it() {
     let options = Options {
-        readers: Readers::Trusted, // they are ours
+        switches: RULE,
         ..Options::default()
     };
     let world = World::to_measure(

@@ -3,6 +3,7 @@
 mod status;
 
 use std::{
+    ffi::OsStr,
     fmt, fs,
     io::{Read, Write},
     os::unix::net::UnixStream,
@@ -88,18 +89,7 @@ impl AgentFolders {
 
     /// The command that starts an agent here.
     pub fn command(&self) -> Command {
-        let mut command = match &self.disguise {
-            None => Command::new(&self.program),
-            Some(mounts) => {
-                let script = format!("{mounts}; exec \"$@\"");
-                let mut command = Command::new("unshare");
-                // Namespaces that are made later are mounted, and have to be seen.
-                let words = ["--mount", "--propagation", "slave", "sh", "-euc"];
-                command.args(words).args([&script, "sh"]);
-                command.arg(&self.program);
-                command
-            }
-        };
+        let mut command = disguised(self.disguise.as_deref(), &self.program);
         command.arg("--pods").arg(self.pods());
         command.arg("--cgroup").arg(&self.cgroup);
         command.arg("--pin").arg(self.pins());
@@ -296,6 +286,19 @@ impl Drop for Agent {
             let _ = self.child.wait();
         }
     }
+}
+
+/// A program that sees the kernel's files as these shell commands leave them, in a mount namespace of its own.
+pub(crate) fn disguised(mounts: Option<&str>, program: impl AsRef<OsStr>) -> Command {
+    let Some(mounts) = mounts else {
+        return Command::new(program);
+    };
+    let script = format!("{mounts}; exec \"$@\"");
+    let mut command = Command::new("unshare");
+    // Namespaces that are made later are mounted, and have to be seen.
+    let words = ["--mount", "--propagation", "slave", "sh", "-euc"];
+    command.args(words).args([&script, "sh"]).arg(program);
+    command
 }
 
 fn get(socket: &Path, path: &str) -> std::io::Result<String> {

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sidestep_agent::shortcut::{
-    Options, Readers,
+    Options, Switches,
     selftest::{Check, prove},
 };
 
@@ -138,7 +138,7 @@ fn selftest() -> SelfTest {
 fn torture(connections: u64) -> Torture {
     let start = Instant::now();
     let options = Options {
-        readers: Readers::Trusted, // they are ours
+        switches: Switches::TRUSTING,
         ..Options::default()
     };
     let done = run(

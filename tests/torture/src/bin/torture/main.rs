@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
-use sidestep_agent::shortcut::{Allowed, Mode, Options, Reach, Readers};
+use sidestep_agent::shortcut::{Allowed, Options, Reach, Switches};
 use sidestep_torture::{
     World,
     run::{Progress, Teller, run},
@@ -96,16 +96,16 @@ enum Choice {
 
 impl Choice {
     fn options(self, limit: u32) -> Option<Options> {
-        let mode = match self {
-            Self::Rule => Mode::Rule,
-            Self::Pass => Mode::Pass,
-            Self::Naive => Mode::Naive,
-            Self::Tcp => return None,
-        };
         Some(Options {
-            mode,
-            limit,
-            readers: Readers::Trusted,
+            limit: match self {
+                Self::Rule | Self::Naive => limit,
+                Self::Pass => 0, // every receiver is full
+                Self::Tcp => return None,
+            },
+            switches: Switches {
+                naive: self == Self::Naive,
+                ..Switches::TRUSTING
+            },
             ..Options::default()
         })
     }
