@@ -67,7 +67,7 @@ images: ## the webhook's and the agent's images as OCI archives, .parts/images/*
 	@tests/setup.sh images
 	manifests/images/build.sh
 
-smoke: setup ## capture connections on Debian's 6.1 kernel, prove the shortcut on 6.1 and 6.12, in QEMU
+smoke: setup ## capture connections on Debian's 6.1 kernel, the agent in its container, prove the shortcut on 6.1 and 6.12, in QEMU
 	@tests/qemu/smoke.sh
 	@tests/qemu/kernels.sh small
 

@@ -36,8 +36,9 @@ fn build() -> Result<(), String> {
     let root = manifest.parent().ok_or("the agent is not in a workspace")?;
     let linker = find_linker(root)?;
     let compiler = Compiler::find()?;
-    for path in ["ebpf", "Cargo.toml", "Cargo.lock"] {
-        println!("cargo::rerun-if-changed={}", root.join(path).display());
+    // Relative to the package, so that a target folder that was copied to another checkout watches that one's files.
+    for path in ["../ebpf", "../Cargo.toml", "../Cargo.lock"] {
+        println!("cargo::rerun-if-changed={path}");
     }
     println!("cargo::rerun-if-changed={}", linker.display());
 

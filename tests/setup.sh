@@ -199,6 +199,23 @@ kernel() {
     mv "$home/vmlinuz.part" "$home/vmlinuz"
 }
 
+# What starts the agent's container in an emulated machine: Debian's runc and a runtime's default seccomp profile, which are
+# unpacked and never installed.
+runtime() {
+    local home=.parts/runc folder
+    [ ! -e "$home/seccomp.json" ] || return 0
+    say "fetching runc"
+    fresh_lists
+    folder=$(mktemp -d .parts/runc.XXXXXX)
+    (cd "$folder" && apt-get -o APT::Sandbox::User=root download -qq runc golang-github-containers-common) || fail "apt-get download runc failed"
+    local package
+    for package in "$folder"/*.deb; do dpkg-deb -x "$package" "$folder/root"; done
+    mkdir -p "$home"
+    mv "$folder/root/usr/sbin/runc" "$home/runc"
+    mv "$folder/root/usr/share/containers/seccomp.json" "$home/seccomp.json"
+    rm -r "$folder"
+}
+
 [ "$(uname -m)" = x86_64 ] || fail "only x86_64 is supported"
 what=${1:-all}
 case $what in
@@ -226,8 +243,9 @@ elif [ "$what" = programs ]; then
     go_program
     java_program
 elif [ "$what" = all ]; then
-    packages iproute2 iptables nftables bpftool wrk python3 busybox-static qemu-system-x86 kmod binutils xz-utils
+    packages iproute2 iptables nftables bpftool wrk python3 busybox-static qemu-system-x86 kmod binutils xz-utils libseccomp2
     envoy
+    runtime
     kernel 6.1
     kernel 6.12 bookworm-backports
 elif [ "$what" = cluster ]; then

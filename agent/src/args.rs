@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use sidestep_agent_api::SOCKET;
 use tokio::runtime::Builder;
 
 use crate::{
@@ -11,9 +15,6 @@ use crate::{
     uninstall,
     watch::Patience,
 };
-
-/// Where the agent answers `sidestep status`, unless told otherwise.
-pub const SOCKET: &str = "/run/sidestep/agent.sock";
 
 /// Where it pins what must outlive it, unless told otherwise.
 pub const PIN: &str = "/sys/fs/bpf/sidestep";
@@ -87,7 +88,7 @@ pub struct Args {
     /// The farthest that any pod's bytes may go past TCP: not at all, between an application and its own sidecar, or also
     /// between two sidecars on the node, where network policies see no more than the connection's start. A pod's annotation
     /// sidestep.dev/shortcut chooses within this; without one it is "pod". Off takes effect at once, also for open connections
-    #[arg(long, value_enum, value_name = "REACH", default_value = "node")]
+    #[arg(long, value_name = "REACH", default_value = "node", value_parser = reaches())]
     shortcut: Reach,
 
     /// Most memory that the unread messages of one connection's end may take past TCP, beside TCP's own buffers
@@ -191,6 +192,10 @@ impl Args {
         runtime.shutdown_background();
         done
     }
+}
+
+fn reaches() -> impl TypedValueParser<Value = Reach> {
+    PossibleValuesParser::new(Reach::WORDS).try_map(|word| word.parse::<Reach>())
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {

@@ -11,12 +11,10 @@ use sidestep_contract::Policy;
 use thiserror::Error;
 
 use crate::{
-    allowed::Allowed,
     dataplane::{Dataplane, DataplaneError},
-    facts::{self, Facts},
-    listeners,
+    facts, listeners,
     netns::{Cookie, NetnsError},
-    rules::{self, BadIds, Rules},
+    rules::{self, Allowed, BadIds, Rules},
     sandbox::Sandbox,
 };
 
@@ -80,7 +78,7 @@ pub fn arm(
 ) -> Result<Option<Armed>, ArmError> {
     let start = Instant::now();
     let namespace = &sandbox.namespace;
-    let mut facts = Facts::read(namespace, sandbox.name_servers.clone())?;
+    let mut facts = facts::read(namespace, sandbox.name_servers.clone())?;
     let cookie = facts.cookie;
     if facts.captures_ipv6(policy.dual_stack) {
         let passthrough = facts::PASSTHROUGH6.into();

@@ -17,95 +17,59 @@ use rtnetlink::{
 
 use crate::netns::{Namespace, NetnsError};
 
-/// What is added to `lo` of a pod whose IPv6 is captured, as `istio-init` does: Envoy binds to it.
-pub const PASSTHROUGH6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
+pub use crate::rules::{Facts, PASSTHROUGH6};
+
 /// `lo` has this index in every namespace.
 const LO: u32 = 1;
 /// How long a new address may take until it is the namespace's own, and between looks.
 const SETTLES: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(1);
 
-/// A pod's namespace, as it is now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// The namespace's cookie.
-    pub cookie: u64,
-    /// Every address of every interface, in the kernel's order (IPv4 first), which is the order Istio looks at.
-    pub addresses: Vec<IpAddr>,
-    /// Where connections that leave the pod come from.
-    pub source4: Option<Ipv4Addr>,
-    /// The same for IPv6.
-    pub source6: Option<Ipv6Addr>,
-    /// `nameserver` lines of the pod's resolv.conf.
-    pub name_servers: Vec<IpAddr>,
-}
-
-impl Facts {
-    /// Reads a namespace.
-    pub fn read(namespace: &Namespace, name_servers: Vec<IpAddr>) -> Result<Self, NetnsError> {
-        let io = |error| NetnsError::Io {
-            path: namespace.path().to_owned(),
-            error,
+/// Reads a namespace.
+pub fn read(namespace: &Namespace, name_servers: Vec<IpAddr>) -> Result<Facts, NetnsError> {
+    let io = |error| NetnsError::Io {
+        path: namespace.path().to_owned(),
+        error,
+    };
+    let cookie = namespace.cookie()?;
+    let addresses = namespace.enter(|| with_netlink(addresses))?.map_err(io)?;
+    let (source4, source6) = namespace.enter(|| {
+        // Nothing is sent: connecting a datagram socket only asks for the route.
+        let source = |any: IpAddr, far: IpAddr| {
+            let socket = UdpSocket::bind((any, 0)).ok()?;
+            socket.connect((far, 9)).ok()?;
+            Some(socket.local_addr().ok()?.ip())
         };
-        let cookie = namespace.cookie()?;
-        let addresses = namespace.enter(|| with_netlink(addresses))?.map_err(io)?;
-        let (source4, source6) = namespace.enter(|| {
-            // Nothing is sent: connecting a datagram socket only asks for the route.
-            let source = |any: IpAddr, far: IpAddr| {
-                let socket = UdpSocket::bind((any, 0)).ok()?;
-                socket.connect((far, 9)).ok()?;
-                Some(socket.local_addr().ok()?.ip())
-            };
-            (
-                source(
-                    Ipv4Addr::UNSPECIFIED.into(),
-                    Ipv4Addr::new(192, 0, 2, 1).into(),
-                ),
-                source(
-                    Ipv6Addr::UNSPECIFIED.into(),
-                    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
-                ),
-            )
-        })?;
-        let first = |v4: bool| {
-            let mut global = addresses
-                .iter()
-                .filter(|a| a.is_ipv4() == v4 && is_global(a));
-            global.next().copied()
-        };
-        Ok(Self {
-            cookie,
-            source4: source4.or_else(|| first(true)).and_then(|a| match a {
-                IpAddr::V4(a) => Some(a),
-                IpAddr::V6(_) => None,
-            }),
-            source6: source6.or_else(|| first(false)).and_then(|a| match a {
-                IpAddr::V6(a) => Some(a),
-                IpAddr::V4(_) => None,
-            }),
-            addresses,
-            name_servers,
-        })
-    }
-
-    /// Whether Istio would capture IPv6 here: the first address that is neither loopback nor link-local is IPv6, or the
-    /// pod is dual-stack and has one (`istio-init`'s `getLocalIP`).
-    pub fn captures_ipv6(&self, dual_stack: bool) -> bool {
-        let mut global = self.addresses.iter().filter(|a| is_global(a));
-        if dual_stack {
-            global.any(IpAddr::is_ipv6)
-        } else {
-            global.next().is_some_and(IpAddr::is_ipv6)
-        }
-    }
-}
-
-fn is_global(addr: &IpAddr) -> bool {
-    !addr.is_loopback()
-        && match addr {
-            IpAddr::V4(a) => !a.is_link_local(),
-            IpAddr::V6(a) => !a.is_unicast_link_local() && *a != PASSTHROUGH6,
-        }
+        (
+            source(
+                Ipv4Addr::UNSPECIFIED.into(),
+                Ipv4Addr::new(192, 0, 2, 1).into(),
+            ),
+            source(
+                Ipv6Addr::UNSPECIFIED.into(),
+                Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+            ),
+        )
+    })?;
+    let first = |v4: bool| {
+        let mut global = addresses
+            .iter()
+            .filter(|a| a.is_ipv4() == v4 && Facts::is_global(a));
+        global.next().copied()
+    };
+    Ok(Facts {
+        cookie,
+        source4: source4.or_else(|| first(true)).and_then(|a| match a {
+            IpAddr::V4(a) => Some(a),
+            IpAddr::V6(_) => None,
+        }),
+        source6: source6.or_else(|| first(false)).and_then(|a| match a {
+            IpAddr::V6(a) => Some(a),
+            IpAddr::V4(_) => None,
+        }),
+        addresses,
+        name_servers,
+    })
 }
 
 /// Brings up `lo` of the calling thread's namespace and gives it an address; whether there is IPv6 here at all.
@@ -226,31 +190,6 @@ fn with_netlink<T, F: Future<Output = io::Result<T>>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn facts(addresses: &[&str]) -> Facts {
-        Facts {
-            cookie: 1,
-            addresses: addresses
-                .iter()
-                .map(|a| a.parse().expect("address"))
-                .collect(),
-            source4: None,
-            source6: None,
-            name_servers: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn ipv6_is_captured_where_istio_would() {
-        let v4_first = facts(&["127.0.0.1", "10.0.0.1", "::1", "fe80::1", "fd00::1"]);
-        assert!(!v4_first.captures_ipv6(false));
-        assert!(v4_first.captures_ipv6(true));
-        let v6_only = facts(&["127.0.0.1", "169.254.1.1", "::1", "fe80::1", "fd00::1"]);
-        assert!(v6_only.captures_ipv6(false));
-        let v4_only = facts(&["127.0.0.1", "10.0.0.1", "::1", "::6", "fe80::1"]);
-        assert!(!v4_only.captures_ipv6(false));
-        assert!(!v4_only.captures_ipv6(true));
-    }
 
     #[test]
     fn name_servers_are_read_as_the_resolver_reads_them() {

@@ -3,13 +3,13 @@
 //!
 //! Data flows one way: [`source`] (pods wanted) → [`reconcile`] (what to do about it) → [`dataplane`] (the kernel).
 //! [`status`] shows the result. Modules use each other downwards only: [`run`] and [`node`] are on top; what several of them
-//! speak of ([`wanted`], [`allowed`], [`link`], [`netns`]) is at the bottom.
+//! speak of ([`wanted`], [`link`], [`netns`], `cgroup`) is at the bottom.
 
-pub mod allowed;
 mod ancestors;
 pub mod args;
 pub mod arm;
 mod btf;
+mod cgroup;
 pub mod dataplane;
 pub mod discover;
 pub mod facts;
@@ -23,7 +23,6 @@ pub mod preflight;
 pub mod probe;
 pub mod reconcile;
 pub mod report;
-pub mod rules;
 pub mod run;
 pub mod sandbox;
 pub mod shortcut;
@@ -34,3 +33,6 @@ pub mod uninstall;
 mod verifier;
 pub mod wanted;
 pub mod watch;
+
+/// What [`dataplane`] writes, compiled from a policy.
+pub use sidestep_rules as rules;

@@ -7,10 +7,10 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::api::core::v1::Pod;
-use sidestep_contract::{Policy, gate, istio_init};
+use sidestep_contract::{istio_init, refuse_at_admission, refuse_for_life};
 
 use crate::{
-    allowed::Allowed,
+    rules::Allowed,
     wanted::{Entry, Left, Place, PodName, PodUid, Wanted, name_servers},
 };
 
@@ -52,12 +52,15 @@ impl Told {
 }
 
 fn entry(pod: &Pod, uid: &PodUid) -> Entry {
-    if !gate::is_gate(istio_init(pod)?) {
+    let init = istio_init(pod)?;
+    if !init.is_gate {
         // Istio's own rules are in charge; the reason may be more telling than that.
-        Policy::from_pod(pod)?;
+        refuse_at_admission(pod)?;
+        init.policy?;
         return Err(Left::NoGate);
     }
-    let policy = Policy::from_gated(pod)?;
+    refuse_for_life(pod)?;
+    let policy = init.policy?;
     let status = pod.status.as_ref();
     let addresses = status.and_then(|status| status.pod_ips.as_ref());
     let addresses = addresses.into_iter().flatten();

@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use crate::{
+    cgroup::sweep,
     dataplane::Bpf,
     netns::{Namespace, NetnsError},
     preflight,
@@ -90,6 +91,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (socket, pin) = (settings.socket.clone(), settings.pin.clone());
     let (ready, established) = tokio::sync::oneshot::channel();
     let mut thread = spawn_blocking(move || {
+        sweep(&settings.cgroup);
         let proof = shortcut::Proof::start(settings.shortcut, &settings.cgroup);
         let mut dataplane = Bpf::establish(&settings.pin, &settings.cgroup, offsets)?;
         dataplane.take_shortcut(proof.establish(&settings.pin));
@@ -242,6 +244,7 @@ impl Agent {
             ready: self.failed_check.is_none(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            node: None,
             cgroup: self.settings.cgroup.clone(),
             pods: self.reconciler.status(),
             shortcut: self.reconciler.shortcut(),

@@ -11,7 +11,7 @@ use sidestep_contract::{Leave, Policy, file, keys};
 use thiserror::Error;
 
 use crate::{
-    allowed::Allowed,
+    rules::Allowed,
     wanted::{Entry, Place, PodName, Wanted, name_servers},
 };
 

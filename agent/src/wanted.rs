@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use sidestep_contract::{Leave, Policy, keys};
 use thiserror::Error;
 
-use crate::allowed::Allowed;
+use crate::rules::Allowed;
 
 /// A pod's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,6 +9,7 @@ use std::{
 use thiserror::Error;
 
 use super::path::is_pods;
+use crate::cgroup::in_namespace_of_process_1;
 
 /// How deep `--cgroup-root` may put it.
 const DEPTH: usize = 4;
@@ -44,7 +45,9 @@ pub fn pods_cgroup() -> Result<PathBuf, HierarchyError> {
     for mount in &mounts {
         below(mount, DEPTH, &mut found);
     }
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    // From a cgroup namespace of its own the agent would see just `/`.
+    let read = || fs::read_to_string("/proc/thread-self/cgroup").unwrap_or_default();
+    let own = in_namespace_of_process_1(read).unwrap_or_else(|_| read());
     if let Some(own) = own_pods(&own)
         && let Some(only) = mounts
             .iter()
@@ -149,7 +152,7 @@ mod tests {
         assert_eq!(own(cgroupfs), Some(PathBuf::from("node-1/kubepods")));
         let systemd = "/kubepods.slice/kubepods-burstable.slice/cri.scope";
         assert_eq!(own(systemd), Some(PathBuf::from("kubepods.slice")));
-        // In a cgroup namespace of the container's own it shows nothing.
+        // What a cgroup namespace of the container's own shows.
         assert_eq!(own("/"), None);
         assert_eq!(own_pods("4:memory:/kubepods/pod1\n"), None);
     }

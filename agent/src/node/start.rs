@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use super::{Settings, proof::prove};
 use crate::{
+    cgroup::sweep,
     dataplane::{Bpf, Sightings},
     discover,
     preflight::{self, Lock},
@@ -31,7 +32,7 @@ pub(super) fn start(settings: &Settings) -> anyhow::Result<Started> {
     // Another agent that is about to end holds it for a moment.
     let lock = preflight::lock(&cgroup, &settings.pin)?;
     preflight::check_pins(&settings.pin)?;
-    probe::sweep(&cgroup);
+    sweep(&cgroup);
     if Bpf::is_pinned(&settings.pin) {
         probe::rehearse(&settings.pin, &cgroup, offsets)
             .context("this agent's programs do not act; running pods keep the ones they have")?;

@@ -287,6 +287,7 @@ impl Worker {
             ready: missing.is_empty(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            node: Some(self.settings.node.clone()),
             cgroup: node.map_or_else(PathBuf::new, |node| node.cgroup.clone()),
             pods: node.map_or_else(Vec::new, |node| node.reconciler.status()),
             shortcut: node

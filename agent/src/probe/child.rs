@@ -2,7 +2,6 @@
 //! it.
 
 use std::{
-    fs,
     io::{self, BufRead, Write},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::Path,
@@ -17,7 +16,7 @@ use rustix::{
 };
 
 use super::word;
-use crate::facts;
+use crate::{cgroup, facts};
 
 /// After this long it ends, whatever it waits for.
 const LIFE: Duration = Duration::from_secs(10);
@@ -42,10 +41,8 @@ pub fn run(cgroup: &Path) -> anyhow::Result<()> {
     done
 }
 
-fn work(cgroup: &Path) -> anyhow::Result<()> {
-    let procs = cgroup.join("cgroup.procs");
-    // The process as a whole, whichever thread writes.
-    fs::write(&procs, "0").with_context(|| format!("joining {}", procs.display()))?;
+fn work(own: &Path) -> anyhow::Result<()> {
+    cgroup::join(own, std::process::id())?;
     // SAFETY: only the network namespace of this thread changes, and no descriptor is shared that it would matter to.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.context("making a network namespace")?;
     let v6 = facts::raise_loopback(OWN6).context("raising the loopback device")?;

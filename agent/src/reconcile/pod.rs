@@ -169,7 +169,7 @@ fn spread(name: &PodName, interval: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{allowed::Allowed, probe::policy, wanted::PodUid};
+    use crate::{probe::policy, rules::Allowed, wanted::PodUid};
 
     fn wanted() -> Wanted {
         Wanted {

@@ -12,7 +12,7 @@ use std::{
 
 use aya::Ebpf;
 
-use super::{ShortcutError, error::file, maps, object};
+use super::{ShortcutError, error::file, left, maps, object};
 use crate::{
     link::{Hook, Link, hook},
     sys,
@@ -20,7 +20,7 @@ use crate::{
 
 /// Who marks an end is there before who makes one.
 const HOOKS: [Hook; 2] = [
-    hook("setsockopt", object::ON_OPTION, sys::AttachType::Setsockopt),
+    hook(left::GUARD, object::ON_OPTION, sys::AttachType::Setsockopt),
     hook("sock_ops", object::ON_CONNECTION, sys::AttachType::SockOps),
 ];
 

@@ -24,13 +24,14 @@ use sidestep_ebpf_common::{Ids, shortcut::Count};
 use self::{claims::Claims, error::file, hooks::Hooks, maps::Maps};
 use crate::{netns::Cookie, sys};
 
-pub use crate::allowed::{Allowed, Reach};
+pub use crate::rules::{Allowed, Reach};
 pub use error::ShortcutError;
 pub use left::{folders, pins, retire};
-pub use life::{Bounds, Established, Proof, ShortcutStatus};
+pub use life::{Bounds, Established, Proof};
 #[cfg(feature = "test-switches")]
 pub use settings::Switches;
 pub use settings::{LIMIT, Options};
+pub use sidestep_agent_api::ShortcutStatus;
 
 /// A pod that takes part.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ mod settings;
 use crate::Ids;
 pub use count::{COUNTS, Count};
 pub use end::{
-    CANDIDATE, EndKey, EndRecord, EndState, HAS_REDIRECTED, IS_PROXY, Queue, READ_PLAINLY,
-    RECEIVES, SENDS, WATCHED,
+    CANDIDATE, EndKey, EndRecord, EndState, HAS_REDIRECTED, IN_SOCKHASH, IS_PROXY, Queue,
+    READ_PLAINLY, RECEIVES, SENDS, WATCHED,
 };
 pub use settings::ShortcutSettings;
 

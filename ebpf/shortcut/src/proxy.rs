@@ -3,7 +3,7 @@
 //! the same.
 
 use aya_ebpf::{bindings::bpf_sock, helpers::generated::bpf_get_current_task};
-use sidestep_ebpf_common::shortcut::{EndState, IS_PROXY, Member};
+use sidestep_ebpf_common::shortcut::{IS_PROXY, Member};
 
 use crate::{
     ctx::{self, Ends, peek, peek_long},
@@ -18,7 +18,7 @@ pub fn listening(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
         manners::forget(Whose::port(cookie, ends.local_port));
         // It may have listened where the proxy does.
         if let Some(state) = ctx::state(sk) {
-            *state = EndState::new(0);
+            state.reuse(0);
         }
         return;
     }
@@ -30,7 +30,7 @@ pub fn listening(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
         unsafe { *place = process };
     }
     if let Some(state) = ctx::state_or_new(sk) {
-        *state = EndState::new(IS_PROXY);
+        state.reuse(IS_PROXY);
     }
 }
 

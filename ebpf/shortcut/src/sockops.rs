@@ -16,8 +16,8 @@ use aya_ebpf::{
     programs::SockOpsContext,
 };
 use sidestep_ebpf_common::shortcut::{
-    CANDIDATE, Count, EndKey, EndRecord, EndState, FROM_APPLICATION, INTO_APPLICATION, IS_PROXY,
-    Member, PodSwitch, REACH_NODE, RECEIVES, SENDS,
+    CANDIDATE, Count, EndKey, EndRecord, EndState, FROM_APPLICATION, IN_SOCKHASH, INTO_APPLICATION,
+    IS_PROXY, Member, PodSwitch, REACH_NODE, RECEIVES, SENDS,
 };
 
 use crate::{
@@ -107,9 +107,8 @@ fn connecting(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
         ctx::state(sk)
     };
     if let Some(state) = state {
-        // The socket may have been connected before.
         let (flags, program) = candidate.unwrap_or((0, 0));
-        *state = EndState::new(flags);
+        state.reuse(flags);
         state.program = program;
     }
 }
@@ -238,6 +237,10 @@ fn join(
     to: u32,
     peer: Option<EndRecord>,
 ) {
+    // What was marked before, and what an earlier connection left in a sockhash, stays with TCP.
+    if state.hazard != 0 || state.flags & IN_SOCKHASH != 0 {
+        return;
+    }
     let role = state.flags & IS_PROXY;
     let allowed = switch(member.place);
     let may = |needs: Option<u32>| needs.is_some_and(|flags| allowed.allows(own.cookie, flags));
@@ -308,7 +311,7 @@ fn closed(sk: *mut bpf_sock) {
     let Some(state) = ctx::state(sk) else {
         return;
     };
-    if state.flags & (SENDS | RECEIVES) == 0 {
+    if state.flags & IN_SOCKHASH == 0 {
         return;
     }
     let own = state.peer_key.turned();

@@ -91,16 +91,17 @@ mod tests {
 
     #[test]
     fn make_runs_every_test_target() {
-        let makefile = workspace().join("Makefile");
-        let makefile = fs::read_to_string(makefile).expect("a Makefile");
-        let words: Vec<&str> = makefile.split_whitespace().collect();
+        let files = ["Makefile", "tests/qemu/smoke.sh"];
+        let text = files.map(|file| fs::read_to_string(workspace().join(file)).expect(file));
+        let text = text.concat();
+        let words: Vec<&str> = text.split_whitespace().collect();
         for folder in ["tests/tests", "tests/cluster/tests"] {
             for target in fs::read_dir(workspace().join(folder)).expect(folder) {
                 let name = target.expect("a folder").file_name();
                 let name = name.to_str().expect("a name");
                 assert!(
                     words.windows(2).any(|pair| pair == ["--test", name]),
-                    "no target of the Makefile runs --test {name}"
+                    "no target of the Makefile, nor its smoke test, runs --test {name}"
                 );
             }
         }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sidestep_contract::{gate::is_gate, istio_init};
+use sidestep_contract::istio_init;
 use sidestep_kit::{apiserver::ApiServer, needs};
 
 use crate::mutated::{before, mutated, names, pods_in};
@@ -53,7 +53,8 @@ fn opened(objects: Vec<Value>) -> Vec<Value> {
 
 fn gates(objects: &[Value]) -> usize {
     let pods = objects.iter().flat_map(pods_in);
-    pods.filter(|pod| istio_init(&Pod::deserialize(pod).expect("a pod")).is_ok_and(is_gate))
+    let pods = pods.map(|pod| Pod::deserialize(&pod).expect("a pod"));
+    pods.filter(|pod| istio_init(pod).is_ok_and(|init| init.is_gate))
         .count()
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde_json::json;
-use sidestep_contract::{gate::make, istio_init};
+use sidestep_contract::istio_init;
 use sidestep_kit::{
     needs, parts,
     process::eventually,
@@ -82,8 +82,9 @@ fn gates_that_were_not_made_would_have_stayed_shut_in_an_armed_pod() {
         .into_iter()
         .map(|fixture| {
             let mut pod = mutated::injected(fixture);
-            let init = istio_init(&pod.typed()).expect("an istio-init").clone();
-            let gate = make(&init, Duration::from_secs(6)).expect("a gate");
+            let typed = pod.typed();
+            let init = istio_init(&typed).expect("an istio-init");
+            let gate = init.gate(Duration::from_secs(6)).expect("a gate");
             pod.value["spec"]["initContainers"][0] = json!(gate);
             let trial = Trial::start(&node, &program, &pod, V4);
             trial.arm(&node);
@@ -104,6 +105,6 @@ fn every_pod_that_mutate_accelerates_has_one_gate() {
     for pod in &pods {
         let pod = pod.typed();
         let init = istio_init(&pod).expect("one istio-init");
-        assert!(sidestep_contract::gate::is_gate(init), "{pod:?}");
+        assert!(init.is_gate, "{pod:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sidestep_contract::{gate::is_gate, istio_init};
+use sidestep_contract::{documents, istio_init};
 use sidestep_kit::{binary, net::run, parts};
 
 /// A pod and the fixture it is from.
@@ -21,7 +21,9 @@ impl GatedPod {
     }
 
     pub(crate) fn gate(&self) -> Container {
-        istio_init(&self.typed()).expect("an istio-init").clone()
+        let pod = self.typed();
+        let init = istio_init(&pod).expect("an istio-init");
+        init.container.clone()
     }
 }
 
@@ -45,7 +47,7 @@ pub(crate) fn everything(options: &[&str]) -> Vec<GatedPod> {
 /// The accelerated pods of a fixture.
 pub(crate) fn of(fixture: &str, options: &[&str]) -> Vec<GatedPod> {
     let mut pods = pods_of(fixture, &mutated(fixture, options));
-    pods.retain(|pod| istio_init(&pod.typed()).is_ok_and(is_gate));
+    pods.retain(|pod| istio_init(&pod.typed()).is_ok_and(|init| init.is_gate));
     pods
 }
 
@@ -89,8 +91,8 @@ fn file(fixture: &str) -> PathBuf {
 }
 
 fn objects(text: &str) -> Vec<Value> {
-    let documents = yaml_serde::Deserializer::from_str(text);
-    let documents = documents.map(|it| Value::deserialize(it).expect("JSON as YAML"));
+    let documents = documents::documents(text).expect("documents");
+    let documents = documents.into_iter().map(|document| document.value);
     documents.filter(|it| !pods_in(it).is_empty()).collect()
 }
 
@@ -105,14 +107,7 @@ fn pods_of(fixture: &str, objects: &[Value]) -> Vec<GatedPod> {
 
 /// The pods and the pod templates in an object.
 pub(crate) fn pods_in(object: &Value) -> Vec<Value> {
-    if let Value::Array(items) = &object["items"] {
-        return items.iter().flat_map(pods_in).collect();
-    }
-    let spec = &object["spec"];
-    let templates = [&spec["template"], &spec["jobTemplate"]["spec"]["template"]];
-    match templates.into_iter().find(|template| !template.is_null()) {
-        Some(template) => vec![template.clone()],
-        None if object["kind"] == "Pod" => vec![object.clone()],
-        None => vec![],
-    }
+    let objects = documents::objects(object);
+    let pods = objects.iter().filter_map(documents::Object::pod);
+    pods.map(|(_, pod)| pod.clone()).collect()
 }

@@ -111,6 +111,20 @@ impl World {
         status.shortcut
     }
 
+    /// How many directions of the client's connections its kernel has encrypted, or decrypted; none where it cannot.
+    pub fn sealed(&self) -> u64 {
+        let text = self
+            .client
+            .namespace()
+            .enter(|| fs::read_to_string("/proc/thread-self/net/tls_stat"));
+        let text = text.unwrap_or_default();
+        let counters = text
+            .lines()
+            .filter(|line| line.starts_with("TlsTxSw") || line.starts_with("TlsRxSw"));
+        let number = |line: &str| line.split_whitespace().last()?.parse::<u64>().ok();
+        counters.filter_map(number).sum()
+    }
+
     /// A folder of the applications.
     pub fn folder(&self) -> &Path {
         self.folder.path()

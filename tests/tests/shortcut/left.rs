@@ -66,7 +66,7 @@ fn another_versions_shortcut_is_off_and_gone_once_its_bytes_are_read() {
     node.start_agent();
     node.wait_active(&pod);
     assert!(old.exists(), "what was not read is lost");
-    assert!(!old.join("sock_ops").exists() && !old.join("setsockopt").exists());
+    assert!(!old.join("sock_ops").exists());
     let switches = bpftool::show(&["map", "dump", "pinned"], &old.join("SWITCHES"));
     let switches = switches.as_array().expect("an array");
     let on = |element: &&Value| {
@@ -83,7 +83,16 @@ fn another_versions_shortcut_is_off_and_gone_once_its_bytes_are_read() {
         };
         programs.iter().filter(same).count()
     };
-    assert_eq!(of_kind("setsockopt"), 1, "{programs:?}");
+    assert_eq!(
+        of_kind("sock_ops"),
+        2,
+        "of the shortcut, and of interception: {programs:?}"
+    );
+    assert_eq!(
+        of_kind("setsockopt"),
+        2,
+        "a socket is still in a sockhash: {programs:?}"
+    );
 
     connection.send("by TCP;");
     connection.expect("unread;by TCP;");

@@ -2,26 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use clap::ValueEnum;
 use k8s_openapi::api::core::v1::Pod;
-use serde::{Deserialize, Serialize};
-use sidestep_contract::keys;
+use sidestep_contract::{Delivery, keys};
 use sidestep_ebpf_common::shortcut::{FROM_APPLICATION, INTO_APPLICATION, REACH_NODE, REACH_POD};
 
-/// How far a pod's bytes may go past TCP.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Reach {
-    /// Nowhere.
-    #[default]
-    Off,
-    /// Between the application and its own sidecar.
-    Pod,
-    /// Also between this sidecar and others on the node.
-    Node,
-}
+pub use sidestep_contract::Reach;
 
 /// What a pod allows. The least is the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,15 +26,13 @@ impl Allowed {
         let none = BTreeMap::new();
         let annotations = pod.metadata.annotations.as_ref().unwrap_or(&none);
         Self {
-            reach: match annotations.get(keys::SHORTCUT).map(String::as_str) {
-                None | Some("pod") => Reach::Pod,
-                Some("node") => Reach::Node,
-                Some(_) => Reach::Off,
-            },
+            reach: annotations
+                .get(keys::SHORTCUT)
+                .map_or(Reach::Pod, |word| word.parse().unwrap_or(Reach::Off)),
             from_application: true,
             into_application: annotations
                 .get(keys::SHORTCUT_INTO)
-                .is_some_and(|into| into == "application"),
+                .is_some_and(|word| word.parse() == Ok(Delivery::Application)),
         }
     }
 
@@ -72,7 +55,8 @@ impl Allowed {
         }
     }
 
-    pub(crate) const fn flags(self) -> u32 {
+    /// As the programs read it in a pod's switch.
+    pub const fn flags(self) -> u32 {
         let reach = match self.reach {
             Reach::Off => return 0,
             Reach::Pod => REACH_POD,

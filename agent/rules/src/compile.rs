@@ -9,7 +9,7 @@ use sidestep_ebpf_common::{
 };
 use thiserror::Error;
 
-use crate::{allowed::Allowed, facts::Facts};
+use crate::{Allowed, Facts, Prefix};
 
 /// A policy has a number of ids that the programs cannot walk. The contract never lets one through.
 #[derive(Debug, Error)]
@@ -17,15 +17,6 @@ use crate::{allowed::Allowed, facts::Facts};
 pub struct BadIds {
     uids: usize,
     gids: usize,
-}
-
-/// A prefix of a trie: its length in bits, and its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Prefix<K> {
-    /// In bits of the whole key.
-    pub length: u32,
-    /// The key; bits past the length are zero.
-    pub key: K,
 }
 
 /// Everything that arming one pod writes.
@@ -73,12 +64,12 @@ pub fn compile(policy: &Policy, facts: &Facts, id: u32, strict: bool) -> Result<
     };
     rules.flag(pod::IPV6, facts.captures_ipv6(policy.dual_stack));
     rules.flag(pod::STRICT, strict);
-    rules.inbound(&policy.inbound);
-    rules.outbound(policy);
-    rules.groups(policy);
-    rules.dns(policy.dns, &facts.name_servers);
+    rules.add_inbound(&policy.inbound);
+    rules.add_outbound(policy);
+    rules.add_groups(policy);
+    rules.add_dns(policy.dns, &facts.name_servers);
     for address in &facts.addresses {
-        rules.addr(AddrSet::Local, &IpNet::from(*address));
+        rules.add_addr(AddrSet::Local, &IpNet::from(*address));
     }
     Ok(rules)
 }
@@ -107,19 +98,19 @@ impl Rules {
         }
     }
 
-    fn inbound(&mut self, inbound: &Inbound) {
+    fn add_inbound(&mut self, inbound: &Inbound) {
         let (all, ports) = match inbound {
             Inbound::AllExcept(ports) => (true, ports),
             Inbound::Only(ports) => (false, ports),
         };
         self.flag(pod::INBOUND_ALL, all);
         self.flag(pod::INBOUND_ANY, all || !ports.is_empty());
-        self.ports(PortSet::Inbound, ports);
+        self.add_ports(PortSet::Inbound, ports);
     }
 
-    fn outbound(&mut self, policy: &Policy) {
-        self.ports(PortSet::OutExclude, &policy.exclude_outbound_ports);
-        self.ports(PortSet::OutInclude, &policy.include_outbound_ports);
+    fn add_outbound(&mut self, policy: &Policy) {
+        self.add_ports(PortSet::OutExclude, &policy.exclude_outbound_ports);
+        self.add_ports(PortSet::OutInclude, &policy.include_outbound_ports);
         self.flag(
             pod::OUT_PORTS_EXCLUDED,
             !policy.exclude_outbound_ports.is_empty(),
@@ -130,7 +121,7 @@ impl Rules {
         );
         for net in &policy.exclude_cidrs {
             self.flag(pod::OUT_ADDRS_EXCLUDED, true);
-            self.addr(AddrSet::OutExclude, net);
+            self.add_addr(AddrSet::OutExclude, net);
         }
         self.flag(pod::INCLUDE_LOOPBACK, policy.includes_loopback());
         match &policy.include_cidrs {
@@ -138,36 +129,23 @@ impl Rules {
             Include::Only(nets) => {
                 for net in nets {
                     self.flag(pod::OUT_ADDRS_INCLUDED, true);
-                    self.addr(AddrSet::OutInclude, net);
+                    self.add_addr(AddrSet::OutInclude, net);
                 }
             }
         }
     }
 
-    fn ports(&mut self, set: PortSet, ranges: &[PortRange]) {
-        let id = self.record.rules;
-        for range in ranges {
-            self.ports
-                .extend(prefixes(*range).map(|(port, bits)| Prefix {
-                    length: PortKey::FULL - 16 + bits,
-                    key: PortKey::new(id, set, port),
-                }));
-        }
+    fn add_ports(&mut self, set: PortSet, ranges: &[PortRange]) {
+        let prefixes = Prefix::of_ranges(self.record.rules, set, ranges);
+        self.ports.extend(prefixes);
     }
 
-    fn addr(&mut self, set: AddrSet, net: &IpNet) {
-        let mapped = if net.addr().is_ipv4() {
-            AddrKey::MAPPED
-        } else {
-            0
-        };
-        self.addrs.push(Prefix {
-            length: AddrKey::HEAD + mapped + u32::from(net.prefix_len()),
-            key: AddrKey::new(self.record.rules, set, &addr(net.network())),
-        });
+    fn add_addr(&mut self, set: AddrSet, net: &IpNet) {
+        let prefix = Prefix::of_net(self.record.rules, set, net);
+        self.addrs.push(prefix);
     }
 
-    fn groups(&mut self, policy: &Policy) {
+    fn add_groups(&mut self, policy: &Policy) {
         let id = self.record.rules;
         if let Groups::Only(gids) = &policy.groups.include {
             self.flag(pod::GROUPS_LISTED, true);
@@ -183,33 +161,16 @@ impl Rules {
     }
 
     /// Where only resolv.conf's servers are captured and there are none, Istio writes no DNS rule at all.
-    fn dns(&mut self, dns: Dns, servers: &[IpAddr]) {
+    fn add_dns(&mut self, dns: Dns, servers: &[IpAddr]) {
         self.flag(pod::DNS_ALL, dns == Dns::All);
         self.flag(
             pod::DNS,
             dns == Dns::All || dns == Dns::ToServers && !servers.is_empty(),
         );
         for server in servers {
-            self.addr(AddrSet::DnsServers, &IpNet::from(*server));
+            self.add_addr(AddrSet::DnsServers, &IpNet::from(*server));
         }
     }
-}
-
-/// A range of ports as the fewest prefixes: (first port, bits).
-fn prefixes(range: PortRange) -> impl Iterator<Item = (u16, u32)> {
-    let (mut next, last) = (u32::from(range.first), u32::from(range.last));
-    std::iter::from_fn(move || {
-        if next > last {
-            return None;
-        }
-        // The largest block that starts here and does not go past the end.
-        let aligned = next.trailing_zeros().min(16);
-        let fits = (last - next + 1).ilog2();
-        let free = aligned.min(fits);
-        let prefix = (u16::try_from(next).ok()?, 16 - free);
-        next += 1 << free;
-        Some(prefix)
-    })
 }
 
 /// The kernel's form of an address.
@@ -233,34 +194,21 @@ fn word(bytes: [u8; 4]) -> u32 {
 mod tests {
     use super::*;
 
-    fn covered(first: u16, last: u16) -> Vec<u16> {
-        let range = PortRange::new(first, last).expect("a range");
-        let mut ports: Vec<u16> = prefixes(range)
-            .flat_map(|(port, bits)| {
-                port..=port + u16::try_from((1_u32 << (16 - bits)) - 1).expect("a block")
-            })
-            .collect();
-        ports.sort_unstable();
-        ports
-    }
-
     #[test]
     fn a_pod_is_known_by_the_addresses_that_it_has_and_was_given() {
         let init = "istio-iptables -p 15001 -z 15006 -u 1337 -m REDIRECT -i * -b *";
         let args: Vec<&str> = init.split(' ').collect();
         let init = serde_json::json!({"name": "istio-init", "args": args});
         let init = serde_json::from_value(init).expect("a container");
-        let policy = sidestep_contract::istio::policy(&init).expect("a policy");
+        let init = sidestep_contract::IstioInit::read(0, &init);
+        let policy = init.policy.expect("a policy");
         let all = |list: &[&str]| -> Vec<IpAddr> {
             let address = |a: &&str| a.parse().expect("an address");
             list.iter().map(address).collect()
         };
         let facts = Facts {
-            cookie: 1,
             addresses: all(&["127.0.0.1", "10.0.0.7", "10.96.0.1"]),
-            source4: None,
-            source6: None,
-            name_servers: Vec::new(),
+            ..Facts::default()
         };
         let known = |given: Option<&[IpAddr]>| {
             let rules = compile(&policy, &facts, 1, true).expect("rules");
@@ -271,25 +219,5 @@ mod tests {
         assert_eq!(known(Some(&given)), all(&["10.0.0.7"]));
         assert_eq!(known(Some(&[])), all(&[]));
         assert_eq!(known(None), facts.addresses);
-    }
-
-    #[test]
-    fn a_range_is_covered_exactly_by_its_prefixes() {
-        for (first, last) in [
-            (1, 1),
-            (1, 65535),
-            (8000, 9000),
-            (65535, 65535),
-            (1024, 2047),
-            (3, 4),
-        ] {
-            assert_eq!(covered(first, last), (first..=last).collect::<Vec<_>>());
-        }
-    }
-
-    #[test]
-    fn a_range_needs_at_most_30_prefixes() {
-        let range = PortRange::new(1, 65534).expect("a range");
-        assert_eq!(prefixes(range).count(), 30);
     }
 }
