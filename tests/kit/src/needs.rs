@@ -64,14 +64,14 @@ mod tests {
         panic!("the body was run");
     }
 
-    #[needs("sh", self::everything)]
+    #[needs("sh", self::shell)]
     #[ignore = "the tests below start it"]
     fn with() {
         panic!("the body was run");
     }
 
-    fn everything() -> Result<(), String> {
-        Ok(())
+    fn shell() -> Result<(), String> {
+        super::program("sh")
     }
 
     fn start(test: &str, ci: &str) -> (Output, String) {
