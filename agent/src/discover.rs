@@ -20,8 +20,9 @@ pub use self::hierarchy::{HierarchyError, mount_of, pods_cgroup};
 use self::resolver::Resolvers;
 use crate::{
     ancestors::ancestors,
+    clock::Now,
     netns::{Namespace, NetnsError},
-    sandbox::{Owner, Sandbox, Sandboxes},
+    sandbox::{Node, Owner, PodSandbox},
     wanted::{Place, PodUid, Wanted},
 };
 
@@ -80,8 +81,14 @@ impl InCgroups {
     }
 }
 
-impl Sandboxes for InCgroups {
-    fn find(&self, wanted: &Wanted) -> Result<Option<Sandbox>, NetnsError> {
+impl Node for InCgroups {
+    type Sandbox = PodSandbox;
+
+    fn now(&self) -> Now {
+        Now::read()
+    }
+
+    fn find(&self, wanted: &Wanted) -> Result<Option<PodSandbox>, NetnsError> {
         let Place::Cgroup(uid) = &wanted.place else {
             return Ok(None);
         };
@@ -110,7 +117,7 @@ impl Sandboxes for InCgroups {
                         .name_servers(uid, &pids, &wanted.name_servers),
                     Dns::Off | Dns::All => Vec::new(),
                 };
-                return Ok(Some(Sandbox {
+                return Ok(Some(PodSandbox {
                     namespace,
                     name_servers,
                     pids: Some(pids),

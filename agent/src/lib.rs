@@ -7,9 +7,9 @@
 
 mod ancestors;
 pub mod args;
-pub mod arm;
 mod btf;
 mod cgroup;
+pub mod clock;
 pub mod dataplane;
 pub mod discover;
 pub mod facts;

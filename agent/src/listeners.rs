@@ -10,7 +10,8 @@ use std::os::fd::OwnedFd;
 
 use sidestep_contract::Policy;
 
-use crate::{netns::NetnsError, sandbox::Sandbox};
+pub use self::diag::Ends;
+use crate::netns::{Namespace, NetnsError};
 
 /// A listening socket of the proxy's on its inbound port.
 #[derive(Debug)]
@@ -36,9 +37,13 @@ pub struct Found {
     pub spread: bool,
 }
 
-/// Finds the proxy's listeners on its capture ports.
-pub fn find(sandbox: &Sandbox, policy: &Policy) -> Result<Found, NetnsError> {
-    let namespace = &sandbox.namespace;
+/// Finds the proxy's listeners on its capture ports. `processes` are those that may hold them, asked for only where there
+/// are any.
+pub fn find(
+    namespace: &Namespace,
+    processes: impl FnOnce() -> Vec<i32>,
+    policy: &Policy,
+) -> Result<Found, NetnsError> {
     let io = |error| NetnsError::Io {
         path: namespace.path().to_owned(),
         error,
@@ -55,12 +60,7 @@ pub fn find(sandbox: &Sandbox, policy: &Policy) -> Result<Found, NetnsError> {
         return Ok(Found::default()); // the usual case, and then no process need be looked at
     }
     let inodes = sockets.iter().map(|socket| socket.header.inode).collect();
-    let owners = owners::find(
-        namespace.inode().map_err(io)?,
-        &sandbox.processes(),
-        policy,
-        inodes,
-    );
+    let owners = owners::find(namespace.inode().map_err(io)?, &processes(), policy, inodes);
     let mut found = Found::default();
     for socket in &sockets {
         let inode = socket.header.inode;

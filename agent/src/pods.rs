@@ -11,12 +11,12 @@ use sidestep_contract::{istio_init, refuse_at_admission, refuse_for_life};
 
 use crate::{
     rules::Allowed,
-    wanted::{Entry, Left, Place, PodName, PodUid, Wanted, name_servers},
+    wanted::{Entry, LeaveReason, Place, PodName, PodUid, Wanted, name_servers},
 };
 
 /// One pod, as it was told last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct ObservedPod {
     /// Its name, which another pod may get later.
     pub name: PodName,
     /// Its uid.
@@ -25,7 +25,7 @@ pub struct Told {
     pub entry: Entry,
 }
 
-impl Told {
+impl ObservedPod {
     /// Reads a pod. `None` for one without name or uid, which no API server tells of.
     pub fn read(pod: &Pod) -> Option<Self> {
         let uid = PodUid::new(pod.metadata.uid.as_deref()?)?;
@@ -57,7 +57,7 @@ fn entry(pod: &Pod, uid: &PodUid) -> Entry {
         // Istio's own rules are in charge; the reason may be more telling than that.
         refuse_at_admission(pod)?;
         init.policy?;
-        return Err(Left::NoGate);
+        return Err(LeaveReason::NoGate);
     }
     refuse_for_life(pod)?;
     let policy = init.policy?;
@@ -81,9 +81,9 @@ fn entry(pod: &Pod, uid: &PodUid) -> Entry {
 #[derive(Debug)]
 pub enum Change {
     /// These are all pods there are.
-    All(Vec<Told>),
+    All(Vec<ObservedPod>),
     /// One is new, or other than it was.
-    One(Box<Told>),
+    One(Box<ObservedPod>),
     /// One is no more, or has our label no more.
     Gone(PodName, PodUid),
 }
@@ -104,7 +104,7 @@ pub enum Step {
 /// Every pod that was told of.
 #[derive(Debug, Default)]
 pub struct Pods {
-    known: BTreeMap<PodName, Told>,
+    known: BTreeMap<PodName, ObservedPod>,
     listed: bool,
 }
 
@@ -199,16 +199,16 @@ mod tests {
         })
     }
 
-    fn told(manifest: Value) -> Told {
+    fn told(manifest: Value) -> ObservedPod {
         let pod: Pod = serde_json::from_value(manifest).expect("a pod");
-        Told::read(&pod).expect("a pod with a uid")
+        ObservedPod::read(&pod).expect("a pod with a uid")
     }
 
-    fn gated(name: &str, uid: &str) -> Told {
+    fn gated(name: &str, uid: &str) -> ObservedPod {
         told(manifest(name, uid, &[]))
     }
 
-    fn one(told: &Told) -> Change {
+    fn one(told: &ObservedPod) -> Change {
         Change::One(Box::new(told.clone()))
     }
 
@@ -244,7 +244,7 @@ mod tests {
             Some("foreign-validation")
         );
         manifest["spec"]["initContainers"][0]["args"] = json!(["istio-iptables", "-u", "1337"]);
-        assert_eq!(told(manifest).entry, Err(Left::NoGate));
+        assert_eq!(told(manifest).entry, Err(LeaveReason::NoGate));
     }
 
     #[test]

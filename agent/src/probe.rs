@@ -5,6 +5,7 @@
 mod child;
 
 use std::{
+    collections::HashSet,
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -18,12 +19,15 @@ use thiserror::Error;
 
 pub use self::child::run as child;
 use crate::{
-    arm::{self, ArmError, Armed},
     cgroup::{OwnCgroup, Use},
     dataplane::{Bpf, Dataplane},
     netns::{Namespace, NetnsError},
+    reconcile::{
+        ArmError, Armed,
+        take::{self, Litter, Wish},
+    },
     rules::Allowed,
-    sandbox::Sandbox,
+    sandbox::PodSandbox,
 };
 
 /// The subcommand that is the child.
@@ -84,7 +88,7 @@ pub fn run(dataplane: &mut impl Dataplane, cgroup: &Path) -> Result<(), ProbeErr
     let mut child = Probe::start(own.path())?;
     child.expect(word::READY)?;
     let pid = child.process.id();
-    let sandbox = Sandbox {
+    let sandbox = PodSandbox {
         namespace: Namespace::open(&format!("/proc/{pid}/ns/net"))?,
         name_servers: Vec::new(),
         pids: Some(vec![pid.cast_signed()]),
@@ -95,6 +99,7 @@ pub fn run(dataplane: &mut impl Dataplane, cgroup: &Path) -> Result<(), ProbeErr
     if let Some(armed) = armed {
         let removed = dataplane
             .disarm(armed.cookie)
+            .and_then(|()| dataplane.forget_all(&HashSet::from([armed.cookie])))
             .and_then(|()| dataplane.delete_rules(&armed.rules));
         removed.map_err(ArmError::from)?;
     }
@@ -110,19 +115,12 @@ fn own_cgroup(inside: &Path, what: Use) -> Result<OwnCgroup, ProbeError> {
 
 fn prove(
     dataplane: &mut impl Dataplane,
-    sandbox: &Sandbox,
+    sandbox: &PodSandbox,
     child: &mut Probe,
     armed: &mut Option<Armed>,
 ) -> Result<(), ProbeError> {
     // The child has one user id. First the pod's proxy has it, so that it listens as the proxy …
-    *armed = arm::arm(
-        dataplane,
-        sandbox,
-        &policy(0)?,
-        Allowed::default(),
-        true,
-        None,
-    )?;
+    *armed = arm(dataplane, sandbox, &policy(0)?, None)?;
     child.tell(word::LISTEN)?;
     let cookie = armed.as_ref().map(|armed| armed.cookie);
     let active = cookie.map(|cookie| dataplane.is_active(cookie));
@@ -133,16 +131,24 @@ fn prove(
     }
     child.tell(word::AS_PROXY)?;
     // … then another, so that it is the application.
-    let again = arm::arm(
-        dataplane,
-        sandbox,
-        &policy(1337)?,
-        Allowed::default(),
-        true,
-        armed.as_ref(),
-    )?;
+    let again = arm(dataplane, sandbox, &policy(1337)?, armed.as_ref())?;
     *armed = again.or_else(|| armed.take());
     child.tell(word::AS_APPLICATION)
+}
+
+fn arm(
+    dataplane: &mut impl Dataplane,
+    sandbox: &PodSandbox,
+    policy: &Policy,
+    before: Option<&Armed>,
+) -> Result<Option<Armed>, ArmError> {
+    let wish = Wish {
+        policy,
+        allowed: Allowed::default(),
+        strict: true,
+    };
+    // What cannot be taken back is swept by the next agent.
+    take::arm(dataplane, sandbox, &wish, before, &mut Litter::default())
 }
 
 /// Everything captured, both families, DNS too.

@@ -25,7 +25,7 @@ use crate::{
     dataplane::Bpf,
     netns::{Namespace, NetnsError},
     preflight,
-    reconcile::{Manner, Reconciler},
+    reconcile::{Mode, Reconciler},
     sandbox::Named,
     shortcut::{self, Bounds},
     source::{self, Snapshot},
@@ -99,7 +99,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             reconciler: Reconciler::new(
                 dataplane,
                 Named,
-                Manner::standalone(settings.strict),
+                Mode::standalone(settings.strict),
                 Box::new(|_, _| {}),
             ),
             settings,

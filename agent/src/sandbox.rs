@@ -1,29 +1,77 @@
 //! Where a pod's network namespace is, and what else of the pod can be seen from there.
 
-use std::{fs, net::IpAddr, path::Path};
+use std::{
+    fs,
+    net::IpAddr,
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+};
+
+use sidestep_contract::Policy;
 
 use crate::{
-    facts,
-    netns::{Namespace, NetnsError},
+    clock::Now,
+    facts::{self, Facts},
+    listeners::{self, Ends, Found, diag},
+    netns::{Cookie, Namespace, NetnsError},
     wanted::{Place, PodUid, Wanted},
 };
 
-/// A pod's namespace, open for as long as a step takes.
+/// The node, as far as arming asks it. What is decided and in which order it is done knows nothing else of the machine.
+pub trait Node {
+    /// How a pod's network namespace is held while a step is taken.
+    type Sandbox: Sandbox;
+
+    /// The time.
+    fn now(&self) -> Now;
+
+    /// A pod's sandbox, or nothing while it has none.
+    fn find(&self, wanted: &Wanted) -> Result<Option<Self::Sandbox>, NetnsError>;
+
+    /// Whose process this is, if it is a pod's.
+    fn owner(&self, pid: u32) -> Owner;
+}
+
+/// A pod's network namespace, open for as long as a step takes.
+pub trait Sandbox {
+    /// The namespace's name in the kernel.
+    fn cookie(&self) -> Result<Cookie, NetnsError>;
+
+    /// Its descriptor.
+    fn netns(&self) -> BorrowedFd<'_>;
+
+    /// Its addresses and name servers, as they are now.
+    fn facts(&self) -> Result<Facts, NetnsError>;
+
+    /// Adds `::6` to its `lo`.
+    fn raise_passthrough6(&self) -> Result<(), NetnsError>;
+
+    /// The addresses that the cluster gave the pod, where somebody tells. Any other it may have given itself.
+    fn given(&self) -> Option<&[IpAddr]>;
+
+    /// The proxy's sockets that listen in it.
+    fn listeners(&self, policy: &Policy) -> Result<Found, NetnsError>;
+
+    /// Sockets in it that are connected to this port of whichever host; `None` where there are more than `most`.
+    fn connected_to(&self, port: u16, most: usize) -> Result<Option<Vec<Ends>>, NetnsError>;
+}
+
+/// A sandbox of this machine.
 #[derive(Debug)]
-pub struct Sandbox {
+pub struct PodSandbox {
     /// The namespace.
     pub namespace: Namespace,
     /// The name servers of its processes.
     pub name_servers: Vec<IpAddr>,
     /// The pod's processes, where they are known.
     pub pids: Option<Vec<i32>>,
-    /// The addresses that the cluster gave it, where somebody tells. Any other it may have given itself.
+    /// See [`Sandbox::given`].
     pub given: Option<Vec<IpAddr>>,
 }
 
-impl Sandbox {
+impl PodSandbox {
     /// The processes that may be in it: where the pod's are not known, all of them.
-    pub fn processes(&self) -> Vec<i32> {
+    fn processes(&self) -> Vec<i32> {
         let all = || {
             let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
             entries
@@ -34,13 +82,39 @@ impl Sandbox {
     }
 }
 
-/// Finds the network namespaces of pods.
-pub trait Sandboxes {
-    /// A pod's, or nothing while it has none.
-    fn find(&self, wanted: &Wanted) -> Result<Option<Sandbox>, NetnsError>;
+impl Sandbox for PodSandbox {
+    fn cookie(&self) -> Result<Cookie, NetnsError> {
+        self.namespace.cookie()
+    }
 
-    /// Whose process this is, if it is a pod's.
-    fn owner(&self, pid: u32) -> Owner;
+    fn netns(&self) -> BorrowedFd<'_> {
+        self.namespace.as_fd()
+    }
+
+    fn facts(&self) -> Result<Facts, NetnsError> {
+        facts::read(&self.namespace, self.name_servers.clone())
+    }
+
+    fn raise_passthrough6(&self) -> Result<(), NetnsError> {
+        facts::raise_passthrough6(&self.namespace)
+    }
+
+    fn given(&self) -> Option<&[IpAddr]> {
+        self.given.as_deref()
+    }
+
+    fn listeners(&self, policy: &Policy) -> Result<Found, NetnsError> {
+        listeners::find(&self.namespace, || self.processes(), policy)
+    }
+
+    fn connected_to(&self, port: u16, most: usize) -> Result<Option<Vec<Ends>>, NetnsError> {
+        let namespace = &self.namespace;
+        let answer = namespace.enter(|| diag::connected_to(port, most))?;
+        answer.map_err(|error| NetnsError::Io {
+            path: namespace.path().to_owned(),
+            error,
+        })
+    }
 }
 
 /// Whose process it is.
@@ -58,12 +132,18 @@ pub enum Owner {
 #[derive(Clone, Copy, Debug)]
 pub struct Named;
 
-impl Sandboxes for Named {
-    fn find(&self, wanted: &Wanted) -> Result<Option<Sandbox>, NetnsError> {
+impl Node for Named {
+    type Sandbox = PodSandbox;
+
+    fn now(&self) -> Now {
+        Now::read()
+    }
+
+    fn find(&self, wanted: &Wanted) -> Result<Option<PodSandbox>, NetnsError> {
         let Place::Named(name) = &wanted.place else {
             return Ok(None);
         };
-        Ok(Some(Sandbox {
+        Ok(Some(PodSandbox {
             namespace: Namespace::open(name)?,
             name_servers: name_servers(name, &wanted.name_servers),
             pids: None,

@@ -83,11 +83,11 @@ impl fmt::Display for Place {
 }
 
 /// What the source says of a pod.
-pub type Entry = Result<Wanted, Left>;
+pub type Entry = Result<Wanted, LeaveReason>;
 
 /// Why a pod is not armed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Left {
+pub enum LeaveReason {
     /// The contract says so.
     #[error(transparent)]
     Contract(#[from] Leave),
@@ -100,7 +100,7 @@ pub enum Left {
     NoGate,
 }
 
-impl Left {
+impl LeaveReason {
     /// The reason in a word, in kebab case. Stable.
     pub const fn reason(&self) -> &'static str {
         match self {

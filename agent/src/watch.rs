@@ -18,7 +18,7 @@ use kube::{
 use sidestep_contract::keys;
 
 pub use self::pulse::{Patience, Pulse};
-use crate::pods::{Change, Told};
+use crate::pods::{Change, ObservedPod};
 
 /// Which pods are a node's.
 ///
@@ -59,15 +59,15 @@ async fn read(
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(pod)) => listed.extend(Told::read(&pod)),
+            Ok(Event::InitApply(pod)) => listed.extend(ObservedPod::read(&pod)),
             Ok(Event::InitDone) => tell(Change::All(std::mem::take(&mut listed))),
             Ok(Event::Apply(pod)) => {
-                if let Some(told) = Told::read(&pod) {
+                if let Some(told) = ObservedPod::read(&pod) {
                     tell(Change::One(Box::new(told)));
                 }
             }
             Ok(Event::Delete(pod)) => {
-                if let Some(told) = Told::read(&pod) {
+                if let Some(told) = ObservedPod::read(&pod) {
                     tell(Change::Gone(told.name, told.uid));
                 }
             }

@@ -24,10 +24,10 @@ use super::{
     hooks::{HOOKS, INBOUND},
     inbound::Inbound,
     maps::{self, Maps, error, gone, prefix, present},
-    pins,
-    sightings::{self, clock},
+    pins, sightings,
 };
 use crate::{
+    clock::monotonic,
     link::{self, Hook, Link, LinkError, pin_error},
     listeners::{Found, Listener},
     netns::Cookie,
@@ -51,6 +51,10 @@ pub struct Bpf {
 }
 
 impl Bpf {
+    fn pod_pin(&self, pod: Cookie) -> PathBuf {
+        self.folder.join("pods").join(pod.to_string())
+    }
+
     fn remove_listeners(&mut self, pod: Cookie) {
         for slot in 0..LISTENER_SLOTS {
             // Absent is fine; a socket that is closed has left already.
@@ -98,11 +102,11 @@ impl Dataplane for Bpf {
     }
 
     fn new_rules_id(&mut self) -> u32 {
-        self.last_rules_id += 1;
-        self.last_rules_id
+        self.last_rules_id + 1
     }
 
     fn write_rules(&mut self, rules: &Rules) -> Result<(), DataplaneError> {
+        self.last_rules_id = self.last_rules_id.max(rules.record.rules);
         for key in &rules.ports {
             let write = self.maps.ports.insert(&prefix(key), 1, 0);
             write.map_err(|e| error("PORTS", &e))?;
@@ -170,15 +174,17 @@ impl Dataplane for Bpf {
             .metadata()
             .map_err(|error| pin_error(&self.folder, error))?
             .ino();
-        let path = self.folder.join("pods").join(pod.to_string());
+        let path = self.pod_pin(pod);
         if let Some(link) = self.pods.get(&pod) {
             link.repin()?; // it is taken over by its pin
         }
         let link = Link::establish(INBOUND, program.as_fd(), netns, id, path)?;
-        if link.target()? != Some(id) {
+        let target = link.target();
+        // Whatever it is attached to: disarming takes it away.
+        self.pods.insert(pod, link);
+        if target? != Some(id) {
             return Err(DataplaneError::NotThere("the sk_lookup link"));
         }
-        self.pods.insert(pod, link);
         Ok(())
     }
 
@@ -234,17 +240,15 @@ impl Dataplane for Bpf {
 
     fn disarm(&mut self, pod: Cookie) -> Result<(), DataplaneError> {
         self.shortcut.dismiss(pod);
-        if let Some(link) = self.pods.remove(&pod) {
-            link.remove()?;
-        }
+        // Also a pin that could not be removed the last time.
+        self.pods.remove(&pod);
+        link::remove_file(&self.pod_pin(pod))?;
         gone(self.maps.pods.remove(&pod)).map_err(|e| error("PODS", &e))?;
         gone(self.maps.proxies.remove(&pod)).map_err(|e| error("PROXIES", &e))?;
         gone(self.maps.open.remove(&pod)).map_err(|e| error("OPEN", &e))?;
         gone(self.maps.counts.remove(&pod)).map_err(|e| error("COUNTS", &e))?;
         self.remove_listeners(pod);
-        let mut flows = self.maps.remembered(&HashSet::from([pod]));
-        self.maps
-            .forget(pod, &flows.remove(&pod).unwrap_or_default(), 0)
+        Ok(())
     }
 
     fn is_attached(&self, pod: Cookie) -> Result<bool, DataplaneError> {
@@ -275,7 +279,7 @@ impl Dataplane for Bpf {
     }
 
     fn remembered(&self, pods: &HashSet<Cookie>) -> HashMap<Cookie, HashSet<FlowKey>> {
-        self.maps.remembered(pods)
+        self.maps.remembered(|pod| pods.contains(&pod))
     }
 
     fn forget(
@@ -285,6 +289,10 @@ impl Dataplane for Bpf {
         miscounted: i64,
     ) -> Result<(), DataplaneError> {
         self.maps.forget(pod, ended, miscounted)
+    }
+
+    fn forget_all(&mut self, pods: &HashSet<Cookie>) -> Result<(), DataplaneError> {
+        self.maps.forget_all(|pod| pods.contains(&pod))
     }
 
     fn repair(&mut self) -> Repairs {
@@ -312,7 +320,7 @@ impl Dataplane for Bpf {
         done
     }
 
-    fn hush(&mut self, who: QuietKey, time: Duration) {
+    fn mute(&mut self, who: QuietKey, time: Duration) {
         // The map forgets what was not asked for lately, and the host's own namespace is never of interest.
         let (who, time) = match sightings::host_cookie() {
             Some(host) if host == who.cookie => {
@@ -321,7 +329,7 @@ impl Dataplane for Bpf {
             }
             _ => (who, time),
         };
-        let until = clock().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        let until = monotonic().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         // A hint that cannot be written only means that the agent is told again.
         let _told_again = self.maps.quiet.insert(who, until, 0);
     }

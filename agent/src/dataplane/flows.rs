@@ -20,16 +20,30 @@ impl Maps {
         counts.map_err(|e| error("OPEN", &e))
     }
 
-    /// Those of these pods.
-    pub(super) fn remembered(&self, pods: &HashSet<Cookie>) -> HashMap<Cookie, HashSet<FlowKey>> {
+    /// Those of some pods, in one scan.
+    pub(super) fn remembered(
+        &self,
+        whose: impl Fn(Cookie) -> bool,
+    ) -> HashMap<Cookie, HashSet<FlowKey>> {
         let mut remembered: HashMap<_, HashSet<_>> = HashMap::new();
         // Where entries come and go meanwhile, some are told of twice.
         for flow in self.flows.keys().flatten() {
-            if pods.contains(&flow.cookie) {
+            if whose(flow.cookie) {
                 remembered.entry(flow.cookie).or_default().insert(flow);
             }
         }
         remembered
+    }
+
+    /// Removes all of some pods, in one scan.
+    pub(super) fn forget_all(
+        &mut self,
+        whose: impl Fn(Cookie) -> bool,
+    ) -> Result<(), DataplaneError> {
+        for (pod, flows) in self.remembered(whose) {
+            self.forget(pod, &flows, 0)?;
+        }
+        Ok(())
     }
 
     /// Removes what has `ended` of a pod's, and corrects the count by that and by what was `miscounted`.

@@ -1,5 +1,5 @@
-//! The kernel side, behind a trait: what must be written for a pod, in which the order is the caller's
-//! ([`crate::arm`]). No type of the BPF library leaves this folder.
+//! The kernel side, behind a trait: what must be written for a pod. The order is the caller's
+//! ([`crate::reconcile::take`]). No type of the BPF library leaves this folder.
 
 mod bpf;
 mod flows;
@@ -20,7 +20,7 @@ use std::{
 pub use bpf::Bpf;
 pub use pins::pinned_pods;
 use sidestep_ebpf_common::{FlowKey, Row, sighting::QuietKey};
-pub use sightings::{Missed, Sightings, clock};
+pub use sightings::{Missed, Sightings};
 use thiserror::Error;
 
 use crate::{
@@ -113,7 +113,7 @@ impl Repairs {
 pub trait Dataplane {
     /// Pods that are armed now.
     fn armed(&self) -> Result<Vec<Cookie>, DataplaneError>;
-    /// A number for a new set of rules, never used before in these maps.
+    /// A number for new rules: the same until it is written, and never that of rules which were written to these maps.
     fn new_rules_id(&mut self) -> u32;
     /// Writes the sets. They have no effect before [`Self::commit`].
     fn write_rules(&mut self, rules: &Rules) -> Result<(), DataplaneError>;
@@ -143,7 +143,7 @@ pub trait Dataplane {
     fn has_listener(&self, pod: Cookie) -> bool;
     /// Whether interception is on.
     fn is_active(&self, pod: Cookie) -> Result<bool, DataplaneError>;
-    /// Takes a pod out: inbound capture first, then the record.
+    /// Takes a pod out: inbound capture first, then the record. Its connections stay remembered until [`Self::forget_all`].
     fn disarm(&mut self, pod: Cookie) -> Result<(), DataplaneError>;
     /// Whether inbound capture is still attached.
     fn is_attached(&self, pod: Cookie) -> Result<bool, DataplaneError>;
@@ -168,10 +168,14 @@ pub trait Dataplane {
     ) -> Result<(), DataplaneError> {
         Ok(())
     }
+    /// Forgets every connection of these pods, which are not armed any more.
+    fn forget_all(&mut self, _pods: &HashSet<Cookie>) -> Result<(), DataplaneError> {
+        Ok(())
+    }
     /// Looks after links, pins and maps.
     fn repair(&mut self) -> Repairs;
-    /// Lets programs be silent about somebody for a while.
-    fn hush(&mut self, who: QuietKey, time: Duration);
+    /// Lets programs be silent about a namespace for a while.
+    fn mute(&mut self, who: QuietKey, time: Duration);
     /// Takes everything out of the kernel.
     fn remove(&mut self) -> Result<(), DataplaneError>;
 }

@@ -11,7 +11,6 @@ use aya::{
     maps::{MapData, PerCpuArray, RingBuf},
     programs::RawTracePoint,
 };
-use rustix::time::{ClockId, clock_gettime};
 use sidestep_ebpf_common::Sighting;
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -115,11 +114,4 @@ pub(super) fn host_cookie() -> Option<u64> {
             .or_else(|_| sys::netns_cookie())
             .ok()
     })
-}
-
-/// Now, in nanoseconds of the monotonic clock, as the programs tell it.
-pub fn clock() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    let part = |n: i64| u64::try_from(n).unwrap_or(0);
-    part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)
 }

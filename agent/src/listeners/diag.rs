@@ -22,7 +22,7 @@ const READ: usize = 65_536;
 const CLOSING: u32 = 1 << 11;
 
 /// Both ends of a socket: its own, then its peer's.
-pub(crate) type Ends = (StdSocketAddr, StdSocketAddr);
+pub type Ends = (StdSocketAddr, StdSocketAddr);
 
 /// Sockets that listen on these ports in the calling thread's namespace, of users that are `wanted`.
 pub(super) fn listening_on(

@@ -17,12 +17,12 @@ use super::{
     start::{Started, start},
 };
 use crate::{
-    dataplane::{Bpf, DataplaneError},
+    dataplane::Bpf,
     discover::InCgroups,
     metrics::Metrics,
     pods::{Change, Pods, Step},
     preflight::Lock,
-    reconcile::{Happening, Manner, Reconciler},
+    reconcile::{Mode, PodEvent, Reconciler},
     report::{Report, Reports},
     status::Status,
     wanted::PodName,
@@ -139,12 +139,12 @@ impl Worker {
         } = start(&self.settings)?;
         let (told, happenings) = channel();
         let metrics = self.metrics.clone();
-        let tell = move |name: &PodName, happening: Happening<'_>| {
+        let tell = move |name: &PodName, happening: PodEvent<'_>| {
             if let Some((reason, note)) = hear(&metrics, &happening) {
                 let _the_agent_ended = told.send((name.clone(), reason, note));
             }
         };
-        let manner = Manner::node(self.settings.strict, self.settings.sandbox_patience);
+        let manner = Mode::node(self.settings.strict, self.settings.sandbox_patience);
         let sandboxes = InCgroups::new(cgroup.clone());
         let mut node = Node {
             reconciler: Reconciler::new(dataplane, sandboxes, manner, Box::new(tell)),
@@ -170,26 +170,21 @@ impl Worker {
             self.heartbeat.beat();
             let retry = node.reconciler.next_retry();
             let wake = retry.map_or(next_check, |retry| retry.min(next_check));
-            let done = match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
+            match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
                 Ok(Message::Pods(change)) => self.follow(&mut node, change),
                 Ok(Message::Seen) => self.hear(&mut node),
                 Ok(Message::Ask(question)) => {
                     let _asker_left = question.send(self.status(Some(&node)));
-                    Ok(())
                 }
                 Ok(Message::Count(reply)) => {
                     let (states, lingering) = node.reconciler.states();
                     let shortcut = node.reconciler.shortcut();
                     let _asker_left = reply.send((states, lingering, shortcut));
-                    Ok(())
                 }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     return leave(&mut node.reconciler);
                 }
-                Err(RecvTimeoutError::Timeout) => Ok(()),
-            };
-            if let Err(error) = done {
-                tracing::error!(%error, "not all of it could be done; trying again");
+                Err(RecvTimeoutError::Timeout) => {}
             }
             if Instant::now() >= wake {
                 self.check(&mut node);
@@ -207,42 +202,41 @@ impl Worker {
         step
     }
 
-    fn follow(&mut self, node: &mut Node, change: Change) -> Result<(), DataplaneError> {
+    fn follow(&mut self, node: &mut Node, change: Change) {
         match self.take(change) {
-            Step::Everything => node.reconciler.want(self.pods.entries()),
-            Step::Apply(name) => match self.pods.entry(&name) {
-                Some(entry) => node.reconciler.apply(&name, entry),
-                None => Ok(()),
-            },
-            Step::Forget(name) => {
-                node.reconciler.forget(&name);
-                Ok(())
+            Step::Everything => {
+                if let Err(error) = node.reconciler.want(self.pods.entries()) {
+                    tracing::error!(%error, "reconcile incomplete; will retry");
+                }
             }
-            Step::Nothing => Ok(()),
+            Step::Apply(name) => {
+                if let Some(entry) = self.pods.entry(&name) {
+                    node.reconciler.apply(&name, entry);
+                }
+            }
+            Step::Forget(name) => node.reconciler.forget(&name),
+            Step::Nothing => {}
         }
     }
 
     /// Some of what programs told, so that other messages have their turn.
-    fn hear(&self, node: &mut Node) -> Result<(), DataplaneError> {
+    fn hear(&self, node: &mut Node) {
         let heard = node.hearing.take();
         if heard.more {
             let _always_there = self.messages.send(Message::Seen);
         }
         for sighting in &heard.sightings {
             self.metrics.sighted(sighting.seen);
-            node.reconciler.seen(sighting)?;
+            node.reconciler.seen(sighting);
         }
         if heard.lost {
-            node.reconciler.missed()?;
+            node.reconciler.missed();
         }
-        Ok(())
     }
 
     fn check(&mut self, node: &mut Node) {
-        if node.hearing.is_hard_of()
-            && let Err(error) = node.reconciler.missed()
-        {
-            tracing::error!(%error, "not all of it could be done; trying again");
+        if node.hearing.is_hard_of() {
+            node.reconciler.missed();
         }
         let done = node.reconciler.pass();
         self.metrics.restored(done.restored.len());
@@ -312,30 +306,30 @@ fn leave(reconciler: &mut Reconciler<Bpf, InCgroups>) {
 }
 
 /// Counts what happened; the answer is the Event that somebody should see.
-fn hear(metrics: &Metrics, happening: &Happening<'_>) -> Option<(&'static str, String)> {
+fn hear(metrics: &Metrics, happening: &PodEvent<'_>) -> Option<(&'static str, String)> {
     match happening {
-        Happening::Armed { took, reaction } => {
+        PodEvent::Armed { took, reaction } => {
             metrics.armed(*took, *reaction);
             None
         }
-        Happening::Failed(error) => {
+        PodEvent::Failed(error) => {
             metrics.failed(error.reason());
             let note = format!("Sidestep cannot take over yet, and the gate waits: {error}");
             Some(("NotArmed", note))
         }
-        Happening::Left(left) => {
+        PodEvent::Left(left) => {
             metrics.left(left.reason());
             Some((
                 "NotAccelerated",
                 format!("Sidestep leaves this pod alone: {left}"),
             ))
         }
-        Happening::NoSandbox => {
+        PodEvent::NoSandbox => {
             metrics.failed("no-sandbox");
             let note = "none of the pod's processes was seen in a network namespace of its own: does its sandbox start?";
             Some(("NoSandbox", note.to_owned()))
         }
-        Happening::Refused { count } => {
+        PodEvent::Refused { count } => {
             metrics.refused(*count);
             let note = format!(
                 "connections were refused: it has {FLOW_SHARE} captured connections open, the most that one pod may have, or \
@@ -343,7 +337,7 @@ fn hear(metrics: &Metrics, happening: &Happening<'_>) -> Option<(&'static str, S
             );
             Some(("ConnectionsRefused", note))
         }
-        Happening::Released => {
+        PodEvent::Released => {
             metrics.released();
             None
         }

@@ -2,20 +2,19 @@
 //! the programs' knowledge: another program took the callback away that tells them, or their link was lost for a while. Such
 //! a connection would keep its place for good, so where a pod has many they are compared with the sockets that there are.
 
-use std::{collections::HashSet, io, time::Instant};
+use std::{collections::HashSet, time::Instant};
 
 use sidestep_ebpf_common::{
     FlowKey, Row,
     flow::{FLOW_SHARE, MOST_OF_ONE},
 };
 
-use super::{Happening, Reconciler};
+use super::{PodEvent, Reconciler};
 use crate::{
     dataplane::{Dataplane, DataplaneError},
-    listeners::diag,
-    netns::{Cookie, Namespace},
+    netns::{Cookie, NetnsError},
     rules::addr,
-    sandbox::Sandboxes,
+    sandbox::{Node, Sandbox},
     wanted::PodName,
 };
 
@@ -24,13 +23,13 @@ const MANY: i64 = FLOW_SHARE / 32;
 /// Most sockets that are looked at. Twice the share: a program may also connect to the proxy's ports by itself.
 const MOST: usize = 2 * MOST_OF_ONE;
 
-impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
+impl<D: Dataplane, N: Node> Reconciler<D, N> {
     /// Forgets what ended unseen, and tells of connections that were refused; not too often.
     pub(super) fn look_at_flows(&mut self, now: Instant) -> Result<(), DataplaneError> {
         if self.flows_due.is_some_and(|due| now < due) {
             return Ok(());
         }
-        self.flows_due = Some(now + self.manner.look);
+        self.flows_due = Some(now + self.mode.look);
         self.tell_of_refusals();
         let mut open = self.dataplane.open()?;
         open.retain(|_, count| *count >= MANY);
@@ -42,10 +41,10 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
         for (cookie, counted) in open {
             let flows = remembered.remove(&cookie).unwrap_or_default();
             let there = i64::try_from(flows.len()).unwrap_or(i64::MAX);
-            let Some(namespace) = self.namespace_of(cookie) else {
+            let Some(sandbox) = self.sandbox_of(cookie) else {
                 continue; // a pod without processes, or none any more: looked for again, and let go in the end
             };
-            match ended(cookie, &namespace, flows) {
+            match ended(cookie, &sandbox, flows) {
                 Ok(ended) => {
                     if !ended.is_empty() {
                         tracing::warn!(cookie, count = ended.len(), "connections had ended unseen");
@@ -60,18 +59,17 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
         Ok(())
     }
 
-    fn namespace_of(&self, cookie: Cookie) -> Option<Namespace> {
+    fn sandbox_of(&self, cookie: Cookie) -> Option<N::Sandbox> {
         let mut pods = self.pods.values();
-        let pod = pods.find(|pod| pod.armed.as_ref().is_some_and(|a| a.cookie == cookie))?;
-        let sandbox = self.sandboxes.find(pod.entry.as_ref().ok()?).ok()??;
-        let namespace = sandbox.namespace;
-        (namespace.cookie().ok()? == cookie).then_some(namespace)
+        let pod = pods.find(|pod| pod.armed_in() == Some(cookie))?;
+        let sandbox = self.node.find(pod.entry.as_ref().ok()?).ok()??;
+        (sandbox.cookie().ok()? == cookie).then_some(sandbox)
     }
 
     fn tell_of_refusals(&mut self) {
         let mut news: Vec<(PodName, u64)> = Vec::new();
         for (name, pod) in &mut self.pods {
-            let Some(cookie) = pod.armed.as_ref().map(|armed| armed.cookie) else {
+            let Some(cookie) = pod.armed_in() else {
                 continue;
             };
             let counts = self.dataplane.counts(cookie);
@@ -86,7 +84,7 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
         }
         for (name, count) in news {
             tracing::warn!(pod = %name, count, "connections were refused: too many are open");
-            (self.tell)(&name, Happening::Refused { count });
+            (self.tell)(&name, PodEvent::Refused { count });
         }
     }
 }
@@ -94,16 +92,14 @@ impl<D: Dataplane, S: Sandboxes> Reconciler<D, S> {
 /// Those of a namespace's connections that are none any more.
 fn ended(
     cookie: Cookie,
-    namespace: &Namespace,
+    sandbox: &impl Sandbox,
     mut flows: HashSet<FlowKey>,
-) -> io::Result<HashSet<FlowKey>> {
+) -> Result<HashSet<FlowKey>, NetnsError> {
     // Twice: while sockets come and go the kernel may leave one out.
     for _ in 0..2 {
         let ports: HashSet<u16> = flows.iter().map(|flow| flow.server_port).collect();
         for port in ports {
-            let open = namespace.enter(|| diag::connected_to(port, MOST));
-            let open = open.map_err(io::Error::other)??;
-            let Some(open) = open else {
+            let Some(open) = sandbox.connected_to(port, MOST)? else {
                 // So many that who is missing cannot be told.
                 flows.retain(|flow| flow.server_port != port);
                 continue;

@@ -5,9 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Manner, pace::Pace};
+use super::{ArmError, Armed, Mode, pace::Pace};
 use crate::{
-    arm::{ArmError, Armed},
     netns::Cookie,
     wanted::{Entry, Place, PodName, Wanted},
 };
@@ -23,16 +22,21 @@ pub(super) struct Pod {
     pub(super) cookie: Option<Cookie>,
     pub(super) armed: Option<Armed>,
     pub(super) failure: Option<Failure>,
+    /// How long programming it took.
+    pub(super) took: Duration,
     /// From when its namespace was seen until it was armed.
-    pub(super) reaction_us: Option<u64>,
+    pub(super) reaction: Option<Duration>,
     /// Since when it is looked for in vain.
     pub(super) waiting: Option<Instant>,
     /// Of looks at it because one of its processes was seen.
     pub(super) pace: Pace,
     /// How many refused connections were told of.
     pub(super) refused: u64,
+    /// Whether it was told that it waits for too long.
     told: bool,
+    /// When its link is looked at next …
     look: Instant,
+    /// … and when the inside of its namespace.
     study: Instant,
 }
 
@@ -46,25 +50,46 @@ pub(super) struct Failure {
 
 impl Pod {
     /// A pod of which something is said for the first time.
-    pub(super) fn new(name: &PodName, entry: &Entry, study: Duration) -> Self {
-        let now = Instant::now();
+    pub(super) fn new(name: &PodName, entry: &Entry, now: Instant, mode: &Mode) -> Self {
         Self {
             entry: entry.clone(),
             cookie: None,
             armed: None,
             failure: None,
-            reaction_us: None,
+            took: Duration::ZERO,
+            reaction: None,
             waiting: None,
             pace: Pace::default(),
             refused: 0,
             told: false,
             look: now,
-            study: now + spread(name, study),
+            study: now + spread(name, mode.study),
         }
     }
 
-    /// Whether `entry` is of another pod, which only has the name of this one.
-    pub(super) fn is_another(&self, entry: &Entry) -> bool {
+    /// The namespace in which it is armed.
+    pub(super) fn armed_in(&self) -> Option<Cookie> {
+        self.armed.as_ref().map(|armed| armed.cookie)
+    }
+
+    /// Follows a change. What was armed of another pod, which only had the same name, is handed out.
+    pub(super) fn change(&mut self, entry: &Entry, now: Instant) -> Option<Armed> {
+        let is_another = self.is_another(entry);
+        self.entry.clone_from(entry);
+        self.failure = None;
+        if self.has_ended() {
+            self.look = now;
+        }
+        if !is_another {
+            return None;
+        }
+        self.cookie = None;
+        self.waiting = None;
+        self.told = false;
+        self.armed.take()
+    }
+
+    fn is_another(&self, entry: &Entry) -> bool {
         match (&self.entry, entry) {
             (Ok(old), Ok(new)) => match (&old.place, &new.place) {
                 (Place::Cgroup(old), Place::Cgroup(new)) => old != new,
@@ -75,43 +100,32 @@ impl Pod {
         }
     }
 
-    /// Follows a change. What was armed of `another` pod is handed out.
-    pub(super) fn change(&mut self, entry: &Entry, another: bool) -> Option<Armed> {
-        self.entry.clone_from(entry);
-        self.failure = None;
-        if self.has_ended() {
-            self.look = Instant::now();
-        }
-        if !another {
-            return None;
-        }
-        self.cookie = None;
-        self.waiting = None;
-        self.told = false;
-        self.armed.take()
-    }
-
     fn has_ended(&self) -> bool {
         matches!(self.entry, Ok(Wanted { ended: true, .. }))
     }
 
     /// Whether it is to be looked at.
-    pub(super) fn is_due(&self, now: Instant, manner: &Manner) -> bool {
-        let waits = self.failure.as_ref().is_some_and(|f| f.next > now);
-        let due = self.look <= now || self.is_missed(now, manner.patience);
-        self.entry.is_ok() && !waits && (self.failure.is_some() || due)
+    pub(super) fn is_due(&self, now: Instant, mode: &Mode) -> bool {
+        match (&self.entry, &self.failure) {
+            (Err(_), _) => false,
+            (Ok(_), Some(failure)) => failure.next <= now,
+            (Ok(_), None) => self.look <= now || self.is_missed(now, mode.patience),
+        }
     }
 
-    /// Puts the next looks off; whether this one is to be thorough.
-    pub(super) fn due(&mut self, now: Instant, manner: &Manner) -> bool {
+    /// Whether a look is to be thorough.
+    pub(super) fn is_study_due(&self, now: Instant) -> bool {
+        self.study <= now || self.failure.is_some()
+    }
+
+    /// Puts the next looks off, after one that is done.
+    pub(super) fn looked(&mut self, began: Instant, mode: &Mode) {
         // The namespace of a pod that has ended goes soon, and nothing tells of it: every pass looks.
         let goes_soon = self.has_ended() && self.armed.is_some();
-        self.look = if goes_soon { now } else { now + manner.look };
-        let study = self.study <= now;
-        if study {
-            self.study = now + manner.study;
+        self.look = if goes_soon { began } else { began + mode.look };
+        if self.study <= began {
+            self.study = began + mode.study;
         }
-        study || self.failure.is_some()
     }
 
     /// When to try again.
@@ -119,8 +133,15 @@ impl Pod {
         self.failure.as_ref().map(|failure| failure.next)
     }
 
+    /// Puts the next attempt off where one could not even begin.
+    pub(super) fn retry_later(&mut self, now: Instant) {
+        if let Some(failure) = &mut self.failure {
+            failure.next = now + failure.wait;
+        }
+    }
+
     /// Notes a failure; whether it is news.
-    pub(super) fn fail(&mut self, error: &ArmError) -> bool {
+    pub(super) fn fail(&mut self, error: &ArmError, now: Instant) -> bool {
         let before = self.failure.take();
         let wait = before
             .as_ref()
@@ -129,18 +150,18 @@ impl Pod {
         let news = before.is_none_or(|before| before.error != error);
         self.failure = Some(Failure {
             error,
-            next: Instant::now() + wait,
+            next: now + wait,
             wait,
         });
         news
     }
 
-    /// Notes that it has no namespace; nothing is missing of a pod that has `ended`.
-    pub(super) fn waits(&mut self, ended: bool) {
-        if ended {
+    /// Notes that it has no sandbox; nothing is missing of a pod that has ended.
+    pub(super) fn waits(&mut self, now: Instant) {
+        if self.has_ended() {
             self.waiting = None;
         } else {
-            self.waiting.get_or_insert_with(Instant::now);
+            self.waiting.get_or_insert(now);
         }
     }
 
@@ -191,18 +212,18 @@ mod tests {
             name: "never".to_owned(),
         };
         let patience = Duration::from_secs(2);
-        let manner = Manner::node(true, patience);
-        let mut pod = Pod::new(&name, &Ok(wanted()), manner.study);
-        pod.waits(false);
+        let mode = Mode::node(true, patience);
         let begin = Instant::now();
-        pod.due(begin, &manner);
-        assert!(!pod.is_due(begin + patience / 2, &manner));
+        let mut pod = Pod::new(&name, &Ok(wanted()), begin, &mode);
+        pod.waits(begin);
+        pod.looked(begin, &mode);
+        assert!(!pod.is_due(begin + patience / 2, &mode));
         assert!(!pod.waits_too_long(begin + patience / 2, patience));
         let end = begin + patience;
-        assert!(pod.is_due(end, &manner));
+        assert!(pod.is_due(end, &mode));
         assert!(pod.waits_too_long(end, patience));
         // It is told once.
-        assert!(!pod.is_due(end + patience, &manner));
+        assert!(!pod.is_due(end + patience, &mode));
         assert!(!pod.waits_too_long(end + patience, patience));
     }
 }

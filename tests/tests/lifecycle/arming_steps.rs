@@ -15,7 +15,7 @@ use sidestep_agent::{
     listeners::Listener,
     netns::Cookie,
     preflight,
-    reconcile::{Manner, Reconciler},
+    reconcile::{Mode, Reconciler},
     rules::Rules,
     sandbox::Named,
     source,
@@ -128,8 +128,8 @@ impl Dataplane for Faulty {
     fn repair(&mut self) -> Repairs {
         self.real.repair()
     }
-    fn hush(&mut self, who: QuietKey, time: Duration) {
-        self.real.hush(who, time);
+    fn mute(&mut self, who: QuietKey, time: Duration) {
+        self.real.mute(who, time);
     }
     fn remove(&mut self) -> Result<(), DataplaneError> {
         self.real.remove()
@@ -146,7 +146,7 @@ fn reconciler(node: &Node, step: Step, failures: u32) -> Reconciler<Faulty, Name
         step,
         failures,
     };
-    Reconciler::new(faulty, Named, Manner::standalone(true), Box::new(|_, _| {}))
+    Reconciler::new(faulty, Named, Mode::standalone(true), Box::new(|_, _| {}))
 }
 
 /// A policy that changes while the pod is armed: a step that fails leaves it captured, by the old policy or by the new.

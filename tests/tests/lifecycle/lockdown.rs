@@ -3,7 +3,7 @@
 
 use sidestep_agent::{
     dataplane::Bpf,
-    reconcile::{Manner, Reconciler},
+    reconcile::{Mode, Reconciler},
     sandbox::Named,
     source,
     status::PodState,
@@ -25,8 +25,8 @@ fn connections_are_captured_and_the_proxys_pass_without_reading_kernel_memory() 
         KernelOffsets::UNREADABLE,
     )
     .expect("programs that read no kernel memory");
-    let manner = Manner::standalone(true);
-    let mut reconciler = Reconciler::new(dataplane, Named, manner, Box::new(|_, _| {}));
+    let mode = Mode::standalone(true);
+    let mut reconciler = Reconciler::new(dataplane, Named, mode, Box::new(|_, _| {}));
     reconciler
         .want(wanted.entries())
         .expect("a dataplane that works");

@@ -132,7 +132,7 @@ impl Bpf {
                 cookie: host,
                 cgroup: EVERYBODY,
             };
-            self.hush(everybody, Duration::MAX);
+            self.mute(everybody, Duration::MAX);
         }
         Sightings::take(&mut self.object)
     }
@@ -178,6 +178,8 @@ impl Bpf {
         for cookie in states.into_iter().filter(|cookie| !armed.contains(cookie)) {
             self.disarm(cookie)?;
         }
+        // Connections of pods that were being let go.
+        self.maps.forget_all(|pod| !armed.contains(&pod))?;
         // Rules of a policy that was being written when the agent died.
         self.sweep_rules()
     }

@@ -2,27 +2,25 @@
 
 use std::time::Duration;
 
-use crate::{
-    arm::ArmError,
-    wanted::{Left, PodName},
-};
+use super::ArmError;
+use crate::wanted::{LeaveReason, PodName};
 
 /// How the reconciler goes about it.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
+pub struct Mode {
     /// Refuse raw TCP sockets.
     pub strict: bool,
-    /// When a namespace is taken out of the kernel.
+    /// When a namespace is disarmed.
     pub release: Release,
     /// Between looks at a pod's link and pin.
     pub look: Duration,
     /// Between looks at a pod's addresses and name servers, which otherwise are read when something happens.
     pub study: Duration,
-    /// How long a pod may be without a sandbox before somebody should know.
+    /// How long a pod may be without a sandbox before an Event says so.
     pub patience: Duration,
 }
 
-/// When a namespace is taken out of the kernel. What is taken out goes around its proxy from then on.
+/// When a namespace is disarmed. Traffic of a disarmed namespace bypasses its proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
     /// As soon as no pod wants it.
@@ -31,8 +29,8 @@ pub enum Release {
     Gone,
 }
 
-impl Manner {
-    /// With Pod files: who removes one means it, and every pass looks at everything.
+impl Mode {
+    /// With Pod files: removing a file is a decision, and every pass looks at everything.
     pub const fn standalone(strict: bool) -> Self {
         Self {
             strict,
@@ -55,20 +53,20 @@ impl Manner {
     }
 }
 
-/// What happened to a pod, for whoever counts or reports it.
+/// What happened to a pod, to be counted or reported.
 #[derive(Debug)]
-pub enum Happening<'a> {
+pub enum PodEvent<'a> {
     /// It is armed, for the first time or anew.
     Armed {
         /// How long programming it took.
         took: Duration,
-        /// The time since its namespace was first seen; where nobody saw it, nothing.
+        /// The time since a program first saw its namespace; `None` where none did.
         reaction: Option<Duration>,
     },
     /// It is not armed for this reason, told once.
     Failed(&'a ArmError),
     /// It is left alone, told once.
-    Left(&'a Left),
+    Left(&'a LeaveReason),
     /// It has had no sandbox for a while, told once.
     NoSandbox,
     /// So many of its connections were refused because it, or the node, has too many of them open.
@@ -80,5 +78,5 @@ pub enum Happening<'a> {
     Released,
 }
 
-/// Hears what happens.
-pub type Tell = Box<dyn FnMut(&PodName, Happening<'_>) + Send>;
+/// Takes what happens.
+pub type Tell = Box<dyn FnMut(&PodName, PodEvent<'_>) + Send>;
