@@ -28,7 +28,7 @@ test: ## everything: lint, unit tests, fuzzing for a minute, the smoke test on L
 	[ -z "$$failed" ] || { echo "make test: failed:$$failed" >&2; exit 1; }
 
 test-unit: setup ## unit and property tests: no privilege needed
-	cargo test --no-fail-fast --workspace $(addprefix --exclude sidestep-,ebpf ebpf-shortcut tests kit torture cluster bench)
+	cargo test --no-fail-fast --workspace $(addprefix --exclude sidestep-,ebpf ebpf-hook ebpf-shortcut tests kit torture cluster bench)
 
 fuzz: ## arbitrary reviews, policies and files for SECONDS=60, with libFuzzer
 	@tests/setup.sh fuzz
@@ -108,7 +108,7 @@ lint: ## formatting, clippy for the host and the BPF crates, licences and source
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 # The BPF crate is checked as a host program; only the panic strategy has to be the BPF target's.
-	CARGO_PROFILE_DEV_PANIC=abort cargo clippy -p sidestep-ebpf -p sidestep-ebpf-shortcut -- -D warnings
+	CARGO_PROFILE_DEV_PANIC=abort cargo clippy -p sidestep-ebpf -p sidestep-ebpf-hook -p sidestep-ebpf-shortcut -- -D warnings
 	PATH="$(CURDIR)/.parts/bin:$$PATH" cargo deny check --hide-inclusion-graph bans licenses sources
 
 clean: ## remove what was built, and what set-up fetched or built into .parts/

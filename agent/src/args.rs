@@ -10,10 +10,11 @@ use sidestep_agent_api::SOCKET;
 use tokio::runtime::Builder;
 
 use crate::{
-    node, preflight, probe, run,
+    node,
+    pods::pulse::Patience,
+    preflight, probe, run,
     shortcut::{Bounds, LIMIT, Reach, selftest},
     uninstall,
-    watch::Patience,
 };
 
 /// Where it pins what must outlive it, unless told otherwise.

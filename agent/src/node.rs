@@ -35,11 +35,14 @@ use tokio::{
 use self::worker::Worker;
 use crate::{
     metrics::Metrics,
-    pods::Change,
+    pods::{
+        observed::Change,
+        pulse::{Patience, Pulse},
+        watch,
+    },
     report::Reports,
     shortcut::{Bounds, ShortcutStatus},
     status::{self, Ask, PodState},
-    watch::{self, Patience, Pulse},
 };
 
 /// How long the agent's thread may not go round before it counts as stuck.

@@ -15,13 +15,13 @@ use k8s_openapi::api::core::v1::Container;
 use serde_json::json;
 use sidestep_contract::{IstioInit, Policy};
 use sidestep_ebpf_common::KernelOffsets;
+use sidestep_kernel::netns::{Namespace, NetnsError};
 use thiserror::Error;
 
 pub use self::child::run as child;
 use crate::{
     cgroup::{OwnCgroup, Use},
     dataplane::{Bpf, Dataplane},
-    netns::{Namespace, NetnsError},
     reconcile::{
         ArmError, Armed,
         take::{self, Litter, Wish},

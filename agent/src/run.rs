@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use notify::{RecursiveMode, Watcher};
+use sidestep_kernel::netns::{Namespace, NetnsError};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::spawn_blocking,
@@ -23,14 +24,15 @@ use tokio::{
 use crate::{
     cgroup::sweep,
     dataplane::Bpf,
-    netns::{Namespace, NetnsError},
+    pods::{
+        folder::{self, Snapshot},
+        wanted::{Place, PodName},
+    },
     preflight,
     reconcile::{Mode, Reconciler},
     sandbox::Named,
     shortcut::{self, Bounds},
-    source::{self, Snapshot},
     status::{self, Ask, Status},
-    wanted::{Place, PodName},
 };
 
 /// Most repairs that the status remembers.
@@ -77,7 +79,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (events, inbox) = channel();
     // Before the first look, so that nothing falls between the two.
     let watcher = watch(&settings.pods, events.clone());
-    let first = source::read(&settings.pods)
+    let first = folder::read(&settings.pods)
         .with_context(|| "the folder of Pod files (--pods) cannot be read")?;
     let _watcher = watcher?;
     refuse_mistakes(&first, Bpf::is_pinned(&settings.pin))?;
@@ -188,7 +190,7 @@ impl Agent {
 
     /// Reads the folder again. A file that cannot be used any more leaves its pods as they were.
     fn reread(&mut self) {
-        let mut snapshot = source::read(&self.settings.pods);
+        let mut snapshot = folder::read(&self.settings.pods);
         if let Ok(first) = &snapshot
             && self
                 .last_good
@@ -198,7 +200,7 @@ impl Agent {
         {
             // Whoever is not there may be in a file that is half written: disarming is not to be done by mistake.
             std::thread::sleep(HALF_WRITTEN);
-            snapshot = source::read(&self.settings.pods);
+            snapshot = folder::read(&self.settings.pods);
         }
         let mut snapshot = match snapshot {
             Ok(snapshot) => snapshot,

@@ -62,7 +62,7 @@ proptest! {
     ) {
         let text = |ranges: &[(u16, u16)]| {
             let ranges: Vec<_> = ranges.iter().map(|(first, last)| format!("{first}:{last}")).collect();
-                list(&ranges)
+            list(&ranges)
         };
         let init = format!(r#"-u 1337 -i * -b * -o "{}" -q "{}" -d "{}""#, text(&exclude), text(&include), text(&inbound));
         let policy = policy(&init, &[]);

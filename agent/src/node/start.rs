@@ -8,9 +8,10 @@ use super::{Settings, proof::prove};
 use crate::{
     cgroup::sweep,
     dataplane::{Bpf, Sightings},
-    discover,
     preflight::{self, Lock},
-    probe, shortcut,
+    probe,
+    sandbox::discover,
+    shortcut,
 };
 
 /// What a start gives.

@@ -18,14 +18,16 @@ use super::{
 };
 use crate::{
     dataplane::Bpf,
-    discover::InCgroups,
     metrics::Metrics,
-    pods::{Change, Pods, Step},
+    pods::{
+        observed::{Change, Pods, Step},
+        wanted::PodName,
+    },
     preflight::Lock,
     reconcile::{Mode, PodEvent, Reconciler},
     report::{Report, Reports},
+    sandbox::discover::InCgroups,
     status::Status,
-    wanted::PodName,
 };
 
 /// Between looks at what all pods share: links, pins and maps.

@@ -10,13 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use rustix::{
-    net::{AddressFamily, SocketType, bind, listen as start, socket, sockopt},
-    thread::{UnshareFlags, unshare_unsafe},
-};
+use rustix::net::{AddressFamily, SocketType, bind, listen as start, socket, sockopt};
+use sidestep_kernel::process::enter_new_netns;
 
 use super::word;
-use crate::{cgroup, facts};
+use crate::{cgroup, sandbox::facts};
 
 /// After this long it ends, whatever it waits for.
 const LIFE: Duration = Duration::from_secs(10);
@@ -43,8 +41,7 @@ pub fn run(cgroup: &Path) -> anyhow::Result<()> {
 
 fn work(own: &Path) -> anyhow::Result<()> {
     cgroup::join(own, std::process::id())?;
-    // SAFETY: only the network namespace of this thread changes, and no descriptor is shared that it would matter to.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.context("making a network namespace")?;
+    enter_new_netns().context("making a network namespace")?;
     let v6 = facts::raise_loopback(OWN6).context("raising the loopback device")?;
     say(word::READY)?;
 

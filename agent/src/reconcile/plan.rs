@@ -6,12 +6,12 @@
 use std::{net::IpAddr, time::Instant};
 
 use sidestep_contract::Policy;
+use sidestep_kernel::netns::Cookie;
 
 use super::{Armed, Mode, Release, pod::Pod};
 use crate::{
-    netns::Cookie,
+    pods::wanted::PodName,
     rules::{self, Allowed, BadIds, Facts, Rules},
-    wanted::PodName,
 };
 
 /// What to do about a pod whose turn may have come.

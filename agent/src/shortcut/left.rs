@@ -15,9 +15,9 @@ use std::{
 };
 
 use sidestep_ebpf_common::shortcut::SHORTCUT_ABI_VERSION;
+use sidestep_kernel::any_map::AnyMap;
 
 use super::{ShortcutError, error::file, object::Peek};
-use crate::sys::AnyMap;
 
 /// A message that is being redirected while the switches are turned off is there after this.
 const SETTLE: Duration = Duration::from_millis(5);

@@ -8,12 +8,13 @@ use std::{
 };
 
 use sidestep_agent_api::{Check, ShortcutStatus};
+use sidestep_kernel::{netns::Cookie, process::trim_heaps};
 
 use super::{
     Allowed, Options, Participant, Reach, Shortcut, left,
     selftest::{self, Verdict},
 };
-use crate::{listeners::Found, netns::Cookie, rules::Rules, sys};
+use crate::{rules::Rules, sandbox::listeners::Found};
 
 /// What no pod can have more of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +82,7 @@ impl Proof {
         }
         others.tend();
         // The kernel's type information, read several times over, takes a hundred MiB meanwhile.
-        sys::trim_heaps();
+        trim_heaps();
         Established {
             reach,
             from_application: verdict.from_application,

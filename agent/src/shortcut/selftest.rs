@@ -21,12 +21,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 pub use sidestep_agent_api::{Check, Proves};
 use sidestep_ebpf_common::{Ids, shortcut::Count};
+use sidestep_kernel::btf::kernel_memory_is_locked;
 
 use super::{Allowed, Options, Participant, Reach, Shortcut, ShortcutError, kernel};
-use crate::{
-    btf,
-    cgroup::{self, OwnCgroup, Use},
-};
+use crate::cgroup::{self, OwnCgroup, Use};
 
 /// How long all of it may take: the agent's start waits for it.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -109,7 +107,7 @@ pub fn prove(worker: &Path, pods: &Path) -> Verdict {
         took: start.elapsed(),
         ..Verdict::off(why)
     };
-    if btf::kernel_memory_is_locked() {
+    if kernel_memory_is_locked() {
         return off("kernel lockdown: programs may not read the kernel's memory".to_owned());
     }
     let uname = rustix::system::uname();

@@ -1,12 +1,9 @@
 //! Where the running kernel keeps what the programs read: from its BTF, put into the programs before they are loaded.
 
-use std::fs;
-
-use btfparse::{Integer32Value, TypeInformation, TypeVariant};
 use sidestep_ebpf_common::shortcut::ShortcutSettings;
+use sidestep_kernel::btf::Types;
 
 use super::ShortcutError;
-use crate::btf::{BTF, BtfFile, offset};
 
 /// What only tests want of the programs.
 #[cfg(feature = "test-switches")]
@@ -70,10 +67,8 @@ pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> 
         #[cfg(feature = "test-switches")]
         switches,
     } = options;
-    let bytes = fs::read(BTF).map_err(|e| ShortcutError::NoBtf(e.to_string()))?;
-    let btf = TypeInformation::new(&BtfFile(bytes))
-        .map_err(|e| ShortcutError::NoBtf(format!("{e:?}")))?;
-    let at = |name, member, what| offset(&btf, name, member).ok_or(ShortcutError::Unknown(what));
+    let btf = Types::read()?;
+    let at = |name, member, what| btf.offset(name, member).ok_or(ShortcutError::Unknown(what));
     let mut settings = ShortcutSettings::NONE;
     settings.limit = limit;
     settings.memory_share = memory_share;
@@ -88,7 +83,8 @@ pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> 
     settings.sk_owned = at("sock", "sk_lock.owned", "sk_lock.owned of a socket")?;
     settings.sk_rcvlowat = at("sock", "sk_rcvlowat", "sk_rcvlowat of a socket")?;
     settings.sk_flags = at("sock", "__sk_common.skc_flags", "sk_flags of a socket")?;
-    settings.zerocopy_bit = enumerator(&btf, "sock_flags", "SOCK_ZEROCOPY")
+    settings.zerocopy_bit = btf
+        .enumerator("sock_flags", "SOCK_ZEROCOPY")
         .ok_or(ShortcutError::Unknown("SOCK_ZEROCOPY"))?;
     settings.tp_copied_seq = at("tcp_sock", "copied_seq", "copied_seq of a TCP socket")?;
     settings.tp_write_seq = at("tcp_sock", "write_seq", "write_seq of a TCP socket")?;
@@ -119,16 +115,4 @@ pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> 
     settings.proto_limits = at("proto", "sysctl_mem", "sysctl_mem of a protocol")?;
     settings.socket_sk = at("socket", "sk", "sk of a socket")?;
     Ok(settings)
-}
-
-/// The number of an enumerator. Small enums of the kernel have 32-bit values.
-fn enumerator(btf: &TypeInformation, name: &str, which: &str) -> Option<u32> {
-    let TypeVariant::Enum(values) = btf.from_id(btf.id_of(name)?)? else {
-        return None;
-    };
-    let value = values.named_value_list().iter().find(|v| v.name == which)?;
-    match value.value {
-        Integer32Value::Unsigned(number) => Some(number),
-        Integer32Value::Signed(number) => number.try_into().ok(),
-    }
 }

@@ -11,10 +11,10 @@ use std::{
 use k8s_openapi::api::core::v1::Container;
 use serde_json::json;
 use sidestep_agent::{
+    pods::wanted::{Entry, LeaveReason, Place, PodName, PodUid, Wanted},
     reconcile::{Mode, PodEvent, Reconciler},
     rules::Allowed,
     status::{PodState, PodStatus},
-    wanted::{Entry, LeaveReason, Place, PodName, PodUid, Wanted},
 };
 use sidestep_contract::{IstioInit, Policy};
 

@@ -70,10 +70,8 @@ impl PortKey {
     /// Whether the first `length` bits of both are the same: how a trie compares them.
     pub fn begins_as(&self, other: &Self, length: u32) -> bool {
         let bits = |key: &Self| {
-            [
-                key.rules.to_be(),
-                ((u32::from(key.set.to_be()) << 16) | u32::from(key.port.to_be())),
-            ]
+            let set = (u32::from(key.set.to_be()) << 16) | u32::from(key.port.to_be());
+            [key.rules.to_be(), set]
         };
         same_bits(bits(self), bits(other), length)
     }
@@ -118,8 +116,8 @@ impl AddrKey {
     pub fn begins_as(&self, other: &Self, length: u32) -> bool {
         let bits = |key: &Self| {
             let [a, b, c, d] = key.addr.map(u32::to_be);
-            let sets = (u32::from(key.set.to_be()) << 16) | u32::from(key.family.to_be());
-            [key.rules.to_be(), sets, a, b, c, d]
+            let set = (u32::from(key.set.to_be()) << 16) | u32::from(key.family.to_be());
+            [key.rules.to_be(), set, a, b, c, d]
         };
         same_bits(bits(self), bits(other), length)
     }

@@ -9,9 +9,14 @@ use aya_ebpf::{
     programs::SockoptContext,
 };
 use sidestep_ebpf_common::shortcut::{Count, IN_SOCKHASH, SENDS};
+use sidestep_ebpf_hook::{
+    load,
+    memory::{address_of, peek, peek_long},
+    store,
+};
 
 use crate::{
-    ctx::{self, count, load, peek, peek_long},
+    ctx::{self, count},
     maps::CONFIG,
 };
 
@@ -40,7 +45,7 @@ impl Hazards {
 /// What was set on a socket before it is established. What cannot be read is a hazard.
 #[inline(always)]
 pub fn present(sk: *mut bpf_sock) -> Hazards {
-    let sock = ctx::address_of(sk).unwrap_or(0);
+    let sock = address_of(sk).unwrap_or(0);
     let flags = peek_long(sock, CONFIG.sk_flags()).unwrap_or(u64::MAX);
     Hazards {
         zero_copy: flags >> (CONFIG.zerocopy_bit() & 63) & 1 != 0,
@@ -68,8 +73,7 @@ pub fn on_option(ctx: &SockoptContext) -> Result<(), Refused> {
     let opt = ctx.sockopt;
     let option = Hazardous::of(opt);
     // The kernel takes the caller's own bytes, of whatever length. Otherwise it would refuse more than a page.
-    // SAFETY: the kernel hands a valid context.
-    unsafe { core::ptr::write_volatile(&raw mut (*opt).optlen, 0) };
+    store!(opt, optlen = 0);
     let Some(option) = option else {
         return Ok(());
     };
@@ -128,7 +132,7 @@ fn upper_layer_is_allowed(sk: *mut bpf_sock) -> bool {
 /// Whether a socket has bytes that it has not read, in doubt.
 #[inline(always)]
 fn has_unread(sk: *mut bpf_sock) -> bool {
-    ctx::address_of(sk).and_then(|sock| peek(sock, CONFIG.sk_rmem())) != Some(0)
+    address_of(sk).and_then(|sock| peek(sock, CONFIG.sk_rmem())) != Some(0)
 }
 
 /// Whether the value is the one that turns `TCP_REPAIR` on.

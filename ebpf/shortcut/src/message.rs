@@ -14,9 +14,13 @@ use sidestep_ebpf_common::shortcut::{
     Count, EndKey, EndState, HAS_REDIRECTED, INTO_APPLICATION, IS_PROXY, REACH_NODE, REACH_POD,
     READ_PLAINLY,
 };
+use sidestep_ebpf_hook::{
+    load,
+    memory::{peek, peek_long},
+};
 
 use crate::{
-    ctx::{self, add, count, load, peek, peek_long},
+    ctx::{self, add, count},
     maps::{CONFIG, ENDS, RECEIVERS, SWITCHES},
 };
 

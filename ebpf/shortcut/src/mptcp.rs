@@ -6,11 +6,9 @@ use aya_ebpf::{
     programs::SockOpsContext,
 };
 use sidestep_ebpf_common::shortcut::MPTCP_PORT;
+use sidestep_ebpf_hook::{NOEXIST, load};
 
-use crate::{
-    ctx::load,
-    maps::{MPTCP_ANSWER, MPTCP_SOCKETS, NOEXIST},
-};
+use crate::maps::{MPTCP_ANSWER, MPTCP_SOCKETS};
 
 #[inline(always)]
 pub fn on_listening(ctx: &SockOpsContext) {

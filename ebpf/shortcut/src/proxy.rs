@@ -4,10 +4,13 @@
 
 use aya_ebpf::{bindings::bpf_sock, helpers::generated::bpf_get_current_task};
 use sidestep_ebpf_common::shortcut::{IS_PROXY, Member};
+use sidestep_ebpf_hook::{
+    ends::Ends,
+    memory::{peek, peek_long},
+};
 
 use crate::{
-    ctx::{self, Ends, peek, peek_long},
-    manners,
+    ctx, manners,
     maps::{CONFIG, PROXY_PROCESSES, Whose},
 };
 

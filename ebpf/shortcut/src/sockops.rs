@@ -10,22 +10,27 @@ use aya_ebpf::{
         BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, BPF_TCP_CLOSE,
         BPF_TCP_ESTABLISHED, bpf_sock, bpf_sock_ops,
     },
-    helpers::generated::{
-        bpf_get_current_task, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_sock_hash_update,
-    },
+    helpers::generated::{bpf_get_current_task, bpf_get_socket_cookie, bpf_sock_hash_update},
     programs::SockOpsContext,
 };
 use sidestep_ebpf_common::shortcut::{
     CANDIDATE, Count, EndKey, EndRecord, EndState, FROM_APPLICATION, IN_SOCKHASH, INTO_APPLICATION,
     IS_PROXY, Member, PodSwitch, REACH_NODE, RECEIVES, SENDS,
 };
+use sidestep_ebpf_hook::{
+    AF_INET, AF_INET6, NOEXIST,
+    context::{callbacks, netns_cookie, ops_sock, set_callbacks},
+    ends::Ends,
+    load,
+    memory::{address_of, peek},
+};
 
 use crate::{
-    ctx::{self, AF_INET, AF_INET6, Ends, count, load, peek},
+    ctx::{self, count},
     hazards,
     keepalive::keep_alive,
     manners,
-    maps::{CONFIG, ENDS, MEMBERS, NOEXIST, RECEIVERS, SENDERS, SWITCHES, Whose},
+    maps::{CONFIG, ENDS, MEMBERS, RECEIVERS, SENDERS, SWITCHES, Whose},
     message::needs,
     proxy,
     whose::peer_of,
@@ -42,13 +47,12 @@ pub fn run(ctx: &SockOpsContext) {
     if family != AF_INET && family != AF_INET6 {
         return;
     }
-    // SAFETY: takes this context, and cannot fail for a socket.
-    let cookie = unsafe { bpf_get_netns_cookie(ops.cast()) };
+    let cookie = netns_cookie(ops);
     // SAFETY: the element's memory outlives the program's run.
     let Some(member) = (unsafe { MEMBERS.get(cookie) }) else {
         return;
     };
-    let Some(sk) = ctx::ops_sock(ops) else {
+    let Some(sk) = ops_sock(ops) else {
         return;
     };
     let ends = Ends::of(ops, family);
@@ -133,7 +137,7 @@ fn candidate(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) -> Op
     if !same || !member.captures_on(ends.remote_port) || !may(FROM_APPLICATION) {
         return None;
     }
-    let calm = || manners::is_nonblocking(ctx::address_of(sk)?);
+    let calm = || manners::is_nonblocking(address_of(sk)?);
     let fit = may(INTO_APPLICATION) || calm() == Some(true);
     if fit {
         Some((CANDIDATE, manners::program_of(task)?))
@@ -250,7 +254,7 @@ fn join(
     if !sends && !receives {
         return;
     }
-    let Some(sock) = ctx::address_of(sk) else {
+    let Some(sock) = address_of(sk) else {
         return;
     };
     // SAFETY: takes this context.
@@ -272,7 +276,7 @@ fn join(
         state.peer_place = peer.place;
         state.peer = peer;
     }
-    if !ctx::set_callbacks(ctx, ctx::callbacks(ctx) | BPF_SOCK_OPS_STATE_CB_FLAG) {
+    if !set_callbacks(ctx, callbacks(ctx) | BPF_SOCK_OPS_STATE_CB_FLAG) {
         return;
     }
     // The socket is known before it can be found: whoever finds it may send to it.

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::ensure;
-use sidestep_agent::{
-    netns::Namespace,
-    shortcut::{Allowed, Options, Participant, Reach, Shortcut},
-};
+use sidestep_agent::shortcut::{Allowed, Options, Participant, Reach, Shortcut};
 use sidestep_ebpf_common::Ids;
+use sidestep_kernel::netns::Namespace;
 
 use super::{Setting, Stage};
 use sidestep_kit::{

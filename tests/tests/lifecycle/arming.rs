@@ -2,7 +2,8 @@
 
 use std::{fs, net::UdpSocket, path::PathBuf, thread, time::Duration};
 
-use sidestep_agent::{facts, netns};
+use sidestep_agent::sandbox::facts;
+use sidestep_kernel::netns;
 use sidestep_kit::{
     actor::{Actor, Errno, Family, Identity, Kind, Socket},
     needs,

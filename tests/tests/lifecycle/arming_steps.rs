@@ -11,17 +11,15 @@ use std::{
 
 use sidestep_agent::{
     dataplane::{Bpf, Dataplane, DataplaneError, Repairs},
-    link::LinkError,
-    listeners::Listener,
-    netns::Cookie,
+    pods::folder,
     preflight,
     reconcile::{Mode, Reconciler},
     rules::Rules,
-    sandbox::Named,
-    source,
+    sandbox::{Named, listeners::Listener},
     status::PodState,
 };
 use sidestep_ebpf_common::{Row, sighting::QuietKey};
+use sidestep_kernel::{link::LinkError, netns::Cookie};
 use sidestep_kit::{
     actor::{Errno, Identity, Kind},
     needs,
@@ -156,7 +154,7 @@ fn a_failing_step_keeps_an_armed_pod_captured(step: Step) {
     node.add_pod_file(&pod);
     let mut reconciler = reconciler(&node, step, 0);
     let folder = node.folders().pods();
-    let wanted = || source::read(&folder).expect("a Pod file");
+    let wanted = || folder::read(&folder).expect("a Pod file");
     reconciler
         .want(wanted().entries())
         .expect("a dataplane that works");
@@ -194,7 +192,7 @@ fn a_failing_step_keeps_the_pod_closed(step: Step) {
         proxy.serve("inbound", Kind::Tcp, "0.0.0.0:15006"),
     ];
     node.add_pod_file(&pod);
-    let wanted = source::read(&node.folders().pods()).expect("a Pod file");
+    let wanted = folder::read(&node.folders().pods()).expect("a Pod file");
     let mut reconciler = reconciler(&node, step, 1);
     reconciler
         .want(wanted.entries())
@@ -231,7 +229,7 @@ fn a_pod_that_became_active_before_a_step_failed_stays_captured() {
     let pod = node.bare_pod("client", &[POD]);
     let _proxy = pod.proxy();
     node.add_pod_file(&pod);
-    let wanted = source::read(&node.folders().pods()).expect("a Pod file");
+    let wanted = folder::read(&node.folders().pods()).expect("a Pod file");
     let mut reconciler = reconciler(&node, Step::LateActivate, 1);
     reconciler
         .want(wanted.entries())

@@ -3,9 +3,9 @@
 
 use sidestep_agent::{
     dataplane::Bpf,
+    pods::folder,
     reconcile::{Mode, Reconciler},
     sandbox::Named,
-    source,
     status::PodState,
 };
 use sidestep_ebpf_common::KernelOffsets;
@@ -18,7 +18,7 @@ fn connections_are_captured_and_the_proxys_pass_without_reading_kernel_memory() 
     let node = Node::without_agent();
     let pod = node.bare_pod("client", &[POD]);
     node.add_pod_file(&pod);
-    let wanted = source::read(&node.folders().pods()).expect("a Pod file");
+    let wanted = folder::read(&node.folders().pods()).expect("a Pod file");
     let dataplane = Bpf::establish(
         &node.folders().pins(),
         node.pods().path(),

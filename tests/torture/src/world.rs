@@ -8,11 +8,9 @@ use std::{
     process::{ChildStdin, ChildStdout, Stdio},
 };
 
-use sidestep_agent::{
-    netns::Namespace as AgentNamespace,
-    shortcut::{Allowed, Options, Participant, Shortcut, Tally},
-};
+use sidestep_agent::shortcut::{Allowed, Options, Participant, Shortcut, Tally};
 use sidestep_ebpf_common::Ids;
+use sidestep_kernel::netns::Namespace as AgentNamespace;
 
 use super::worker::{Order, Report};
 use sidestep_kit::{

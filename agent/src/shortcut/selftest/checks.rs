@@ -8,6 +8,7 @@ use std::{
 
 use rustix::net::SendFlags;
 use sidestep_ebpf_common::shortcut::Count;
+use sidestep_kernel::process::set_upper_layer;
 
 use super::{
     INBOUND,
@@ -17,7 +18,6 @@ use super::{
     endings, full,
     pair::{Outcome, Pair, bytes, check, pair, pair_by, read, receive, send, send_many},
 };
-use crate::sys;
 
 /// A check.
 type Holds = fn(&Bench) -> Outcome;
@@ -226,7 +226,7 @@ fn upper_layer(bench: &Bench) -> Outcome {
     let Pair { near, far } = pair(&bench.proxy)?;
     past_tcp(|| send_many(&near, 0, 3000))?;
     for end in [&near, &far] {
-        match sys::set_upper_layer(end, b"tls") {
+        match set_upper_layer(end, b"tls") {
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
             other => return Err(format!("setsockopt(TCP_ULP) is answered {other:?}")),
         }

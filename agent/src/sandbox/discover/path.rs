@@ -10,7 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::wanted::PodUid;
+use crate::pods::wanted::PodUid;
 
 const CLASSES: [&str; 2] = ["burstable", "besteffort"];
 const SLICE: &str = ".slice";

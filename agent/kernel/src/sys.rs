@@ -1,6 +1,4 @@
-//! The system calls that no library offers: each an `unsafe` block with a safe face.
-
-mod map;
+//! The commands of bpf(2) that the BPF library lacks, each behind a safe function.
 
 use std::{
     ffi::CString,
@@ -15,12 +13,11 @@ use std::{
 
 use libc::{c_int, c_long};
 
-pub(crate) use map::AnyMap;
-
 /// `enum bpf_attach_type`, the ones we use (include/uapi/linux/bpf.h).
+#[expect(missing_docs, reason = "the kernel's own names")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
-pub(crate) enum AttachType {
+pub enum AttachType {
     InetSockCreate = 2,
     SockOps = 3,
     SkMsgVerdict = 7,
@@ -264,63 +261,12 @@ pub(crate) fn prog_query(cgroup: impl AsFd, at: AttachType) -> io::Result<(Vec<u
     Ok((ids[..attr.prog_cnt as usize].to_vec(), attr.attach_flags))
 }
 
-/// The network namespace cookie of the calling thread (`SO_NETNS_COOKIE`, Linux 5.14).
-pub(crate) fn netns_cookie() -> io::Result<u64> {
-    const SO_NETNS_COOKIE: c_int = 71;
-    let socket = std::os::unix::net::UnixDatagram::unbound()?;
-    let mut cookie = 0_u64;
-    let mut len: libc::socklen_t = 8;
-    // SAFETY: a live descriptor, and a buffer of the length given.
-    let answer = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut len,
-        )
-    };
-    if answer == 0 {
-        Ok(cookie)
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-/// `TCP_ULP`: hands a connection to a protocol above TCP, such as `tls`.
-pub(crate) fn set_upper_layer(socket: impl AsFd, protocol: &[u8]) -> io::Result<()> {
-    // SAFETY: a live descriptor, and as many bytes as given.
-    let answer = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_ULP,
-            protocol.as_ptr().cast(),
-            libc::socklen_t::try_from(protocol.len()).map_err(io::Error::other)?,
-        )
-    };
-    if answer == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-/// Gives the kernel back what was allocated and freed: glibc keeps it, of every thread's heap.
-pub(crate) fn trim_heaps() {
-    // SAFETY: takes a number, and locks the heaps itself (malloc_trim(3)).
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
-fn raw(fd: &impl AsFd) -> u32 {
+pub(crate) fn raw(fd: &impl AsFd) -> u32 {
     fd.as_fd().as_raw_fd().cast_unsigned()
 }
 
 /// The bpf system call. `T` is the part of `union bpf_attr` that the command reads; the rest is zero.
-fn bpf<T>(command: c_int, attr: &mut T) -> io::Result<c_int> {
+pub(crate) fn bpf<T>(command: c_int, attr: &mut T) -> io::Result<c_int> {
     // SAFETY: `attr` points to `size_of::<T>()` initialised bytes, and the kernel takes shorter attributes as padded
     // with zeroes. Pointers inside it were made from live buffers by the callers.
     let answer: c_long = unsafe {

@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::Pod;
 use sidestep_contract::{istio_init, refuse_at_admission, refuse_for_life};
 
 use crate::{
+    pods::wanted::{Entry, LeaveReason, Place, PodName, PodUid, Wanted, name_servers},
     rules::Allowed,
-    wanted::{Entry, LeaveReason, Place, PodName, PodUid, Wanted, name_servers},
 };
 
 /// One pod, as it was told last.

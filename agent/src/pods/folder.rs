@@ -11,8 +11,8 @@ use sidestep_contract::{Leave, Policy, file, keys};
 use thiserror::Error;
 
 use crate::{
+    pods::wanted::{Entry, Place, PodName, Wanted, name_servers},
     rules::Allowed,
-    wanted::{Entry, Place, PodName, Wanted, name_servers},
 };
 
 /// Why a file cannot be used.

@@ -3,14 +3,17 @@
 use std::{
     fs::File,
     io,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::{fs::MetadataExt, net::UnixDatagram},
+    },
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
+use libc::c_int;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use thiserror::Error;
-
-use crate::sys;
 
 /// Where `ip netns` keeps names.
 const NAMED: &str = "/run/netns";
@@ -22,16 +25,14 @@ const NSFS: u64 = 0x6e73_6673;
 pub enum NetnsError {
     /// There is nothing there.
     #[error(
-        "network namespace {0} does not exist: make it first (`ip netns add`), or correct the annotation"
+        "network namespace {0} does not exist: make it first (`ip netns add`), or correct its name"
     )]
     Missing(PathBuf),
     /// There is something else there.
     #[error("{0} is not a network namespace")]
     NotOne(PathBuf),
-    /// Capturing the host's own traffic is never wanted.
-    #[error(
-        "{0} is the host's own network namespace: pods with hostNetwork have no traffic of their own to capture"
-    )]
+    /// It is the host's, or this process's own.
+    #[error("{0} is the host's own network namespace, which is never entered")]
     Host(PathBuf),
     /// Anything else.
     #[error("network namespace {path}: {error}")]
@@ -43,7 +44,7 @@ pub enum NetnsError {
     },
 }
 
-/// A network namespace's cookie: the name of a pod in the kernel.
+/// A network namespace's cookie: the kernel gives each another number, until the next boot.
 pub type Cookie = u64;
 
 /// An open network namespace.
@@ -92,18 +93,9 @@ impl Namespace {
         Ok(self.file.metadata()?.ino())
     }
 
-    /// Its cookie: unique until the next boot, and what the programs know it by.
+    /// Its cookie: unique until the next boot, and what BPF programs know it by.
     pub fn cookie(&self) -> Result<Cookie, NetnsError> {
-        self.enter(sys::netns_cookie)?
-            .map_err(|error| self.error(error))
-    }
-
-    /// The cookie of an open namespace, whichever: the host's too.
-    pub(crate) fn cookie_of(file: &File) -> io::Result<Cookie> {
-        let home = File::open("/proc/thread-self/ns/net")?;
-        move_to(file)?;
-        let _home = Home(home);
-        sys::netns_cookie()
+        self.enter(own_cookie)?.map_err(|error| self.error(error))
     }
 
     /// Runs `f` in this namespace. The calling thread comes back whatever happens, so nothing else may run on it
@@ -123,6 +115,45 @@ impl Namespace {
     }
 }
 
+/// The cookie of the calling thread's network namespace (`SO_NETNS_COOKIE`, Linux 5.14).
+pub fn own_cookie() -> io::Result<u64> {
+    const SO_NETNS_COOKIE: c_int = 71;
+    let socket = UnixDatagram::unbound()?;
+    let mut cookie = 0_u64;
+    let mut len: libc::socklen_t = 8;
+    // SAFETY: a live descriptor, and a buffer of the length given.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    if answer == 0 {
+        Ok(cookie)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// The cookie of the host's own network namespace, whichever the calling thread is in.
+pub fn host_cookie() -> Option<Cookie> {
+    static HOST: OnceLock<Option<Cookie>> = OnceLock::new();
+    *HOST.get_or_init(|| {
+        let host = File::open("/proc/1/ns/net").ok()?;
+        cookie_of(&host).or_else(|_| own_cookie()).ok()
+    })
+}
+
+fn cookie_of(namespace: &File) -> io::Result<Cookie> {
+    let home = File::open("/proc/thread-self/ns/net")?;
+    move_to(namespace)?;
+    let _home = Home(home);
+    own_cookie()
+}
+
 fn move_to(namespace: &File) -> io::Result<()> {
     Ok(move_into_link_name_space(
         namespace.as_fd(),
@@ -136,8 +167,8 @@ struct Home(File);
 impl Drop for Home {
     fn drop(&mut self) {
         if let Err(error) = move_to(&self.0) {
-            // Whatever this thread did next would be done to the pod.
-            eprintln!("cannot leave a pod's network namespace: {error}");
+            // Whatever this thread did next would be done to that namespace.
+            eprintln!("cannot leave a network namespace: {error}");
             std::process::abort();
         }
     }

@@ -15,15 +15,17 @@ use std::{
 };
 
 use sidestep_contract::Dns;
+use sidestep_kernel::{
+    ancestors::ancestors,
+    netns::{Namespace, NetnsError},
+};
 
 pub use self::hierarchy::{HierarchyError, mount_of, pods_cgroup};
 use self::resolver::Resolvers;
 use crate::{
-    ancestors::ancestors,
     clock::Now,
-    netns::{Namespace, NetnsError},
+    pods::wanted::{Place, PodUid, Wanted},
     sandbox::{Node, Owner, PodSandbox},
-    wanted::{Place, PodUid, Wanted},
 };
 
 /// Most processes of a pod that are looked at: of each folder the first in turn, so that no container hides the others. The

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{bpf, obj_get, raw};
+use crate::sys::{bpf, obj_get, raw};
 
 const BPF_MAP_LOOKUP_ELEM: i32 = 1;
 const BPF_MAP_UPDATE_ELEM: i32 = 2;
@@ -18,7 +18,7 @@ const PLAIN: [u32; 4] = [1, 2, 9, 18]; // hash, array, LRU hash, sockhash
 
 /// A map, and what the kernel says of it.
 #[derive(Debug)]
-pub(crate) struct AnyMap {
+pub struct AnyMap {
     fd: OwnedFd,
     kind: u32,
     key: usize,
@@ -37,7 +37,7 @@ struct Attr {
 
 impl AnyMap {
     /// Opens what is pinned there; `None` where that is no map.
-    pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
+    pub fn open(path: &Path) -> io::Result<Option<Self>> {
         let fd = obj_get(path)?;
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
         let field = |name: &str| -> Option<u32> {
@@ -63,12 +63,12 @@ impl AnyMap {
     }
 
     /// Sizes of keys and values, bytes.
-    pub(crate) const fn sizes(&self) -> (usize, usize) {
+    pub const fn sizes(&self) -> (usize, usize) {
         (self.key, self.value)
     }
 
     /// Every key. Where entries come and go meanwhile, some may be missing or there twice.
-    pub(crate) fn keys(&self) -> io::Result<Vec<Vec<u8>>> {
+    pub fn keys(&self) -> io::Result<Vec<Vec<u8>>> {
         let mut keys: Vec<Vec<u8>> = Vec::new();
         // What is being changed all the time may lead round in circles.
         let most = usize::try_from(self.entries).map_or(usize::MAX, |entries| entries * 2);
@@ -85,7 +85,7 @@ impl AnyMap {
     }
 
     /// The value of a key, or nothing.
-    pub(crate) fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    pub fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
         self.check(key)?;
         let mut value = vec![0; self.value];
         let (at, to) = (key.as_ptr() as u64, value.as_mut_ptr() as u64);
@@ -97,7 +97,7 @@ impl AnyMap {
     }
 
     /// Makes every element of an array zero.
-    pub(crate) fn zero(&self) -> io::Result<()> {
+    pub fn zero(&self) -> io::Result<()> {
         let value = vec![0_u8; self.value];
         for index in 0..self.entries {
             let key = index.to_ne_bytes();
@@ -109,7 +109,7 @@ impl AnyMap {
     }
 
     /// Removes every entry.
-    pub(crate) fn clear(&self) -> io::Result<()> {
+    pub fn clear(&self) -> io::Result<()> {
         for key in self.keys()? {
             self.check(&key)?;
             match self.call(BPF_MAP_DELETE_ELEM, key.as_ptr() as u64, 0) {

@@ -18,7 +18,7 @@ use std::{
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 
-use crate::{facts::parse_resolv_conf, wanted::PodUid};
+use crate::{pods::wanted::PodUid, sandbox::facts::parse_resolv_conf};
 
 /// The resolver reads no more of it that would matter.
 const MOST: u64 = 64 << 10;

@@ -9,9 +9,9 @@ mod owners;
 use std::os::fd::OwnedFd;
 
 use sidestep_contract::Policy;
+use sidestep_kernel::netns::{Namespace, NetnsError};
 
 pub use self::diag::Ends;
-use crate::netns::{Namespace, NetnsError};
 
 /// A listening socket of the proxy's on its inbound port.
 #[derive(Debug)]

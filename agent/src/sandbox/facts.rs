@@ -15,7 +15,7 @@ use rtnetlink::{
     },
 };
 
-use crate::netns::{Namespace, NetnsError};
+use sidestep_kernel::netns::{Namespace, NetnsError};
 
 pub use crate::rules::{Facts, PASSTHROUGH6};
 

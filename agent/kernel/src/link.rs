@@ -60,13 +60,14 @@ pub struct Hook {
     pub(crate) at: AttachType,
 }
 
-pub(crate) const fn hook(name: &'static str, program: &'static str, at: AttachType) -> Hook {
+/// A row of a table of hooks.
+pub const fn hook(name: &'static str, program: &'static str, at: AttachType) -> Hook {
     Hook { name, program, at }
 }
 
 /// A link and its pin.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub struct Link {
     fd: OwnedFd,
     path: PathBuf,
 }
@@ -74,7 +75,7 @@ pub(crate) struct Link {
 impl Link {
     /// Takes over the pinned link if it is attached to `target`, and gives it `program`; else attaches and pins anew. A
     /// link of which nothing can be learnt stays as it is, and is an error.
-    pub(crate) fn establish(
+    pub fn establish(
         hook: Hook,
         program: BorrowedFd<'_>,
         target: BorrowedFd<'_>,
@@ -96,7 +97,7 @@ impl Link {
     }
 
     /// Opens a pinned link, if there is one.
-    pub(crate) fn open(path: &Path) -> Result<Option<Self>, LinkError> {
+    pub fn open(path: &Path) -> Result<Option<Self>, LinkError> {
         match sys::obj_get(path) {
             Ok(fd) => Ok(Some(Self {
                 fd,
@@ -113,10 +114,7 @@ impl Link {
         target: BorrowedFd<'_>,
         path: PathBuf,
     ) -> Result<Self, LinkError> {
-        let fd = sys::link_create(program, target, hook.at).map_err(|error| LinkError::Attach {
-            hook: hook.name,
-            error,
-        })?;
+        let fd = attach(hook, program, target)?;
         let link = Self { fd, path };
         link.pin()?;
         Ok(link)
@@ -124,18 +122,18 @@ impl Link {
 
     /// What it is attached to: a cgroup's or a namespace's inode number. `None` once that is gone or it was detached, and
     /// only where the kernel says so: what cannot be read is an error, not the end of a link.
-    pub(crate) fn target(&self) -> Result<Option<u64>, LinkError> {
+    pub fn target(&self) -> Result<Option<u64>, LinkError> {
         let id = sys::link_target(&self.fd).map_err(|error| pin_error(&self.path, error))?;
         Ok((id != 0).then_some(id))
     }
 
     /// Its pin.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Restores the pin if somebody removed it; whether that was so.
-    pub(crate) fn repin(&self) -> Result<bool, LinkError> {
+    pub fn repin(&self) -> Result<bool, LinkError> {
         let there = self.path.try_exists();
         if there.map_err(|error| pin_error(&self.path, error))? {
             return Ok(false);
@@ -153,7 +151,7 @@ impl Link {
     }
 
     /// Detaches it: without pin and descriptor the link is gone.
-    pub(crate) fn remove(self) -> Result<(), LinkError> {
+    pub fn remove(self) -> Result<(), LinkError> {
         self.unpin()
     }
 }
@@ -164,15 +162,29 @@ impl AsFd for Link {
     }
 }
 
+/// Attaches a program for as long as the descriptor is open.
+pub(crate) fn attach(
+    hook: Hook,
+    program: BorrowedFd<'_>,
+    target: BorrowedFd<'_>,
+) -> Result<OwnedFd, LinkError> {
+    let link = sys::link_create(program, target, hook.at);
+    link.map_err(|error| LinkError::Attach {
+        hook: hook.name,
+        error,
+    })
+}
+
 /// Removes a pin. Already gone is fine.
-pub(crate) fn remove_file(path: &Path) -> Result<(), LinkError> {
+pub fn remove_file(path: &Path) -> Result<(), LinkError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(pin_error(path, error)),
         _ => Ok(()),
     }
 }
 
-pub(crate) fn pin_error(path: &Path, error: io::Error) -> LinkError {
+/// What became of a pin.
+pub fn pin_error(path: &Path, error: io::Error) -> LinkError {
     LinkError::Pin {
         path: path.to_owned(),
         error,

@@ -1,8 +1,6 @@
 //! The API server's watch of this node's accelerated pods. One watch; a relist is a full replacement; when the API server
 //! is away it is asked again after a growing, jittered pause, and what was told last stays true meanwhile.
 
-mod pulse;
-
 use std::{future::Future, pin::pin};
 
 use futures_util::{Stream, StreamExt as _};
@@ -17,8 +15,10 @@ use kube::{
 };
 use sidestep_contract::keys;
 
-pub use self::pulse::{Patience, Pulse};
-use crate::pods::{Change, ObservedPod};
+use super::{
+    observed::{Change, ObservedPod},
+    pulse::Patience,
+};
 
 /// Which pods are a node's.
 ///

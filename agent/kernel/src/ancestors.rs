@@ -1,10 +1,10 @@
-//! The processes that brought this one about: a container's runtime and what started that. They are the node's own, which process 1 need not
-//! be: a node may itself be a container.
+//! The processes that brought this one about: a container's runtime, and what started that. They are the machine's own,
+//! which process 1 need not be: a machine may itself be a container.
 
 use std::{fs, iter, process};
 
 /// Their ids, the nearest first, as far as they can be seen.
-pub(crate) fn ancestors() -> impl Iterator<Item = u32> {
+pub fn ancestors() -> impl Iterator<Item = u32> {
     iter::successors(parent(process::id()), |pid| parent(*pid)).take_while(|pid| *pid > 0)
 }
 

@@ -194,7 +194,7 @@ mod tests {
         PATIENCE.limit(&mut config);
         let pulse = Pulse::new(Metrics::default());
         let pods: Api<Pod> = Api::all(pulse.client(config).expect("a client"));
-        let events = watcher(pods, super::super::accelerated_on("node", PATIENCE));
+        let events = watcher(pods, crate::pods::watch::accelerated_on("node", PATIENCE));
         let mut errors = Box::pin(events.filter_map(async |event| event.err()));
         let error = timeout(SOON, errors.next()).await;
         let error = error.expect("a request that fails in time");
