@@ -82,10 +82,6 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = parse_seconds)]
     api_patience: Duration,
 
-    /// Tries without capabilities that are missing: what then fails shows what each is for
-    #[arg(long, hide = true)]
-    assume_capabilities: bool,
-
     /// Let programs of the pod open raw TCP sockets, which go around the proxy (iptables would catch them)
     #[arg(long)]
     allow_raw_sockets: bool,
@@ -142,7 +138,6 @@ impl Args {
             admin_listen,
             sandbox_patience,
             api_patience,
-            assume_capabilities,
             allow_raw_sockets,
             shortcut,
             shortcut_limit,
@@ -178,7 +173,6 @@ impl Args {
                     admin_listen,
                     sandbox_patience,
                     api_patience: Patience(api_patience),
-                    assume_capabilities,
                     strict,
                     shortcut,
                 })

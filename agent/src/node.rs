@@ -65,8 +65,6 @@ pub struct Settings {
     pub sandbox_patience: Duration,
     /// How long the API server may be silent before the agent is not ready.
     pub api_patience: Patience,
-    /// Do not ask whether the agent has the capabilities that it needs.
-    pub assume_capabilities: bool,
     /// Refuse raw TCP sockets.
     pub strict: bool,
     /// How far any pod's bytes may go past TCP.

@@ -8,7 +8,9 @@ cd "$(dirname "$0")/../.."
 
 echo "kernels: building"
 # Optimised: unoptimised, the emulated agent takes three times as long to start, which every test does.
-cargo build --quiet --release -p sidestep-agent -p sidestep -p sidestep-tests --bins
+cargo build --quiet --release -p sidestep-agent -p sidestep -p sidestep-kit --bins
+# By itself: built together, the agent would get the switches of tests, too.
+cargo build --quiet --release -p sidestep-torture --bins
 # What is to be on: on the regressed one (FIONREAD, mended in 6.12.114) applications keep to TCP, and the one before 6.17.10
 # may crash by MPTCP. The small form is for what users run and what comes next; the others only show reasons.
 what=(--kernel 6.1=applications --kernel 6.12.117=applications --kernel 7.3=applications)

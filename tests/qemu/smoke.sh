@@ -16,7 +16,7 @@ done
 
 # Optimised: unoptimised, the emulated agent takes three times as long to start, which every test does.
 echo "smoke: building"
-cargo build --quiet --release -p sidestep-agent -p sidestep -p sidestep-tests --bins
+cargo build --quiet --release -p sidestep-agent -p sidestep -p sidestep-kit --bins
 tests=$(cargo test --release -p sidestep-tests --test conformance --test container --no-run --quiet --message-format=json)
 path() { sed -n 's/.*"reason":"compiler-artifact".*"name":"'"$1"'".*"executable":"\([^"]*\)".*/\1/p' <<<"$tests"; }
 conformance=$(path conformance)
@@ -25,7 +25,7 @@ for program in sidestep-agent sidestep sidestep-actor; do with+=(--with "${confo
 cd tests
 # Emulated processors are slow: one test at a time, so that each has its deadline for itself.
 oldest() {
-    qemu/run.sh "$OLDEST" "${with[@]}" --with fixtures --with Cargo.toml --seconds 900 "$conformance" --test-threads=1 "$@"
+    qemu/run.sh "$OLDEST" "${with[@]}" --with fixtures --seconds 900 "$conformance" --test-threads=1 "$@"
 }
 if [ $# -gt 0 ]; then
     oldest "$@"

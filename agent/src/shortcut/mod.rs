@@ -42,7 +42,9 @@ pub use crate::rules::{Allowed, Reach};
 pub use error::ShortcutError;
 pub use left::{folders, pins, retire};
 pub use life::{Bounds, Established, Proof};
-pub use settings::{LIMIT, Mode, Options, Readers};
+#[cfg(feature = "test-switches")]
+pub use settings::Switches;
+pub use settings::{LIMIT, Options};
 pub use sidestep_agent_api::ShortcutStatus;
 
 /// A pod that takes part.
@@ -133,11 +135,12 @@ impl Shortcut {
             hooks: None,
             object,
             pins: pins.map(Path::to_owned),
-            readers: match options.readers {
-                Readers::Watched => Watch::NotYet,
-                Readers::Trusted => Watch::Done,
-            },
+            readers: Watch::NotYet,
         };
+        #[cfg(feature = "test-switches")]
+        if options.switches.trusting {
+            shortcut.readers = Watch::Done;
+        }
         object::load_programs(&mut shortcut.object)?;
         let on_message = shortcut.object.program(object::ON_MESSAGE)?;
         shortcut.maps.senders.decide_messages(on_message)?;

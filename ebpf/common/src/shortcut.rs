@@ -10,7 +10,7 @@ pub use end::{
     CANDIDATE, EndKey, EndRecord, EndState, HAS_REDIRECTED, IN_SOCKHASH, IS_PROXY, Queue,
     READ_PLAINLY, RECEIVES, SENDS, WATCHED,
 };
-pub use settings::{MODE_NAIVE, MODE_PASS, MODE_RULE, ShortcutSettings};
+pub use settings::ShortcutSettings;
 
 /// Version of everything that is pinned, part of the name of the shortcut's pin folder. One that was released keeps its layout.
 pub const SHORTCUT_ABI_VERSION: u32 = 4;

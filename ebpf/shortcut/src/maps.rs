@@ -133,9 +133,7 @@ pub struct Config;
 impl Config {
     constants!(
         SETTINGS:
-        mode,
         limit,
-        watched,
         keepalive,
         keepalive_interval,
         sk_rmem,
@@ -165,4 +163,6 @@ impl Config {
         proto_limits,
         memory_share,
     );
+    #[cfg(feature = "test-switches")]
+    constants!(SETTINGS: naive, trusting,);
 }

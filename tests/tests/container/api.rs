@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::json;
-use sidestep_tests::net::Namespace;
+use sidestep_kit::net::Namespace;
 
 const ADDRESS: &str = "127.0.0.1:6443";
 

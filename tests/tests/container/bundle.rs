@@ -6,7 +6,7 @@
 use std::{fs, os::unix::fs::symlink};
 
 use serde_json::{Value, json};
-use sidestep_tests::{binary, chart, net::Namespace, parts};
+use sidestep_kit::{binary, chart, net::Namespace, parts, process::copy_program};
 use tempfile::TempDir;
 
 use super::{api, seccomp};
@@ -26,7 +26,7 @@ pub(super) fn bundle(config: &Value) -> TempDir {
     for name in ["bin", "lib", "lib64"] {
         symlink(format!("usr/{name}"), root.join(name)).expect("a new folder");
     }
-    fs::copy(binary("sidestep-agent"), root.join(&PROGRAM[1..])).expect("a new folder");
+    copy_program(&binary("sidestep-agent"), &root.join(&PROGRAM[1..]));
     fs::write(root.join("kubeconfig"), api::kubeconfig()).expect("a new folder");
     fs::write(bundle.path().join("config.json"), config.to_string()).expect("a new folder");
     bundle

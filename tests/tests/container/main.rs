@@ -18,17 +18,16 @@ use std::{
 
 use serde_json::{Value, json};
 use sidestep_agent::{shortcut::selftest::Proves, status::Status};
-use sidestep_tests::{
-    binary,
+use sidestep_kit::{
+    binary, needs,
     net::Namespace,
+    parts,
     process::{Running, eventually},
 };
 use tempfile::TempDir;
 
 use self::bundle::{NODE, PROGRAM, bundle, config};
 
-/// `tests/setup.sh` puts it there.
-const RUNC: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.parts/runc/runc");
 const HIERARCHY: &str = "/sys/fs/cgroup";
 /// Where kubelet puts pods with the systemd driver.
 const PODS: &str = "/sys/fs/cgroup/kubepods.slice";
@@ -36,11 +35,8 @@ const SOCKET: &str = "/run/sidestep/agent.sock";
 /// The emulated self-test and probe take several seconds.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-#[test]
+#[needs(self::ordinary_node)]
 fn the_agent_becomes_ready_in_its_container_and_proves_the_shortcut() {
-    if !is_ordinary_node() {
-        return;
-    }
     let pod = Namespace::new("agent");
     api::serve(&pod);
     let mut agent = Container::start("agent", &config(&pod));
@@ -83,11 +79,8 @@ fn the_agent_becomes_ready_in_its_container_and_proves_the_shortcut() {
     assert_eq!(pins, 0, "no pod is armed, so it takes everything with it");
 }
 
-#[test]
+#[needs(self::ordinary_node)]
 fn without_the_nodes_process_1_it_is_said_what_is_missing() {
-    if !is_ordinary_node() {
-        return;
-    }
     let pod = Namespace::new("alone");
     let mut config = config(&pod);
     let namespaces = config["linux"]["namespaces"].as_array_mut();
@@ -102,20 +95,17 @@ fn without_the_nodes_process_1_it_is_said_what_is_missing() {
     );
 }
 
-/// Whether this is a machine as `tests/qemu/run.sh` makes it. On any other the test is skipped, which is a failure in CI.
-fn is_ordinary_node() -> bool {
+/// A machine as `tests/qemu/run.sh` makes it.
+fn ordinary_node() -> Result<(), String> {
     let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
     let hierarchy = |line: &&str| line.starts_with(&format!("cgroup2 {HIERARCHY} cgroup2 "));
     let is_one = mounts
         .lines()
         .find(hierarchy)
         .is_some_and(|line| line.contains("nsdelegate"));
-    if !is_one {
-        eprintln!("skipped: not an emulated node; run tests/qemu/smoke.sh");
-        let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-        assert!(!ci, "skipped under CI");
-    }
     is_one
+        .then_some(())
+        .ok_or_else(|| "it needs an emulated node: run tests/qemu/smoke.sh".to_owned())
 }
 
 /// A container that ends when dropped.
@@ -129,7 +119,7 @@ impl Container {
     fn start(name: &'static str, config: &Value) -> Self {
         let bundle = bundle(config);
         let log = fs::File::create(bundle.path().join("log")).expect("a new file");
-        let mut runc = Command::new(RUNC);
+        let mut runc = Command::new(runc());
         // The machine's root is its initramfs, which cannot be pivoted.
         runc.args(["run", "--no-pivot", "--bundle"])
             .arg(bundle.path())
@@ -148,7 +138,7 @@ impl Container {
     }
 
     fn end(&mut self) {
-        runc(&["kill", self.name, "TERM"]);
+        control(&["kill", self.name, "TERM"]);
         assert!(
             eventually(PATIENCE, || self.process.exited().is_some()),
             "{}",
@@ -161,12 +151,17 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        runc(&["delete", "--force", self.name]);
+        control(&["delete", "--force", self.name]);
     }
 }
 
-fn runc(words: &[&str]) -> Output {
-    let output = Command::new(RUNC).args(words).output();
+/// `tests/setup.sh` puts it there.
+fn runc() -> PathBuf {
+    parts::workspace().join(".parts/runc/runc")
+}
+
+fn control(words: &[&str]) -> Output {
+    let output = Command::new(runc()).args(words).output();
     output.expect("runc is there: the container was started with it")
 }
 

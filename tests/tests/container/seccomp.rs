@@ -6,7 +6,7 @@
 use std::fs;
 
 use serde_json::{Map, Value, json};
-use sidestep_tests::parts;
+use sidestep_kit::parts;
 
 /// The profile of a container with these capabilities.
 pub(super) fn profile(capabilities: &[String]) -> Value {

@@ -1,17 +1,12 @@
 //! The fixtures, as `sidestep mutate` leaves them.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sidestep_contract::{documents, istio_init};
-use sidestep_tests::{binary, net::run};
+use sidestep_kit::{binary, net::run, parts};
 
 /// A pod and the fixture it is from.
 #[derive(Debug, Clone)]
@@ -58,7 +53,7 @@ pub(crate) fn of(fixture: &str, options: &[&str]) -> Vec<GatedPod> {
 
 /// The names of all fixtures.
 pub(crate) fn names() -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(folder())
+    let mut names: Vec<_> = fs::read_dir(parts::fixtures())
         .expect("the fixtures are there")
         .map(|entry| entry.expect("a folder entry"))
         .filter(|entry| entry.path().join("app.yaml").exists())
@@ -88,12 +83,9 @@ pub(crate) fn before(fixture: &str) -> Vec<Value> {
     objects(&fs::read_to_string(file(fixture)).expect("a readable file"))
 }
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
-}
-
 fn file(fixture: &str) -> PathBuf {
-    let files = ["pod.yaml", "injected.yaml"].map(|file| folder().join(fixture).join(file));
+    let files =
+        ["pod.yaml", "injected.yaml"].map(|file| parts::fixtures().join(fixture).join(file));
     let found = files.into_iter().find(|file| file.exists());
     found.unwrap_or_else(|| panic!("{fixture}: run make.sh"))
 }

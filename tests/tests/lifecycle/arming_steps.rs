@@ -20,9 +20,9 @@ use sidestep_agent::{
 };
 use sidestep_ebpf_common::{Row, sighting::QuietKey};
 use sidestep_kernel::{link::LinkError, netns::Cookie};
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Errno, Identity, Kind},
-    can_run,
+    needs,
     process::PATIENCE,
     redirect::Node,
 };
@@ -149,9 +149,6 @@ fn reconciler(node: &Node, step: Step, failures: u32) -> Reconciler<Faulty, Name
 
 /// A policy that changes while the pod is armed: a step that fails leaves it captured, by the old policy or by the new.
 fn a_failing_step_keeps_an_armed_pod_captured(step: Step) {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::without_agent();
     let pod = node.bare_pod("client", &[POD]);
     node.add_pod_file(&pod);
@@ -187,9 +184,6 @@ fn a_failing_step_keeps_an_armed_pod_captured(step: Step) {
 
 /// The first pass fails at the step; the proxy, listening all the time, must not be reached by anybody through us.
 fn a_failing_step_keeps_the_pod_closed(step: Step) {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::without_agent();
     let pod = node.bare_pod("client", &[POD]);
     let proxy = pod.actor(&Identity::proxy());
@@ -229,11 +223,8 @@ fn a_failing_step_keeps_the_pod_closed(step: Step) {
 }
 
 /// Whoever got through the gate meanwhile must find everything captured.
-#[test]
+#[needs(root, "bpftool")]
 fn a_pod_that_became_active_before_a_step_failed_stays_captured() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::without_agent();
     let pod = node.bare_pod("client", &[POD]);
     let _proxy = pod.proxy();
@@ -266,7 +257,7 @@ fn a_pod_that_became_active_before_a_step_failed_stays_captured() {
 
 macro_rules! steps {
     ($case:ident: $($name:ident: $step:ident,)+) => {
-        $(#[test] fn $name() { $case(Step::$step); })+
+        $(#[needs(root)] fn $name() { $case(Step::$step); })+
     };
 }
 

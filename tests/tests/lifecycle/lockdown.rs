@@ -9,15 +9,12 @@ use sidestep_agent::{
     status::PodState,
 };
 use sidestep_ebpf_common::KernelOffsets;
-use sidestep_tests::{can_run, redirect::Node};
+use sidestep_kit::{needs, redirect::Node};
 
 use crate::{POD, SERVICE, assert_captured};
 
-#[test]
+#[needs(root)]
 fn connections_are_captured_and_the_proxys_pass_without_reading_kernel_memory() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::without_agent();
     let pod = node.bare_pod("client", &[POD]);
     node.add_pod_file(&pod);

@@ -8,7 +8,7 @@ mod world;
 use std::{collections::BTreeMap, fs, sync::LazyLock, time::Instant};
 
 use programs::ALL;
-use sidestep_tests::{can_run, envoy};
+use sidestep_kit::needs;
 use world::{Reach, World};
 
 /// What becomes of messages whose two ends take part: past TCP, or by TCP for order or memory.
@@ -59,12 +59,6 @@ fn answers(world: &World) -> BTreeMap<&'static str, Answer> {
 static PLAIN: LazyLock<BTreeMap<&str, Answer>> = LazyLock::new(|| answers(&World::new(Reach::Off)));
 
 fn same_answers(reach: Reach) {
-    if !can_run(&["curl", "redis-server"]) {
-        return;
-    }
-    if let Err(error) = envoy::program() {
-        panic!("{error}");
-    }
     let world = World::new(reach);
     // The first connection of each client's program stays with TCP: it shows whether that blocks.
     if reach != Reach::Node {
@@ -103,17 +97,17 @@ fn has_tls() -> bool {
     fs::exists("/proc/self/net/tls_stat").expect("/proc can be read")
 }
 
-#[test]
+#[needs(root, "curl", "redis-server")]
 fn programs_get_the_same_answers_within_pods() {
     same_answers(Reach::Pod);
 }
 
-#[test]
+#[needs(root, "curl", "redis-server")]
 fn programs_get_the_same_answers_where_the_clients_author_asks_for_it() {
     same_answers(Reach::PodAsked);
 }
 
-#[test]
+#[needs(root, "curl", "redis-server")]
 fn programs_get_the_same_answers_between_the_pods_of_a_node() {
     same_answers(Reach::Node);
 }

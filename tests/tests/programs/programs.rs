@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use sidestep_tests::net::run;
+use sidestep_kit::net::run;
 
 use crate::{
     servers::postgresql_program,

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use sidestep_tests::{
+use sidestep_kit::{
     certs::Authority,
     net::run,
     process::{Program, Running},

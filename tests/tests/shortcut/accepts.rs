@@ -3,12 +3,12 @@
 
 use std::{collections::BTreeMap, fs};
 
-use sidestep_tests::{
-    can_run,
-    redirect::{Node, Pod},
+use sidestep_kit::{
+    needs,
+    redirect::{Node, POD, Pod, SERVICE},
 };
 
-use crate::agent::{POD, SERVICE, counted, programmed};
+use crate::agent::{counted, programmed};
 
 /// Connections that are made and shortcut.
 const MANY: u64 = 3000;
@@ -32,11 +32,8 @@ fn dropped(pod: &Pod) -> u64 {
     value("ListenDrops") - value("ListenOverflows")
 }
 
-#[test]
+#[needs(root)]
 fn no_accepted_connection_is_dropped_for_want_of_storage() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let pod = programmed(&node, POD, "pod");
     let _proxy = pod.proxy();

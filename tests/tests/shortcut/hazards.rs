@@ -9,19 +9,16 @@ use std::{
 
 use sidestep_agent::shortcut::Options;
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Errno, Family, Kind, Socket, sys},
-    can_run,
+    needs,
 };
 
 use crate::stage::{Ends, NODE, Stage, Stream, carries, gets, warm};
 
 /// Go's servers listen so.
-#[test]
+#[needs(root)]
 fn an_application_that_listens_with_mptcp_is_served() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::with(Some(Options::default()), NODE, Kind::Mptcp);
     for _ in 0..20 {
         let Ends { near, far } = stage.proxy_to_app();
@@ -36,11 +33,8 @@ fn an_application_that_listens_with_mptcp_is_served() {
     );
 }
 
-#[test]
+#[needs(root)]
 fn what_is_mptcp_at_both_ends_goes_by_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let listener = stage.pods[0]
         .proxy
@@ -57,11 +51,8 @@ fn what_is_mptcp_at_both_ends_goes_by_tcp() {
 }
 
 /// One end only sends, the other only receives; between sidecars both do both. Read or unread, nothing else changes.
-#[test]
+#[needs(root)]
 fn an_upper_layer_protocol_is_refused_at_every_end() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     for ends in [stage.app_to_proxy(), stage.proxy_to_proxy()] {
         warm(&stage, &ends);
@@ -79,11 +70,8 @@ fn an_upper_layer_protocol_is_refused_at_every_end() {
 }
 
 /// Only closing takes a socket out of a sockhash.
-#[test]
+#[needs(root)]
 fn an_end_that_is_connected_anew_is_refused_an_upper_layer_protocol_still() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     for at in ["127.0.0.1:15001", "127.0.0.1:8080"] {
         let pod = &stage.pods[0];
@@ -111,11 +99,8 @@ fn an_end_that_is_connected_anew_is_refused_an_upper_layer_protocol_still() {
 }
 
 /// Between the programs' answer and the kernel's own check a socket may be connected.
-#[test]
+#[needs(root)]
 fn a_socket_that_asked_for_an_upper_layer_protocol_before_is_never_an_end() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let socket = stage.pods[0].app.socket(Family::V4, Kind::Tcp);
     let socket = socket.expect("a socket");
@@ -186,11 +171,8 @@ fn set_key(socket: &TcpStream, direction: i32) -> Result<(), Errno> {
     sys::set_option(socket.as_fd(), SOL_TLS, direction, &info)
 }
 
-#[test]
+#[needs(root)]
 fn a_reader_who_waits_for_more_than_a_byte_is_left_to_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);
@@ -202,11 +184,8 @@ fn a_reader_who_waits_for_more_than_a_byte_is_left_to_tcp() {
 }
 
 /// As who moves a live connection to another machine does: what the socket says of its bytes is TCP's alone.
-#[test]
+#[needs(root)]
 fn an_end_that_was_under_repair_stays_with_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     for at_near in [true, false] {
         let ends = stage.proxy_to_proxy();
@@ -242,11 +221,8 @@ fn repair(socket: &TcpStream, how: i32) -> Result<(), Errno> {
 }
 
 /// They are not in the queue that is read under repair.
-#[test]
+#[needs(root)]
 fn repair_over_unread_bytes_is_refused() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);
@@ -264,11 +240,8 @@ fn repair_over_unread_bytes_is_refused() {
     gets(&ends.far, "by TCP");
 }
 
-#[test]
+#[needs(root)]
 fn an_end_that_sends_cannot_have_zero_copy() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     assert_eq!(
@@ -298,11 +271,8 @@ pub fn set(socket: &TcpStream, name: i32, value: i32) -> Result<(), Errno> {
 }
 
 /// The known differences from TCP: if one goes, the documents should say so.
-#[test]
+#[needs(root)]
 fn who_closes_with_unread_bytes_ends_the_stream_and_does_not_reset_it() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);
@@ -329,11 +299,8 @@ fn who_closes_with_unread_bytes_ends_the_stream_and_does_not_reset_it() {
     assert_eq!(reset, Err(ErrorKind::ConnectionReset));
 }
 
-#[test]
+#[needs(root)]
 fn urgent_bytes_arrive_in_line() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);
