@@ -34,3 +34,4 @@ pub mod uninstall;
 mod verifier;
 pub mod wanted;
 pub mod watch;
+mod worker;

@@ -1,7 +1,7 @@
 //! The API server's watch of this node's accelerated pods. One watch; a relist is a full replacement; when the API server
 //! is away it is asked again after a growing, jittered pause, and what was told last stays true meanwhile.
 
-mod pulse;
+mod health;
 
 use std::{future::Future, pin::pin};
 
@@ -17,7 +17,7 @@ use kube::{
 };
 use sidestep_contract::keys;
 
-pub use self::pulse::{Patience, Pulse};
+pub use self::health::{ApiHealth, Patience};
 use crate::pods::{Change, ObservedPod};
 
 /// Which pods are a node's.

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::{Settings, proof::prove};
+use super::Settings;
 use crate::{
     dataplane::{Bpf, Sightings},
     discover,
     preflight::{self, Lock},
     probe, shortcut,
+    worker::prove,
 };
 
 /// What a start gives.
