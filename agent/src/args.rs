@@ -11,7 +11,7 @@ use tokio::runtime::Builder;
 
 use crate::{
     node,
-    pods::pulse::Patience,
+    pods::health::Patience,
     preflight, probe, run,
     shortcut::{Bounds, LIMIT, Reach, selftest},
     uninstall,

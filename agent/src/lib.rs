@@ -23,6 +23,7 @@ pub mod sandbox;
 pub mod shortcut;
 pub mod status;
 pub mod uninstall;
+mod worker;
 
 /// What [`dataplane`] writes, compiled from a policy.
 pub use sidestep_rules as rules;

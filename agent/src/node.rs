@@ -4,10 +4,8 @@
 //! The watch, kernel events and questions arrive on the async side; one thread owns the kernel side and does one thing at a
 //! time.
 
-mod hearing;
-mod proof;
+mod attempts;
 mod start;
-mod worker;
 
 use std::{
     fs,
@@ -32,17 +30,18 @@ use tokio::{
     task::{JoinHandle, spawn_blocking},
 };
 
-use self::worker::Worker;
+use self::attempts::Attempts;
 use crate::{
     metrics::Metrics,
     pods::{
+        health::{ApiHealth, Patience},
         observed::Change,
-        pulse::{Patience, Pulse},
         watch,
     },
     report::Reports,
-    shortcut::{Bounds, ShortcutStatus},
-    status::{self, Ask, PodState},
+    shortcut::Bounds,
+    status,
+    worker::Message,
 };
 
 /// How long the agent's thread may not go round before it counts as stuck.
@@ -71,21 +70,6 @@ pub struct Settings {
     pub shortcut: Bounds,
 }
 
-/// What the agent's thread is told.
-#[derive(Debug)]
-enum Message {
-    /// From the API server.
-    Pods(Change),
-    /// From the kernel: sightings wait.
-    Seen,
-    /// Somebody wants to know everything.
-    Ask(Ask),
-    /// Somebody counts.
-    Count(oneshot::Sender<(Vec<PodState>, usize, ShortcutStatus)>),
-    /// The end.
-    Stop,
-}
-
 /// Runs the agent until SIGTERM or SIGINT. Then everything in the kernel that a pod depends on stays as it is.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
@@ -99,9 +83,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .await
         .context("no API server: neither in a pod with a service account, nor with a kubeconfig")?;
     settings.api_patience.limit(&mut config);
-    let pulse = Pulse::new(metrics.clone());
+    let health = ApiHealth::new(metrics.clone());
     let client = Client::try_from(config.clone()).context("API server")?;
-    let watching = pulse.client(config).context("API server")?;
+    let watching = health.client(config).context("API server")?;
     let admin = TcpListener::bind(settings.admin_listen)
         .await
         .with_context(|| format!("listening for probes on {}", settings.admin_listen))?;
@@ -127,7 +111,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (reports, reporting) =
         Reports::start(client, std::env::var("POD_NAME").ok(), metrics.clone());
     let changes = messages.clone();
-    let (failing, patience) = (pulse.clone(), settings.api_patience);
+    let (failing, patience) = (health.clone(), settings.api_patience);
     let watching = tokio::spawn(watch::follow(
         watching,
         watch::accelerated_on(&settings.node, patience),
@@ -137,11 +121,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         },
     ));
     let answers_in_time = readiness.condition("api", "not looked at yet");
-    let attending = tokio::spawn(pulse.attend(patience, answers_in_time));
+    let attending = tokio::spawn(health.attend(patience, answers_in_time));
     tracing::info!(node = settings.node, %address, "watching this node's pods");
 
     let heartbeat = liveness.heartbeat("the agent's thread", SILENCE);
-    let worker = Worker::new(
+    let attempts = Attempts::new(
         settings,
         readiness,
         heartbeat,
@@ -149,7 +133,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         reports,
         messages.clone(),
     );
-    let mut thread = spawn_blocking(move || worker.work(&inbox));
+    let mut thread = spawn_blocking(move || attempts.work(&inbox));
     let mut done = until_told(&mut thread, signals.stop()).await;
     if done.is_ok() {
         tracing::info!("stopping");
@@ -183,7 +167,7 @@ async fn until_told(
 }
 
 /// Pods are counted by who knows them.
-fn collect(metrics: &Metrics, messages: &Sender<Message>) -> Collect {
+fn collect(metrics: &Metrics, messages: &Sender<Message<Change>>) -> Collect {
     let (metrics, messages) = (metrics.clone(), messages.clone());
     Arc::new(move || {
         let metrics = metrics.clone();

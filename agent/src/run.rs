@@ -8,14 +8,15 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+        mpsc::{Sender, channel},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
 use notify::{RecursiveMode, Watcher};
 use sidestep_kernel::netns::{Namespace, NetnsError};
+use sidestep_runtime::Readiness;
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::spawn_blocking,
@@ -25,21 +26,17 @@ use crate::{
     cgroup::sweep,
     dataplane::Bpf,
     pods::{
-        folder::{self, Snapshot},
+        folder::{self, Folder, Snapshot},
+        observed::Source,
         wanted::{Place, PodName},
     },
     preflight,
     reconcile::{Mode, Reconciler},
     sandbox::Named,
     shortcut::{self, Bounds},
-    status::{self, Ask, Status},
+    status,
+    worker::{Message, Worker},
 };
-
-/// Most repairs that the status remembers.
-const REPAIRS: usize = 100;
-
-/// How long a file may take to be written, from its first byte to its last.
-const HALF_WRITTEN: Duration = Duration::from_millis(200);
 
 /// What the command line says.
 #[derive(Debug)]
@@ -60,17 +57,6 @@ pub struct Settings {
     pub check_interval: Duration,
 }
 
-/// What the agent's thread is told.
-#[derive(Debug)]
-pub enum Event {
-    /// Something in the folder changed.
-    Changed,
-    /// Somebody wants to know.
-    Ask(Ask),
-    /// The end.
-    Stop,
-}
-
 /// Runs the agent until SIGTERM or SIGINT.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     // Everything that can be wrong is found before anything is changed.
@@ -83,6 +69,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .with_context(|| "the folder of Pod files (--pods) cannot be read")?;
     let _watcher = watcher?;
     refuse_mistakes(&first, Bpf::is_pinned(&settings.pin))?;
+    let source = Folder::new(settings.pods.clone(), first);
     let listener = status::bind(&settings.socket)
         .await
         .with_context(|| format!("status socket {}", settings.socket.display()))?;
@@ -97,30 +84,34 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         let proof = shortcut::Proof::start(settings.shortcut, &settings.cgroup);
         let mut dataplane = Bpf::establish(&settings.pin, &settings.cgroup, offsets)?;
         dataplane.take_shortcut(proof.establish(&settings.pin));
-        let mut agent = Agent {
-            reconciler: Reconciler::new(
-                dataplane,
-                Named,
-                Mode::standalone(settings.strict),
-                Box::new(|_, _| {}),
-            ),
-            settings,
-            last_good: first,
-            errors: Vec::new(),
-            repairs: Vec::new(),
-            failed_check: None,
-        };
-        agent.reconciler.want(agent.last_good.entries())?;
-        tracing::info!(pods = agent.last_good.pods.len(), "ready");
+        let mode = Mode::standalone(settings.strict);
+        let mut reconciler = Reconciler::new(dataplane, Named, mode, Box::new(|_, _| {}));
+        reconciler.want(source.entries())?;
+        let readiness = Readiness::default();
+        let programs = readiness.condition("programs", "not looked at yet");
+        programs.met();
+        tracing::info!(pods = source.entries().count(), "ready");
         let _nobody_waits = ready.send(());
-        agent.work(&inbox)
+        let mut worker = Worker {
+            reconciler,
+            source,
+            cgroup: settings.cgroup,
+            interval: settings.check_interval,
+            readiness,
+            programs,
+            duties: None,
+            repairs: Vec::new(),
+        };
+        worker.work(&inbox);
+        tracing::info!("stopping: taking programs, maps and links out of the kernel");
+        Ok(worker.reconciler.remove()?)
     });
     // Questions are answered once there is somebody who knows.
     let server = match established.await {
         Ok(()) => {
             let events = events.clone();
             let hand = move |question| {
-                let _the_agent_ended = events.send(Event::Ask(question));
+                let _the_agent_ended = events.send(Message::Ask(question));
             };
             Some(status::serve(listener, Arc::new(hand)))
         }
@@ -134,7 +125,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let done = if let Some(done) = done {
         done
     } else {
-        let _already_ended = events.send(Event::Stop);
+        let _already_ended = events.send(Message::Stop);
         thread.await
     };
     if let Some(server) = server {
@@ -152,113 +143,6 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         }
     }
     done
-}
-
-struct Agent {
-    reconciler: Reconciler<Bpf, Named>,
-    settings: Settings,
-    last_good: Snapshot,
-    errors: Vec<String>,
-    repairs: Vec<String>,
-    failed_check: Option<String>,
-}
-
-impl Agent {
-    /// Works until it is told to stop, then takes everything out of the kernel.
-    fn work(&mut self, inbox: &Receiver<Event>) -> anyhow::Result<()> {
-        let mut next_check = Instant::now() + self.settings.check_interval;
-        loop {
-            let retry = self.reconciler.next_retry();
-            let wake = retry.map_or(next_check, |retry| retry.min(next_check));
-            match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
-                Ok(Event::Ask(question)) => {
-                    let _asker_left = question.send(self.status());
-                }
-                Ok(Event::Changed) => self.reread(),
-                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            // Also where events never leave time for a timeout.
-            if Instant::now() >= wake {
-                self.check();
-                next_check = Instant::now() + self.settings.check_interval;
-            }
-        }
-        tracing::info!("stopping: taking programs, maps and links out of the kernel");
-        Ok(self.reconciler.remove()?)
-    }
-
-    /// Reads the folder again. A file that cannot be used any more leaves its pods as they were.
-    fn reread(&mut self) {
-        let mut snapshot = folder::read(&self.settings.pods);
-        if let Ok(first) = &snapshot
-            && self
-                .last_good
-                .pods
-                .keys()
-                .any(|name| !first.pods.contains_key(name))
-        {
-            // Whoever is not there may be in a file that is half written: disarming is not to be done by mistake.
-            std::thread::sleep(HALF_WRITTEN);
-            snapshot = folder::read(&self.settings.pods);
-        }
-        let mut snapshot = match snapshot {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                self.errors = vec![error.to_string()];
-                return;
-            }
-        };
-        self.errors = snapshot.errors.iter().map(|(_, e)| e.to_string()).collect();
-        for error in &self.errors {
-            tracing::warn!(%error, "this file's pods stay as they were");
-        }
-        for (path, _) in &snapshot.errors {
-            for (name, pod) in &self.last_good.pods {
-                if pod.0 == *path && !snapshot.pods.contains_key(name) {
-                    snapshot.pods.insert(name.clone(), pod.clone());
-                }
-            }
-        }
-        if let Err(error) = self.reconciler.want(snapshot.entries()) {
-            tracing::error!(%error, "not all of it could be done; trying again");
-        }
-        self.last_good = snapshot;
-    }
-
-    fn check(&mut self) {
-        let done = self.reconciler.pass();
-        let failure = done.failure();
-        if let Some(error) = &failure {
-            tracing::error!(error, "check failed; trying again");
-        }
-        self.failed_check = failure.map(|error| format!("check failed: {error}"));
-        for what in done.restored {
-            tracing::warn!(what, "was lost, and is restored");
-            self.repairs.push(what);
-        }
-        let excess = self.repairs.len().saturating_sub(REPAIRS);
-        self.repairs.drain(..excess);
-    }
-
-    fn status(&self) -> Status {
-        Status {
-            ready: self.failed_check.is_none(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            node: None,
-            cgroup: self.settings.cgroup.clone(),
-            pods: self.reconciler.status(),
-            shortcut: self.reconciler.shortcut(),
-            errors: self
-                .errors
-                .iter()
-                .chain(&self.failed_check)
-                .cloned()
-                .collect(),
-            repairs: self.repairs.clone(),
-        }
-    }
 }
 
 /// At the start a mistake in any file stops the agent, before it has touched anything. Where an earlier agent's pods are
@@ -290,10 +174,10 @@ fn refuse_mistakes(snapshot: &Snapshot, taken_over: bool) -> anyhow::Result<()> 
 }
 
 /// Tells of changes in a folder.
-fn watch(folder: &Path, events: Sender<Event>) -> anyhow::Result<impl Watcher + use<>> {
+fn watch(folder: &Path, events: Sender<Message<()>>) -> anyhow::Result<impl Watcher + use<>> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
-            let _the_agent_ended = events.send(Event::Changed);
+            let _the_agent_ended = events.send(Message::Pods(()));
         }
     })?;
     watcher

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::{Settings, proof::prove};
+use super::Settings;
 use crate::{
     cgroup::sweep,
     dataplane::{Bpf, Sightings},
@@ -12,6 +12,7 @@ use crate::{
     probe,
     sandbox::discover,
     shortcut,
+    worker::prove,
 };
 
 /// What a start gives.

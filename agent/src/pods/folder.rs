@@ -4,6 +4,8 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use k8s_openapi::api::core::v1::Pod;
@@ -11,9 +13,15 @@ use sidestep_contract::{Leave, Policy, file, keys};
 use thiserror::Error;
 
 use crate::{
-    pods::wanted::{Entry, Place, PodName, Wanted, name_servers},
+    pods::{
+        observed::{Source, Step},
+        wanted::{Entry, Place, PodName, PodUid, Wanted, name_servers},
+    },
     rules::Allowed,
 };
+
+/// How long a file may take to be written, from its first byte to its last.
+const HALF_WRITTEN: Duration = Duration::from_millis(200);
 
 /// Why a file cannot be used.
 #[derive(Debug, Error)]
@@ -203,4 +211,77 @@ fn is_mistake(reason: &Leave) -> bool {
             | Leave::MissingValue { .. }
             | Leave::BadValue { .. }
     )
+}
+
+/// A folder of Pod files, and the pods that they told of last.
+pub(crate) struct Folder {
+    path: PathBuf,
+    /// Of a file that cannot be used any more, what it said before.
+    last_good: Snapshot,
+    errors: Vec<String>,
+}
+
+impl Folder {
+    pub(crate) const fn new(path: PathBuf, first: Snapshot) -> Self {
+        Self {
+            path,
+            last_good: first,
+            errors: Vec::new(),
+        }
+    }
+
+    fn read(&self) -> Result<Snapshot, SourceError> {
+        let first = read(&self.path)?;
+        let mut known = self.last_good.pods.keys();
+        if known.all(|name| first.pods.contains_key(name)) {
+            return Ok(first);
+        }
+        // A pod that is not there may be in a file that is half written: disarming is not to be done by mistake.
+        thread::sleep(HALF_WRITTEN);
+        read(&self.path)
+    }
+}
+
+impl Source for Folder {
+    type Change = ();
+
+    /// Reads the folder again. A file that cannot be used any more leaves its pods as they were.
+    fn take(&mut self, (): ()) -> Step {
+        let mut snapshot = match self.read() {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                self.errors = vec![error.to_string()];
+                return Step::Nothing;
+            }
+        };
+        self.errors = snapshot.errors.iter().map(|(_, e)| e.to_string()).collect();
+        for error in &self.errors {
+            tracing::warn!(%error, "this file's pods stay as they were");
+        }
+        for (path, _) in &snapshot.errors {
+            for (name, pod) in &self.last_good.pods {
+                if pod.0 == *path && !snapshot.pods.contains_key(name) {
+                    snapshot.pods.insert(name.clone(), pod.clone());
+                }
+            }
+        }
+        self.last_good = snapshot;
+        Step::Everything
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (&PodName, &Entry)> {
+        self.last_good.entries()
+    }
+
+    fn entry(&self, name: &PodName) -> Option<&Entry> {
+        self.last_good.pods.get(name).map(|(_, entry)| entry)
+    }
+
+    fn uid(&self, _: &PodName) -> Option<&PodUid> {
+        None
+    }
+
+    fn errors(&self) -> Vec<String> {
+        self.errors.clone()
+    }
 }

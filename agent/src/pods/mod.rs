@@ -6,10 +6,10 @@
 //! | [`folder`] | pods from a folder of Pod files |
 //! | [`watch`] | pods from the API server |
 //! | [`observed`] | what the API server told of each pod, kept for its uid |
-//! | [`pulse`] | whether the API server answers |
+//! | [`health`] | whether the API server answers |
 
 pub mod folder;
+pub mod health;
 pub mod observed;
-pub mod pulse;
 pub mod wanted;
 pub mod watch;

@@ -101,6 +101,27 @@ pub enum Step {
     Nothing,
 }
 
+/// Where pods come from.
+pub trait Source {
+    /// How it tells of changes.
+    type Change;
+
+    /// Takes a change in.
+    fn take(&mut self, change: Self::Change) -> Step;
+
+    /// Every pod, and what is to be done about it.
+    fn entries(&self) -> impl Iterator<Item = (&PodName, &Entry)>;
+
+    /// What is to be done about a pod.
+    fn entry(&self, name: &PodName) -> Option<&Entry>;
+
+    /// A pod's uid, where it has one.
+    fn uid(&self, name: &PodName) -> Option<&PodUid>;
+
+    /// What is wrong with it, for people.
+    fn errors(&self) -> Vec<String>;
+}
+
 /// Every pod that was told of.
 #[derive(Debug, Default)]
 pub struct Pods {

@@ -16,8 +16,8 @@ use kube::{
 use sidestep_contract::keys;
 
 use super::{
+    health::Patience,
     observed::{Change, ObservedPod},
-    pulse::Patience,
 };
 
 /// Which pods are a node's.

@@ -191,6 +191,9 @@ impl Agent {
     /// The namespaces that the agent knows to be wanted by Pod files: those of pods that are armed, and, unless something fails,
     /// of those that it is told of for the first time now.
     fn note_wanted(&self) {
+        if self.on_node() {
+            return;
+        }
         let all = self.reconciler.status();
         let mut world = self.world.borrow_mut();
         let sure = !world.fault.is_planned();
@@ -248,8 +251,7 @@ impl Agent {
         self.reconciler.missed();
     }
 
-    pub(crate) fn pass(&mut self) {
-        self.note_wanted();
+    fn pass(&mut self) {
         let done = self.reconciler.pass();
         let hit = self.world.borrow().fault.hit;
         let failure = done.failure();
@@ -285,6 +287,7 @@ impl Agent {
 
     /// Time passes, with a pass whenever one is due.
     pub(crate) fn wait(&mut self, time: Duration) {
+        self.note_wanted();
         let end = self.world.borrow().passed + time;
         let mut passes = 0;
         loop {

@@ -2,7 +2,7 @@
 //! of one, time passes. At every moment, and in the end, what must hold does: see [`world::World::check`],
 //! [`agent::Agent::check`] and [`agent::Agent::settle`].
 //!
-//! `SEED` repeats a run, `STEPS` sets its length.
+//! `SEED` repeats a run, `STEPS` sets its length: half a million for each of the two modes under `CI`, else a tenth of it.
 
 mod agent;
 mod fake;
@@ -31,10 +31,10 @@ use self::{
     fault::{Fault, Interference, Kill, Kind},
 };
 
-/// Steps of each of the two modes, unless told otherwise.
-const STEPS: u32 = 500_000;
+/// Steps of each of the two modes, unless told otherwise: under `CI`, and else.
+const STEPS: [u32; 2] = [500_000, 50_000];
 /// Most steps of one life.
-const LONGEST: usize = 30;
+const LONGEST: usize = 100;
 
 /// What happens.
 #[derive(Clone, Copy, Debug)]
@@ -246,7 +246,10 @@ fn lives(on_node: bool) {
             .map(|text| text.parse().expect("a number"))
     };
     let seed: u64 = number("SEED").unwrap_or_else(|| RandomState::new().hash_one(0));
-    let steps = number("STEPS").map_or(STEPS, |steps| u32::try_from(steps).expect("fewer steps"));
+    let steps = match number("STEPS") {
+        Some(steps) => u32::try_from(steps).expect("fewer steps"),
+        None => STEPS[usize::from(env::var_os("CI").is_none())],
+    };
     let cases = steps / u32::try_from(LONGEST / 2).expect("a short life");
     eprintln!("SEED={seed}, {steps} steps in {cases} lives");
     let config = Config {
@@ -255,9 +258,10 @@ fn lives(on_node: bool) {
         max_shrink_iters: 20_000,
         ..Config::default()
     };
-    let mut bytes = [0; 32];
+    // Nobody guesses at it, and without optimisation the other one takes two thirds of the time.
+    let mut bytes = [1; 16];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let rng = TestRng::from_seed(RngAlgorithm::XorShift, &bytes);
     let mut runner = TestRunner::new_with_rng(config, rng);
     let (policies, begin) = (policies(), Instant::now());
     let steps = prop::collection::vec(step(), 1..LONGEST);

@@ -48,7 +48,7 @@ impl Patience {
 
 /// When the API server answered last, and what failed since. A clone is the same.
 #[derive(Clone, Debug)]
-pub struct Pulse {
+pub struct ApiHealth {
     metrics: Metrics,
     beat: Arc<Mutex<Beat>>,
 }
@@ -59,7 +59,7 @@ struct Beat {
     error: Option<String>,
 }
 
-impl Pulse {
+impl ApiHealth {
     /// Patience begins now.
     pub fn new(metrics: Metrics) -> Self {
         let beat = Beat {
@@ -74,10 +74,10 @@ impl Pulse {
 
     /// A client of which every answer is noticed that is not a refusal.
     pub fn client(&self, config: Config) -> kube::Result<Client> {
-        let pulse = self.clone();
+        let health = self.clone();
         let notice = MapResponseLayer::new(move |response: Response<_>| {
             if response.status().is_success() {
-                pulse.answered();
+                health.answered();
             }
             response
         });
@@ -166,7 +166,7 @@ mod tests {
 
     /// What a client made of a server that answers everything with this, or never.
     struct Outcome {
-        pulse: Pulse,
+        health: ApiHealth,
         error: watcher::Error,
         asked: String,
     }
@@ -192,14 +192,14 @@ mod tests {
         let url = format!("http://{address}").parse().expect("a URL");
         let mut config = Config::new(url);
         PATIENCE.limit(&mut config);
-        let pulse = Pulse::new(Metrics::default());
-        let pods: Api<Pod> = Api::all(pulse.client(config).expect("a client"));
+        let health = ApiHealth::new(Metrics::default());
+        let pods: Api<Pod> = Api::all(health.client(config).expect("a client"));
         let events = watcher(pods, crate::pods::watch::accelerated_on("node", PATIENCE));
         let mut errors = Box::pin(events.filter_map(async |event| event.err()));
         let error = timeout(SOON, errors.next()).await;
         let error = error.expect("a request that fails in time");
         Outcome {
-            pulse,
+            health,
             error: error.expect("a watch has no end"),
             asked: asked.try_recv().expect("a request"),
         }
@@ -214,32 +214,32 @@ mod tests {
     #[tokio::test]
     async fn a_list_that_is_never_answered_fails() {
         let begun = Instant::now();
-        let Outcome { pulse, error, .. } = outcome_of("").await;
+        let Outcome { health, error, .. } = outcome_of("").await;
         assert!(
             matches!(error, watcher::Error::InitialListFailed(_)),
             "{error}"
         );
         assert!(begun.elapsed() >= PATIENCE.read());
-        assert!(pulse.silent(PATIENCE.read()).is_some());
+        assert!(health.silent(PATIENCE.read()).is_some());
     }
 
     #[tokio::test]
     async fn a_refusal_is_no_answer() {
         let refusal = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","message":"no","reason":"Forbidden","code":403}"#;
-        let Outcome { pulse, error, .. } = outcome_of(http("403 Forbidden", refusal)).await;
-        pulse.failed(&error);
-        let why = pulse.silent(Duration::ZERO).expect("a silence");
+        let Outcome { health, error, .. } = outcome_of(http("403 Forbidden", refusal)).await;
+        health.failed(&error);
+        let why = health.silent(Duration::ZERO).expect("a silence");
         assert!(why.contains("Forbidden"), "{why}");
-        assert!(pulse.silent(Duration::from_mins(1)).is_none());
+        assert!(health.silent(Duration::from_mins(1)).is_none());
     }
 
     #[tokio::test]
     async fn an_answer_ends_the_silence_whatever_follows() {
         // A list that the client cannot use is an answer.
         let begun = Instant::now();
-        let Outcome { pulse, .. } = outcome_of(http("200 OK", "{}")).await;
-        assert!(pulse.beat().answered > begun);
-        assert_eq!(pulse.beat().error, None);
+        let Outcome { health, .. } = outcome_of(http("200 OK", "{}")).await;
+        assert!(health.beat().answered > begun);
+        assert_eq!(health.beat().error, None);
     }
 
     #[tokio::test]
@@ -257,10 +257,10 @@ mod tests {
     #[tokio::test]
     async fn silence_takes_readiness_away_and_an_answer_gives_it_back() {
         let readiness = Readiness::default();
-        let pulse = Pulse::new(Metrics::default());
+        let health = ApiHealth::new(Metrics::default());
         let condition = readiness.condition("api", "not looked at yet");
         let patience = Patience(LOOK * 4);
-        let attending = tokio::spawn(pulse.clone().attend(patience, condition));
+        let attending = tokio::spawn(health.clone().attend(patience, condition));
         let missing = async |wanted: fn(&[String]) -> bool| {
             let seen = timeout(SOON, async {
                 while !wanted(&readiness.missing()) {
@@ -275,7 +275,7 @@ mod tests {
             first.is_some_and(|why| why.starts_with("api: the API server has not answered"))
         })
         .await;
-        pulse.answered();
+        health.answered();
         missing(<[String]>::is_empty).await;
         attending.abort();
     }

@@ -7,14 +7,13 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, Sender, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
 };
 
 use sidestep_ebpf_common::Sighting;
 use tokio::{runtime::Handle, task::JoinHandle};
 
-use super::Message;
 use crate::{
     dataplane::{Missed, Sightings},
     metrics::Metrics,
@@ -26,7 +25,7 @@ const WAITING: usize = 1024;
 const AT_ONCE: usize = 64;
 
 /// The thread's end.
-pub(super) struct Hearing {
+pub(crate) struct SightingQueue {
     sightings: Receiver<Sighting>,
     without_execs: Option<String>,
     missed: Missed,
@@ -37,38 +36,36 @@ pub(super) struct Hearing {
 }
 
 /// What both ends know.
-#[derive(Debug, Default)]
 struct State {
-    /// The thread was told that something waits, and has not looked yet.
+    /// Tells the thread that something waits; whether there still is a thread.
+    wake: Box<dyn Fn() -> bool + Send + Sync>,
+    /// The thread was told, and has not looked yet.
     told: AtomicBool,
     lost: AtomicBool,
-    /// Why nothing is heard any more.
+    /// Why there are no more sightings.
     ended: Mutex<Option<String>>,
 }
 
 /// The other end.
-struct Ear {
+struct Sender {
     sightings: SyncSender<Sighting>,
     state: Arc<State>,
-    messages: Sender<Message>,
     metrics: Metrics,
 }
 
 /// Some of what waits.
-pub(super) struct Heard {
-    pub(super) sightings: Vec<Sighting>,
+pub(crate) struct Taken {
+    pub(crate) sightings: Vec<Sighting>,
     /// Some were lost since the last time.
-    pub(super) lost: bool,
-    /// There is more: to be asked for again, behind what else waits.
-    pub(super) more: bool,
+    pub(crate) lost: bool,
 }
 
-impl Hearing {
-    /// Begins to listen. The thread gets a [`Message::Seen`] when there is something to take.
-    pub(super) fn start(
+impl SightingQueue {
+    /// Begins to read sightings. `wake` is called when there is something to take, and tells whether anybody still takes it.
+    pub(crate) fn start(
         runtime: &Handle,
         sightings: Sightings,
-        messages: Sender<Message>,
+        wake: impl Fn() -> bool + Send + Sync + 'static,
         metrics: Metrics,
     ) -> Self {
         let without_execs = sightings.without_execs().map(|error| {
@@ -78,8 +75,8 @@ impl Hearing {
             tracing::warn!(why, "pods are armed later than they could be");
         }
         let missed = sightings.missed();
-        let (ear, receiver) = ear(messages, metrics.clone());
-        let state = Arc::clone(&ear.state);
+        let (sender, receiver) = queue(wake, metrics.clone());
+        let state = Arc::clone(&sender.state);
         Self {
             sightings: receiver,
             without_execs,
@@ -87,17 +84,17 @@ impl Hearing {
             missed,
             state,
             metrics,
-            task: runtime.spawn(listen(sightings, ear)),
+            task: runtime.spawn(forward(sightings, sender)),
         }
     }
 
-    /// Takes what was heard, as much as is taken at once.
-    pub(super) fn take(&self) -> Heard {
+    /// Takes what waits, as much as is taken at once.
+    pub(crate) fn take(&self) -> Taken {
         self.state.take(&self.sightings)
     }
 
-    /// Whether sightings were lost in the kernel since the last time, or none is heard any more: to be asked now and then.
-    pub(super) fn is_hard_of(&mut self) -> bool {
+    /// Whether sightings were lost in the kernel since the last time, or there are no more: to be asked now and then.
+    pub(crate) fn lost_any(&mut self) -> bool {
         let missed = self.missed.count();
         let more = missed.saturating_sub(self.known_missed);
         self.known_missed = missed.max(self.known_missed);
@@ -105,14 +102,14 @@ impl Hearing {
         more > 0 || self.ended().is_some()
     }
 
-    /// Why nothing is heard any more, if that is so.
+    /// Why there are no more, if that is so.
     fn ended(&self) -> Option<String> {
         let ended = self.state.ended.lock();
         ended.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is less than it should be, for people.
-    pub(super) fn weakness(&self) -> Option<String> {
+    pub(crate) fn weakness(&self) -> Option<String> {
         let ended = self.ended().map(|error| {
             format!(
                 "sightings: they ended ({error}): new pods are found by a look every few seconds"
@@ -122,41 +119,56 @@ impl Hearing {
     }
 }
 
-impl Drop for Hearing {
+impl Drop for SightingQueue {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
 impl State {
-    fn take(&self, receiver: &Receiver<Sighting>) -> Heard {
+    fn take(&self, receiver: &Receiver<Sighting>) -> Taken {
         // First: of what comes from here on the thread is told again.
         self.told.store(false, Ordering::SeqCst);
         let sightings: Vec<_> = receiver.try_iter().take(AT_ONCE).collect();
-        let full = sightings.len() == AT_ONCE;
-        Heard {
+        if sightings.len() == AT_ONCE {
+            // There may be more: to be taken behind what else waits.
+            self.tell();
+        }
+        Taken {
             lost: self.lost.swap(false, Ordering::SeqCst),
-            more: full && !self.told.swap(true, Ordering::SeqCst),
             sightings,
         }
     }
+
+    /// Tells the thread that something waits, once until it looks; whether there still is a thread.
+    fn tell(&self) -> bool {
+        self.told.swap(true, Ordering::SeqCst) || (self.wake)()
+    }
 }
 
-fn ear(messages: Sender<Message>, metrics: Metrics) -> (Ear, Receiver<Sighting>) {
+fn queue(
+    wake: impl Fn() -> bool + Send + Sync + 'static,
+    metrics: Metrics,
+) -> (Sender, Receiver<Sighting>) {
     let (sender, receiver) = sync_channel(WAITING);
     metrics.hears(true);
-    let ear = Ear {
+    let state = State {
+        wake: Box::new(wake),
+        told: AtomicBool::default(),
+        lost: AtomicBool::default(),
+        ended: Mutex::default(),
+    };
+    let sender = Sender {
         sightings: sender,
-        state: Arc::default(),
-        messages,
+        state: Arc::new(state),
         metrics,
     };
-    (ear, receiver)
+    (sender, receiver)
 }
 
-impl Ear {
-    /// Whether anybody still listens.
-    fn hear(&self, sighting: Sighting) -> bool {
+impl Sender {
+    /// Whether anybody still takes sightings.
+    fn send(&self, sighting: Sighting) -> bool {
         match self.sightings.try_send(sighting) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => {
@@ -165,11 +177,11 @@ impl Ear {
             }
             Err(TrySendError::Disconnected(_)) => return false,
         }
-        self.state.told.swap(true, Ordering::SeqCst) || self.messages.send(Message::Seen).is_ok()
+        self.state.tell()
     }
 
     fn end(&self, error: &io::Error) {
-        tracing::error!(%error, "namespaces are no longer heard of; waiting pods are looked for at every check");
+        tracing::error!(%error, "sighting stream closed; polling for waiting pods");
         self.metrics.hears(false);
         let ended = self.state.ended.lock();
         *ended.unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
@@ -177,12 +189,12 @@ impl Ear {
 }
 
 /// Hands on what programs tell.
-async fn listen(mut sightings: Sightings, ear: Ear) {
+async fn forward(mut sightings: Sightings, sender: Sender) {
     loop {
         match sightings.next().await {
-            Ok(sighting) if ear.hear(sighting) => {}
+            Ok(sighting) if sender.send(sighting) => {}
             Ok(_) => return,
-            Err(error) => return ear.end(&error),
+            Err(error) => return sender.end(&error),
         }
     }
 }
@@ -200,49 +212,53 @@ mod tests {
         }
     }
 
+    fn queue() -> (Sender, Receiver<Sighting>, Receiver<()>) {
+        let (messages, inbox) = channel();
+        let wake = move || messages.send(()).is_ok();
+        let (sender, receiver) = super::queue(wake, Metrics::default());
+        (sender, receiver, inbox)
+    }
+
     #[test]
     fn a_flood_is_one_message_and_what_does_not_fit_is_told_as_lost() {
-        let (messages, inbox) = channel();
-        let (ear, receiver) = ear(messages, Metrics::default());
+        let (sender, receiver, inbox) = queue();
         let flood = u64::try_from(WAITING * 3).expect("a number");
         for cookie in 0..flood {
-            assert!(ear.hear(sighting(cookie)));
+            assert!(sender.send(sighting(cookie)));
         }
         assert_eq!(inbox.try_iter().count(), 1);
 
         let (mut taken, mut rounds) = (0, 0);
         loop {
-            let heard = ear.state.take(&receiver);
-            assert!(heard.sightings.len() <= AT_ONCE);
-            assert_eq!(heard.lost, rounds == 0, "told once");
-            taken += heard.sightings.len();
+            let some = sender.state.take(&receiver);
+            assert!(some.sightings.len() <= AT_ONCE);
+            assert_eq!(some.lost, rounds == 0, "told once");
+            taken += some.sightings.len();
             rounds += 1;
-            if !heard.more {
+            if inbox.try_iter().count() == 0 {
                 break;
             }
         }
         assert_eq!((taken, rounds), (WAITING, WAITING / AT_ONCE + 1));
-        assert_eq!(inbox.try_iter().count(), 0);
     }
 
     #[test]
     fn what_comes_after_the_thread_has_looked_is_told_again() {
-        let (messages, inbox) = channel();
-        let (ear, receiver) = ear(messages, Metrics::default());
+        let (sender, receiver, inbox) = queue();
         for cookie in 1..4 {
-            ear.hear(sighting(cookie));
+            sender.send(sighting(cookie));
             assert_eq!(inbox.try_iter().count(), 1);
-            let heard = ear.state.take(&receiver);
-            assert_eq!(heard.sightings, [sighting(cookie)]);
-            assert!(!heard.more && !heard.lost);
+            let taken = sender.state.take(&receiver);
+            assert_eq!(taken.sightings, [sighting(cookie)]);
+            assert!(!taken.lost);
+            assert_eq!(inbox.try_iter().count(), 0);
         }
     }
 
     #[test]
-    fn who_hears_for_nobody_stops() {
-        let (messages, _inbox) = channel();
-        let (ear, receiver) = ear(messages, Metrics::default());
+    fn who_sends_to_nobody_stops() {
+        let (sender, receiver, _inbox) = queue();
         drop(receiver);
-        assert!(!ear.hear(sighting(1)));
+        assert!(!sender.send(sighting(1)));
     }
 }

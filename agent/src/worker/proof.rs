@@ -15,14 +15,14 @@ const INTERVAL: Duration = Duration::from_mins(1);
 const AFTER_FAILURE: Duration = Duration::from_secs(15);
 
 /// What is known of it.
-pub(super) struct Proof {
+pub(crate) struct Proof {
     unproven: Option<String>,
     next: Instant,
 }
 
 impl Proof {
     /// It was just given.
-    pub(super) fn given() -> Self {
+    pub(crate) fn given() -> Self {
         Self {
             unproven: None,
             next: Instant::now() + INTERVAL,
@@ -30,7 +30,7 @@ impl Proof {
     }
 
     /// Tries the programs if it is time, or must be done `again` now. The answer is what they do not do.
-    pub(super) fn renew(
+    pub(crate) fn renew(
         &mut self,
         dataplane: &mut impl Dataplane,
         cgroup: &Path,
@@ -39,7 +39,10 @@ impl Proof {
         if again || Instant::now() >= self.next {
             // A machine that has no time for anything fails it, too, for a moment.
             let done = prove(dataplane, cgroup).or_else(|error| {
-                tracing::warn!(error = format!("{error:#}"), "a proof failed; once more");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "a proof failed; trying once more"
+                );
                 prove(dataplane, cgroup)
             });
             self.note(done.err().map(|error| format!("{error:#}")));
@@ -51,7 +54,7 @@ impl Proof {
         match (&self.unproven, &why) {
             (Some(_), None) => tracing::info!("the programs act again"),
             (before, Some(error)) if before.as_ref() != Some(error) => {
-                tracing::error!(error, "the programs do not act any more; trying again");
+                tracing::error!(error, "the programs do not act any more; will retry");
             }
             _ => {}
         }
@@ -66,7 +69,7 @@ impl Proof {
 }
 
 /// Proves it.
-pub(super) fn prove(dataplane: &mut impl Dataplane, cgroup: &Path) -> anyhow::Result<()> {
+pub(crate) fn prove(dataplane: &mut impl Dataplane, cgroup: &Path) -> anyhow::Result<()> {
     probe::run(dataplane, cgroup).with_context(|| {
         format!(
             "programs are attached to {}, but do not act",

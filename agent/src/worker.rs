@@ -1,0 +1,197 @@
+//! The thread that owns the kernel side, and does one thing at a time: pods come from a [`Source`], a folder or the API server;
+//! what fails or goes away is looked after at every check. With [`Duties`] it also does what is only done on a Kubernetes node.
+
+mod duties;
+mod proof;
+mod sightings;
+
+use std::{
+    path::PathBuf,
+    sync::mpsc::{Receiver, RecvTimeoutError},
+    time::{Duration, Instant},
+};
+
+use sidestep_runtime::{Condition, Readiness};
+use tokio::sync::oneshot;
+
+pub(crate) use self::{
+    duties::{Duties, Note, tell},
+    proof::{Proof, prove},
+    sightings::SightingQueue,
+};
+use crate::{
+    dataplane::Bpf,
+    pods::observed::{Source, Step},
+    reconcile::Reconciler,
+    sandbox::Node,
+    shortcut::ShortcutStatus,
+    status::{Ask, PodState, Status},
+};
+
+/// Most repairs that the status remembers.
+const REPAIRS: usize = 100;
+
+/// What the thread is told.
+#[derive(Debug)]
+pub(crate) enum Message<C> {
+    /// From the source: something changed.
+    Pods(C),
+    /// From the kernel: sightings wait.
+    Seen,
+    /// Somebody wants to know everything.
+    Ask(Ask),
+    /// Somebody counts.
+    Count(Count),
+    /// The end.
+    Stop,
+}
+
+/// Takes the states of all pods, how many namespaces are armed that no pod wants any more, and the shortcut's state.
+pub(crate) type Count = oneshot::Sender<(Vec<PodState>, usize, ShortcutStatus)>;
+
+/// Programs that are attached, and the pods that they act for.
+pub(crate) struct Worker<S, N> {
+    pub(crate) reconciler: Reconciler<Bpf, N>,
+    pub(crate) source: S,
+    pub(crate) cgroup: PathBuf,
+    /// Between checks of what all pods share: links, pins and maps.
+    pub(crate) interval: Duration,
+    pub(crate) readiness: Readiness,
+    /// Met while the last check found or made everything as it should be.
+    pub(crate) programs: Condition,
+    pub(crate) duties: Option<Duties>,
+    /// Empty at first.
+    pub(crate) repairs: Vec<String>,
+}
+
+impl<S: Source, N: Node> Worker<S, N> {
+    /// Works until it is told to stop.
+    pub(crate) fn work(&mut self, inbox: &Receiver<Message<S::Change>>) {
+        let mut next_check = Instant::now() + self.interval;
+        loop {
+            if let Some(duties) = &self.duties {
+                duties.heartbeat.beat();
+                duties.report(&self.source);
+            }
+            let retry = self.reconciler.next_retry();
+            let wake = retry.map_or(next_check, |retry| retry.min(next_check));
+            match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
+                Ok(Message::Pods(change)) => self.follow(change),
+                Ok(Message::Seen) => self.see(),
+                Ok(Message::Ask(question)) => {
+                    let _asker_left = question.send(self.status());
+                }
+                Ok(Message::Count(reply)) => {
+                    let (states, lingering) = self.reconciler.states();
+                    let _asker_left = reply.send((states, lingering, self.reconciler.shortcut()));
+                }
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            // Also where messages never leave time for a timeout.
+            if Instant::now() >= wake {
+                self.check();
+                next_check = Instant::now() + self.interval;
+            }
+        }
+    }
+
+    fn follow(&mut self, change: S::Change) {
+        match self.source.take(change) {
+            Step::Everything => {
+                if let Err(error) = self.reconciler.want(self.source.entries()) {
+                    tracing::error!(%error, "reconcile incomplete; will retry");
+                }
+            }
+            Step::Apply(name) => {
+                if let Some(entry) = self.source.entry(&name) {
+                    self.reconciler.apply(&name, entry);
+                }
+            }
+            Step::Forget(name) => self.reconciler.forget(&name),
+            Step::Nothing => {}
+        }
+    }
+
+    /// Takes some of the sightings that wait, so that other messages have their turn.
+    fn see(&mut self) {
+        let Some(duties) = &self.duties else {
+            return;
+        };
+        let taken = duties.sightings.take();
+        for sighting in &taken.sightings {
+            duties.metrics.sighted(sighting.seen);
+            self.reconciler.seen(sighting);
+        }
+        if taken.lost {
+            self.reconciler.missed();
+        }
+    }
+
+    fn check(&mut self) {
+        if let Some(duties) = &mut self.duties
+            && duties.sightings.lost_any()
+        {
+            self.reconciler.missed();
+        }
+        let done = self.reconciler.pass();
+        let failure = done.failure();
+        if let Some(error) = &failure {
+            tracing::error!(error, "check failed; will retry");
+        }
+        let failure = failure.map(|error| format!("check failed: {error}"));
+        let failure = failure.or_else(|| {
+            let duties = self.duties.as_mut()?;
+            // What was restored is attached, and nobody has seen it act yet.
+            let again = !done.restored.is_empty();
+            let proof = &mut duties.proof;
+            let unproven = proof.renew(self.reconciler.dataplane(), &self.cgroup, again);
+            unproven.map(ToOwned::to_owned)
+        });
+        match failure {
+            None => self.programs.met(),
+            Some(why) => self.programs.unmet(why),
+        }
+        if let Some(duties) = &self.duties {
+            duties.metrics.restored(done.restored.len());
+        }
+        for what in done.restored {
+            tracing::warn!(what, "was lost; restored");
+            self.repairs.push(what);
+        }
+        let excess = self.repairs.len().saturating_sub(REPAIRS);
+        self.repairs.drain(..excess);
+    }
+
+    fn status(&self) -> Status {
+        let duties = self.duties.as_ref();
+        let node = duties.map(|duties| duties.node.clone());
+        let bare = status_without_programs(&self.readiness, node);
+        let weakness = duties.and_then(|duties| duties.sightings.weakness());
+        let errors = self.source.errors().into_iter();
+        Status {
+            cgroup: self.cgroup.clone(),
+            pods: self.reconciler.status(),
+            shortcut: self.reconciler.shortcut(),
+            errors: errors.chain(bare.errors).chain(weakness).collect(),
+            repairs: self.repairs.clone(),
+            ..bare
+        }
+    }
+}
+
+/// The status of an agent that has not started yet, on this Kubernetes node if it is on one.
+pub(crate) fn status_without_programs(readiness: &Readiness, node: Option<String>) -> Status {
+    let missing = readiness.missing();
+    Status {
+        ready: missing.is_empty(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        node,
+        cgroup: PathBuf::new(),
+        pods: Vec::new(),
+        shortcut: ShortcutStatus::default(),
+        errors: missing,
+        repairs: Vec::new(),
+    }
+}
