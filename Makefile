@@ -7,6 +7,7 @@ SECONDS := 60
 # What tests start. Not with sidestep-torture: built together, the agent would get the switches of tests, too.
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-kit --bins
 TORTURE := -p sidestep-torture --bins
+DEMO := --profile demo -p sidestep-agent --bin sidestep-agent -p sidestep-kit --bin sidestep-app -p sidestep-bench --bin sidestep-demo
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -18,9 +19,10 @@ build: ## build the agent and the command line, optimised (needs no more than th
 	@tests/setup.sh build
 	cargo build --release -p sidestep-agent -p sidestep
 
-demo: setup ## as root: the same traffic between two pods with Envoy sidecars, once with iptables and once with Sidestep
-	cargo build --release $(PROGRAMS) -p sidestep-bench
-	@target/release/sidestep-demo
+demo: ## as root: the same traffic between two pods with Envoy sidecars, once with iptables and once with Sidestep
+	@tests/setup.sh demo
+	cargo build $(DEMO)
+	@target/demo/sidestep-demo
 
 test: ## everything: lint, unit tests, fuzzing for a minute, the smoke test on Linux 6.1, network namespaces, API server, cluster
 # Each is run, whatever the one before it said.
@@ -55,8 +57,11 @@ test-cluster: ## as root: end to end, on a real Kubernetes with Istio
 	cargo test --no-fail-fast -p sidestep-cluster --test cluster
 
 cluster: ## as root: a real one-node Kubernetes with Istio and Sidestep, in namespaces of its own; says how to use it
+	@if [ -e .parts/cluster/stamps/images ]; then echo "cluster: a few minutes"; \
+	else echo "cluster: about 15 minutes the first time, which builds Kubernetes, Istio and Sidestep; a few from then on"; fi
 	@tests/setup.sh cluster
-	cargo build -p sidestep-kit -p sidestep-cluster --bins
+# With the images' packages, so that their build finds what it needs.
+	cargo build $(PROGRAMS) -p sidestep-cluster -p sidestep-webhook
 	@target/debug/sidestep-cluster up >/dev/null
 	@target/debug/sidestep-cluster install
 

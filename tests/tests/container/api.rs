@@ -11,13 +11,16 @@ use sidestep_kit::net::Namespace;
 
 const ADDRESS: &str = "127.0.0.1:6443";
 
-/// How a client finds it.
-pub(super) fn kubeconfig() -> String {
+/// How a client finds it. It wants to know an authority in any case, and a container has none.
+pub(super) fn kubeconfig(authority: &str) -> String {
     let server = format!("http://{ADDRESS}");
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "api", "cluster": {"server": server}}],
+        "clusters": [{"name": "api", "cluster": {
+            "server": server,
+            "certificate-authority": authority,
+        }}],
         "users": [{"name": "agent", "user": {}}],
         "contexts": [{"name": "api", "context": {"cluster": "api", "user": "agent"}}],
         "current-context": "api",

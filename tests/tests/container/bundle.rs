@@ -6,7 +6,9 @@
 use std::{fs, os::unix::fs::symlink};
 
 use serde_json::{Value, json};
-use sidestep_kit::{binary, chart, net::Namespace, parts, process::copy_program};
+use sidestep_kit::{
+    binary, certs::Authority, chart, net::Namespace, parts, process::copy_program,
+};
 use tempfile::TempDir;
 
 use super::{api, seccomp};
@@ -27,7 +29,10 @@ pub(super) fn bundle(config: &Value) -> TempDir {
         symlink(format!("usr/{name}"), root.join(name)).expect("a new folder");
     }
     copy_program(&binary("sidestep-agent"), &root.join(&PROGRAM[1..]));
-    fs::write(root.join("kubeconfig"), api::kubeconfig()).expect("a new folder");
+    let certified = Authority::new().certify(chart::NAMESPACE, "sidestep-agent");
+    fs::write(root.join("authority.pem"), certified.authority).expect("a new folder");
+    let kubeconfig = api::kubeconfig("/authority.pem");
+    fs::write(root.join("kubeconfig"), kubeconfig).expect("a new folder");
     fs::write(bundle.path().join("config.json"), config.to_string()).expect("a new folder");
     bundle
 }

@@ -7,12 +7,14 @@ mod bundle;
 mod seccomp;
 
 use std::{
+    ffi::OsString,
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{Command, Output},
+    thread,
     time::Duration,
 };
 
@@ -42,6 +44,8 @@ fn the_agent_becomes_ready_in_its_container_and_proves_the_shortcut() {
     let mut agent = Container::start("agent", &config(&pod));
     let mut said = String::new();
     let ready = eventually(PATIENCE, || {
+        // The agent needs the emulated processors more than this.
+        thread::sleep(Duration::from_millis(200));
         // First, so that it is not newer than what is asked next.
         let is_ready = readyz(&pod).starts_with("HTTP/1.1 200");
         said = status(&[]);
@@ -66,17 +70,19 @@ fn the_agent_becomes_ready_in_its_container_and_proves_the_shortcut() {
         .filter(|check| check.proves == Proves::Shortcut);
     let failed: Vec<_> = of_it.filter(|check| check.failure.is_some()).collect();
     assert!(checks.len() > 10 && failed.is_empty(), "{checks:#?}");
+    let took = status.shortcut.selftest_ms;
     println!(
-        "ready {} s after the machine was, the self-test took {} ms",
-        uptime(),
-        status.shortcut.selftest_ms
+        "ready {} s after power-on, the self-test took {took} ms",
+        uptime()
     );
 
     confined(status.pid);
     assert_eq!(own_cgroups(Path::new(HIERARCHY)), Vec::<PathBuf>::new());
     agent.end();
-    let pins = fs::read_dir("/sys/fs/bpf").expect("a bpffs").count();
-    assert_eq!(pins, 0, "no pod is armed, so it takes everything with it");
+    let pins = fs::read_dir("/sys/fs/bpf").expect("a bpffs").flatten();
+    let pins: Vec<_> = pins.map(|entry| entry.file_name()).collect();
+    let is_own = |name: &OsString| name.to_string_lossy().starts_with("sidestep");
+    assert!(!pins.iter().any(is_own), "no pod is armed: {pins:?}");
 }
 
 #[needs(self::ordinary_node)]
