@@ -6,9 +6,7 @@
 use std::{fs, os::unix::fs::symlink};
 
 use serde_json::{Value, json};
-use sidestep_kit::{
-    binary, certs::Authority, chart, net::Namespace, parts, process::copy_program,
-};
+use sidestep_kit::{binary, certs::Authority, chart, net::Namespace, parts, process::copy_program};
 use tempfile::TempDir;
 
 use super::{api, seccomp};

@@ -1,6 +1,7 @@
 //! Policies as the injector writes them, and the namespaces of pods.
 
-use sidestep_contract::{Policy, istio};
+use k8s_openapi::api::core::v1::Container;
+use sidestep_contract::{IstioInit, Policy};
 use sidestep_rules::{Facts, Rules, compile};
 
 /// The policy of an `istio-init` with these arguments, between blanks (`""` is an empty one), and these variables.
@@ -14,8 +15,9 @@ pub(crate) fn policy(arguments: &str, variables: &[(&str, &str)]) -> Policy {
         variables.map(|(name, value)| serde_json::json!({"name": name, "value": value}));
     let variables: Vec<_> = variables.collect();
     let container = serde_json::json!({"name": "istio-init", "args": arguments, "env": variables});
-    let container = serde_json::from_value(container).expect("a container");
-    istio::policy(&container).expect("a policy that Sidestep takes")
+    let container: Container = serde_json::from_value(container).expect("a container");
+    let init = IstioInit::read(0, &container);
+    init.policy.expect("a policy that Sidestep takes")
 }
 
 /// A namespace with these addresses.
