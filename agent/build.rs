@@ -1,5 +1,5 @@
 //! Compiles the BPF programs of `ebpf/` and `ebpf/shortcut/`, and leaves each object under its package's name in
-//! `$OUT_DIR`, where the agent embeds it with `aya::include_bytes_aligned!`.
+//! `$OUT_DIR`, where the agent embeds it with `sidestep_kernel::include_bytes_aligned!`.
 //!
 //! aya-build does the same, but only with a rustup nightly. Here any compiler serves that brings the source of `core` and
 //! the LLVM that bpf-linker was built for, so a plain Debian can build the project.
