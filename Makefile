@@ -4,12 +4,14 @@
 .PHONY: help setup build demo test test-unit fuzz test-apiserver test-netns test-programs test-cluster smoke kernels cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean
 
 SECONDS := 60
-PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
+# What tests start. Not with sidestep-torture: built together, the agent would get the switches of tests, too.
+PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-kit --bins
+TORTURE := -p sidestep-torture --bins
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 
-setup: ## install what is missing: compilers, the BPF linker, Envoy, network tools, QEMU, Linux 6.1 and 6.12
+setup: ## install what is missing: compilers, the BPF linker, Envoy, network tools, QEMU, other kernels
 	@tests/setup.sh
 
 build: ## build the agent and the command line, optimised (needs no more than the compilers)
@@ -17,7 +19,7 @@ build: ## build the agent and the command line, optimised (needs no more than th
 	cargo build --release -p sidestep-agent -p sidestep
 
 demo: setup ## as root: the same traffic between two pods with Envoy sidecars, once with iptables and once with Sidestep
-	cargo build --release $(PROGRAMS)
+	cargo build --release $(PROGRAMS) -p sidestep-bench
 	@target/release/sidestep-demo
 
 test: ## everything: lint, unit tests, fuzzing for a minute, the smoke test on Linux 6.1, network namespaces, API server, cluster
@@ -26,7 +28,7 @@ test: ## everything: lint, unit tests, fuzzing for a minute, the smoke test on L
 	[ -z "$$failed" ] || { echo "make test: failed:$$failed" >&2; exit 1; }
 
 test-unit: setup ## unit and property tests: no privilege needed
-	cargo test --no-fail-fast --exclude sidestep-tests --exclude sidestep-ebpf --exclude sidestep-ebpf-shortcut --workspace
+	cargo test --no-fail-fast --workspace $(addprefix --exclude sidestep-,ebpf ebpf-hook ebpf-shortcut tests kit torture cluster bench)
 
 fuzz: ## arbitrary reviews, policies and files for SECONDS=60, with libFuzzer
 	@tests/setup.sh fuzz
@@ -39,7 +41,8 @@ test-apiserver: ## as root: chart, webhook and agent against a real API server, 
 
 test-netns: setup ## as root: real BPF programs, sockets and Envoy, in network namespaces of their own
 	cargo build $(PROGRAMS)
-	cargo test --no-fail-fast -p sidestep-tests --lib --bins --test conformance --test lifecycle --test mesh --test shortcut
+	cargo build $(TORTURE)
+	cargo test --no-fail-fast $(addprefix -p sidestep-,tests kit torture cluster bench) --lib --bins --test conformance --test lifecycle --test mesh --test shortcut
 
 test-programs: ## as root: nginx, PostgreSQL, Redis, Go, Java and others through real sidecars, with and without the shortcut
 	@tests/setup.sh programs
@@ -49,11 +52,11 @@ test-programs: ## as root: nginx, PostgreSQL, Redis, Go, Java and others through
 test-cluster: ## as root: end to end, on a real Kubernetes with Istio
 	@tests/setup.sh cluster
 	cargo build $(PROGRAMS)
-	cargo test --no-fail-fast -p sidestep-tests --test cluster
+	cargo test --no-fail-fast -p sidestep-cluster --test cluster
 
 cluster: ## as root: a real one-node Kubernetes with Istio and Sidestep, in namespaces of its own; says how to use it
 	@tests/setup.sh cluster
-	cargo build -p sidestep-tests --bins
+	cargo build -p sidestep-kit -p sidestep-cluster --bins
 	@target/debug/sidestep-cluster up >/dev/null
 	@target/debug/sidestep-cluster install
 
@@ -64,22 +67,24 @@ images: ## the webhook's and the agent's images as OCI archives, .parts/images/*
 	@tests/setup.sh images
 	manifests/images/build.sh
 
-smoke: setup ## capture connections on Debian's 6.1 kernel, prove the shortcut on 6.1 and 6.12, in QEMU
+smoke: setup ## capture connections on Debian's 6.1 kernel, the agent in its container, prove the shortcut on 6.1, 6.12 and 7.3, in QEMU
 	@tests/qemu/smoke.sh
 	@tests/qemu/kernels.sh small
 
-kernels: setup ## as root: everything on Debian's kernels 6.1 and 6.12, in QEMU, and on the running one, as a table: half an hour
+kernels: setup ## as root: everything on Debian's kernels 6.1 to 7.3, in QEMU, and on the running one, as a table: an hour
 	@tests/setup.sh programs
 	@tests/qemu/kernels.sh
 
 torture: setup ## as root: a million random streams through the shortcut, every byte checked; goes on where it was ended
-	cargo build --release -p sidestep-agent -p sidestep-tests --bins
+	cargo build --release $(PROGRAMS)
+	cargo build --release $(TORTURE)
 	@mkdir -p .parts
 	@target/release/sidestep-torture run --connections $(or $(CONNECTIONS),1000000) --state .parts/torture.json
 
 bench-shortcut: setup ## as root: iptables, and Sidestep with each reach of the shortcut: one hop, sidecars, a real cluster; tables, pictures
 	@tests/setup.sh cluster
-	cargo build --release -p sidestep-agent -p sidestep -p sidestep-tests --bins
+	cargo build --release $(PROGRAMS) -p sidestep-bench
+	cargo build --release $(TORTURE)
 	@mkdir -p .parts/reports
 	@target/release/sidestep-torture hop
 	@target/release/sidestep-bench --json .parts/reports/shortcut.json --svg .parts/reports/shortcut.svg
@@ -92,7 +97,7 @@ bench-webhook: ## reviews per second, latency and memory of the admission server
 bench-agent: setup ## as root: from a pod's sandbox to its programs, memory and idle CPU with 500 pods, as a table
 	@tests/setup.sh cluster
 	cargo build --release $(PROGRAMS)
-	cargo bench -p sidestep-tests --bench agent
+	cargo bench -p sidestep-bench --bench agent
 
 manifests: ## render manifests/install.yaml from the chart
 	@tests/setup.sh cluster
@@ -103,7 +108,7 @@ lint: ## formatting, clippy for the host and the BPF crates, licences and source
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 # The BPF crate is checked as a host program; only the panic strategy has to be the BPF target's.
-	CARGO_PROFILE_DEV_PANIC=abort cargo clippy -p sidestep-ebpf -p sidestep-ebpf-shortcut -- -D warnings
+	CARGO_PROFILE_DEV_PANIC=abort cargo clippy -p sidestep-ebpf -p sidestep-ebpf-hook -p sidestep-ebpf-shortcut -- -D warnings
 	PATH="$(CURDIR)/.parts/bin:$$PATH" cargo deny check --hide-inclusion-graph bans licenses sources
 
 clean: ## remove what was built, and what set-up fetched or built into .parts/

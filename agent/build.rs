@@ -15,6 +15,8 @@ use std::{
 
 /// Each is an object of its own: the second may be refused by the kernel without harm to the first.
 const PACKAGES: [&str; 2] = ["sidestep-ebpf", "sidestep-ebpf-shortcut"];
+/// What tests want of the programs and nobody else.
+const FOR_TESTS: [&str; 2] = ["--features", "sidestep-ebpf-shortcut/test-switches"];
 const TARGET: &str = "bpfel-unknown-none";
 /// bpf-linker 0.10 reads bitcode with this LLVM; a compiler with a newer one writes what it cannot read.
 const LLVM: &str = "22";
@@ -34,21 +36,24 @@ fn build() -> Result<(), String> {
     let root = manifest.parent().ok_or("the agent is not in a workspace")?;
     let linker = find_linker(root)?;
     let compiler = Compiler::find()?;
-    for path in ["ebpf", "Cargo.toml", "Cargo.lock"] {
-        println!("cargo::rerun-if-changed={}", root.join(path).display());
+    // Relative to the package, so that a target folder that was copied to another checkout watches that one's files.
+    for path in ["../ebpf", "../Cargo.toml", "../Cargo.lock"] {
+        println!("cargo::rerun-if-changed={path}");
     }
     println!("cargo::rerun-if-changed={}", linker.display());
 
     // One folder for all of the agent's profiles: `core` is then compiled once. It is not the outer build's own folder,
-    // whose lock the outer cargo holds while it waits for this script.
+    // whose lock the outer cargo holds while it waits for this script. Tests' programs have other code under the same names.
+    let for_tests = env::var_os("CARGO_FEATURE_TEST_SWITCHES").is_some();
     let target_dir = out_dir
         .ancestors()
         .find(|dir| dir.join("CACHEDIR.TAG").exists())
         .unwrap_or(&out_dir)
-        .join("bpf");
+        .join(if for_tests { "bpf-tests" } else { "bpf" });
     let llvm = out_dir.join("llvm");
     folder_of_one(&compiler.llvm, &llvm).map_err(|error| format!("{}: {error}", llvm.display()))?;
-    compile(root, &compiler.path, &linker, &llvm, &target_dir)?;
+    let features: &[&str] = if for_tests { &FOR_TESTS } else { &[] };
+    compile(root, &compiler.path, &linker, &llvm, &target_dir, features)?;
 
     for package in PACKAGES {
         let object = target_dir.join(TARGET).join("release").join(package);
@@ -68,6 +73,7 @@ fn compile(
     linker: &Path,
     llvm: &Path,
     target_dir: &Path,
+    features: &[&str],
 ) -> Result<(), String> {
     let arch = variable("CARGO_CFG_TARGET_ARCH")?;
     let arch = arch.to_string_lossy();
@@ -91,6 +97,7 @@ fn compile(
             "-Zbuild-std=core",
         ])
         .args(PACKAGES.iter().flat_map(|package| ["--package", package]))
+        .args(features)
         .args(["--target", TARGET, "--target-dir"])
         .arg(target_dir);
     // The outer cargo, rustup and `cargo clippy` describe the host build in the environment, which would change this one.

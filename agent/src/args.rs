@@ -2,18 +2,20 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use sidestep_agent_api::SOCKET;
 use tokio::runtime::Builder;
 
 use crate::{
-    node, preflight, probe, run,
+    node,
+    pods::health::Patience,
+    preflight, probe, run,
     shortcut::{Bounds, LIMIT, Reach, selftest},
     uninstall,
-    watch::Patience,
 };
-
-/// Where the agent answers `sidestep status`, unless told otherwise.
-pub const SOCKET: &str = "/run/sidestep/agent.sock";
 
 /// Where it pins what must outlive it, unless told otherwise.
 pub const PIN: &str = "/sys/fs/bpf/sidestep";
@@ -80,10 +82,6 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = parse_seconds)]
     api_patience: Duration,
 
-    /// Tries without capabilities that are missing: what then fails shows what each is for
-    #[arg(long, hide = true)]
-    assume_capabilities: bool,
-
     /// Let programs of the pod open raw TCP sockets, which go around the proxy (iptables would catch them)
     #[arg(long)]
     allow_raw_sockets: bool,
@@ -91,7 +89,7 @@ pub struct Args {
     /// The farthest that any pod's bytes may go past TCP: not at all, between an application and its own sidecar, or also
     /// between two sidecars on the node, where network policies see no more than the connection's start. A pod's annotation
     /// sidestep.dev/shortcut chooses within this; without one it is "pod". Off takes effect at once, also for open connections
-    #[arg(long, value_enum, value_name = "REACH", default_value = "node")]
+    #[arg(long, value_name = "REACH", default_value = "node", value_parser = reaches())]
     shortcut: Reach,
 
     /// Most memory that the unread messages of one connection's end may take past TCP, beside TCP's own buffers
@@ -140,7 +138,6 @@ impl Args {
             admin_listen,
             sandbox_patience,
             api_patience,
-            assume_capabilities,
             allow_raw_sockets,
             shortcut,
             shortcut_limit,
@@ -176,7 +173,6 @@ impl Args {
                     admin_listen,
                     sandbox_patience,
                     api_patience: Patience(api_patience),
-                    assume_capabilities,
                     strict,
                     shortcut,
                 })
@@ -197,6 +193,10 @@ impl Args {
         runtime.shutdown_background();
         done
     }
+}
+
+fn reaches() -> impl TypedValueParser<Value = Reach> {
+    PossibleValuesParser::new(Reach::WORDS).try_map(|word| word.parse::<Reach>())
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {

@@ -121,7 +121,7 @@ impl Default for Metrics {
         );
         all.register(
             "shortcut_seen",
-            "What its programs counted: messages redirected and their bytes, messages left to TCP by reason, ends, hazards",
+            "What its programs counted: messages redirected and their bytes, messages and sockets left to TCP by reason, ends, hazards",
             m.shortcut_counts.clone(),
         );
         all.register(

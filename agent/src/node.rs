@@ -33,11 +33,14 @@ use tokio::{
 use self::attempts::Attempts;
 use crate::{
     metrics::Metrics,
-    pods::Change,
+    pods::{
+        health::{ApiHealth, Patience},
+        observed::Change,
+        watch,
+    },
     report::Reports,
     shortcut::Bounds,
     status,
-    watch::{self, ApiHealth, Patience},
     worker::Message,
 };
 
@@ -61,8 +64,6 @@ pub struct Settings {
     pub sandbox_patience: Duration,
     /// How long the API server may be silent before the agent is not ready.
     pub api_patience: Patience,
-    /// Do not ask whether the agent has the capabilities that it needs.
-    pub assume_capabilities: bool,
     /// Refuse raw TCP sockets.
     pub strict: bool,
     /// How far any pod's bytes may go past TCP.

@@ -9,22 +9,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{programs::ProgramType, sys::is_program_supported};
-use btfparse::TypeInformation;
 use rustix::{
     fs::{major, minor},
     mount::{MountFlags, mount},
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 use sidestep_ebpf_common::KernelOffsets;
+use sidestep_kernel::{
+    ancestors::ancestors,
+    btf::{BTF, BtfError, Types, kernel_memory_is_locked},
+    object::ProgramKind,
+};
 use thiserror::Error;
 
 use self::capabilities::Capability;
 pub use self::lock::{Lock, lock, lock_pins};
-use crate::{
-    ancestors::ancestors,
-    btf::{BTF, BtfFile, kernel_memory_is_locked, offset},
-};
 
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 const BPFFS_MAGIC: u64 = 0xcafe_4a11;
@@ -78,7 +77,7 @@ pub enum PreflightError {
     #[error(
         "this kernel does not offer BPF programs of type {0:?}: Sidestep needs Linux 6.1 or later"
     )]
-    NoProgramType(ProgramType),
+    NoProgramType(ProgramKind),
     /// It may not do what it must.
     #[error("{} is missing, {}: add it to the agent's container", .0.name, .0.why)]
     Capability(Capability),
@@ -111,24 +110,21 @@ pub fn check(cgroup: &Path) -> Result<KernelOffsets, PreflightError> {
         return Err(PreflightError::NotRoot);
     }
     check_cgroup(cgroup)?;
-    let btf = fs::read(BTF).map_err(|_| PreflightError::NoBtf)?;
-    for kind in [
-        ProgramType::CgroupSock,
-        ProgramType::CgroupSockAddr,
-        ProgramType::CgroupSockopt,
-        ProgramType::SockOps,
-        ProgramType::SkLookup,
-    ] {
-        if let Ok(false) = is_program_supported(kind) {
-            return Err(PreflightError::NoProgramType(kind));
-        }
+    if !Path::new(BTF).exists() {
+        return Err(PreflightError::NoBtf);
+    }
+    if let Some(kind) = ProgramKind::ALL.into_iter().find(|kind| kind.is_missing()) {
+        return Err(PreflightError::NoProgramType(kind));
     }
     if kernel_memory_is_locked() {
         tracing::warn!("kernel lockdown: the ids of setuid programs are taken from their real ids");
         return Ok(KernelOffsets::UNREADABLE);
     }
-    let btf = TypeInformation::new(&BtfFile(btf));
-    let offsets = btf.ok().and_then(|btf| kernel_offsets(&btf));
+    let offsets = match Types::read() {
+        Err(BtfError::File(_)) => return Err(PreflightError::NoBtf),
+        Err(BtfError::Format(_)) => None,
+        Ok(types) => kernel_offsets(&types),
+    };
     Ok(offsets.unwrap_or_else(|| {
         tracing::warn!("this kernel's BTF lacks what tells a socket's owner: the ids of setuid programs are taken from their real ids");
         KernelOffsets::UNREADABLE
@@ -158,18 +154,18 @@ fn check_cgroup(path: &Path) -> Result<(), PreflightError> {
     Ok(())
 }
 
-fn kernel_offsets(btf: &TypeInformation) -> Option<KernelOffsets> {
+fn kernel_offsets(types: &Types) -> Option<KernelOffsets> {
     Some(KernelOffsets {
-        task_cred: offset(btf, "task_struct", "cred")?,
-        cred_fsuid: offset(btf, "cred", "fsuid")?,
-        cred_fsgid: offset(btf, "cred", "fsgid")?,
-        sk_socket: offset(btf, "sock", "sk_socket")?,
-        socket_file: offset(btf, "socket", "file")?,
-        file_cred: offset(btf, "file", "f_cred")?,
-        task_tgid: offset(btf, "task_struct", "tgid")?,
-        task_nsproxy: offset(btf, "task_struct", "nsproxy")?,
-        nsproxy_net: offset(btf, "nsproxy", "net_ns")?,
-        net_cookie: offset(btf, "net", "net_cookie")?,
+        task_cred: types.offset("task_struct", "cred")?,
+        cred_fsuid: types.offset("cred", "fsuid")?,
+        cred_fsgid: types.offset("cred", "fsgid")?,
+        sk_socket: types.offset("sock", "sk_socket")?,
+        socket_file: types.offset("socket", "file")?,
+        file_cred: types.offset("file", "f_cred")?,
+        task_tgid: types.offset("task_struct", "tgid")?,
+        task_nsproxy: types.offset("task_struct", "nsproxy")?,
+        nsproxy_net: types.offset("nsproxy", "net_ns")?,
+        net_cookie: types.offset("net", "net_cookie")?,
     })
 }
 

@@ -1,9 +1,8 @@
 //! Proves that the programs act on what is in the pods' cgroup: a child of the agent joins it, makes a network namespace of
 //! its own, which is armed as a pod's is, and makes connections whose end shows which program ran. An attach that succeeds
-//! proves nothing: in a private cgroup namespace it catches nobody.
+//! proves nothing: on a cgroup that is not the pods' it catches nobody.
 
 mod child;
-mod place;
 
 use std::{
     collections::HashSet,
@@ -14,20 +13,20 @@ use std::{
 
 use k8s_openapi::api::core::v1::Container;
 use serde_json::json;
-use sidestep_contract::{Leave, Policy, istio};
+use sidestep_contract::{IstioInit, Policy};
 use sidestep_ebpf_common::KernelOffsets;
+use sidestep_kernel::netns::{Namespace, NetnsError};
 use thiserror::Error;
 
-use self::place::Place;
-pub use self::{child::run as child, place::sweep};
+pub use self::child::run as child;
 use crate::{
-    allowed::Allowed,
+    cgroup::{OwnCgroup, Use},
     dataplane::{Bpf, Dataplane},
-    netns::{Namespace, NetnsError},
     reconcile::{
         ArmError, Armed,
         take::{self, Litter, Wish},
     },
+    rules::Allowed,
     sandbox::PodSandbox,
 };
 
@@ -46,9 +45,9 @@ mod word {
 /// What the probe found wrong.
 #[derive(Debug, Error)]
 pub enum ProbeError {
-    /// Where it cannot be moved to the programs catch nobody either.
+    /// There is no cgroup for it.
     #[error(
-        "the probe cannot join a cgroup in {cgroup}: {error}; is the node's cgroup hierarchy mounted writable?"
+        "the probe cannot make a cgroup in {cgroup}: {error}; is the node's cgroup hierarchy mounted writable?"
     )]
     Cgroup {
         /// The pods' cgroup.
@@ -76,17 +75,17 @@ impl From<NetnsError> for ProbeError {
 /// Runs it with programs and maps of its own, on a cgroup of its own among the pods': no running pod gets this agent's
 /// programs before they have shown what they do. Nothing of it stays.
 pub fn rehearse(pin: &Path, cgroup: &Path, offsets: KernelOffsets) -> Result<(), ProbeError> {
-    let place = Place::new(cgroup, "rehearsal")?;
-    let mut dataplane = Bpf::rehearse(pin, place.path(), offsets).map_err(ArmError::from)?;
-    let done = run(&mut dataplane, place.path());
+    let own = own_cgroup(cgroup, Use::Rehearsal)?;
+    let mut dataplane = Bpf::rehearse(pin, own.path(), offsets).map_err(ArmError::from)?;
+    let done = run(&mut dataplane, own.path());
     let removed = dataplane.remove().map_err(ArmError::from);
     done.and_then(|()| Ok(removed?))
 }
 
 /// Runs it. Nothing of it stays.
 pub fn run(dataplane: &mut impl Dataplane, cgroup: &Path) -> Result<(), ProbeError> {
-    let place = Place::new(cgroup, "probe")?;
-    let mut child = Probe::start(place.path())?;
+    let own = own_cgroup(cgroup, Use::Probe)?;
+    let mut child = Probe::start(own.path())?;
     child.expect(word::READY)?;
     let pid = child.process.id();
     let sandbox = PodSandbox {
@@ -105,6 +104,13 @@ pub fn run(dataplane: &mut impl Dataplane, cgroup: &Path) -> Result<(), ProbeErr
         removed.map_err(ArmError::from)?;
     }
     done
+}
+
+fn own_cgroup(inside: &Path, what: Use) -> Result<OwnCgroup, ProbeError> {
+    OwnCgroup::new(inside, what).map_err(|error| ProbeError::Cgroup {
+        cgroup: inside.to_owned(),
+        error,
+    })
 }
 
 fn prove(
@@ -155,7 +161,8 @@ pub(crate) fn policy(proxy: u32) -> Result<Policy, ProbeError> {
     let wrong = |error: String| ProbeError::Child(format!("its policy: {error}"));
     let container: Container =
         serde_json::from_value(container).map_err(|error| wrong(error.to_string()))?;
-    istio::policy(&container).map_err(|leave: Leave| wrong(leave.to_string()))
+    let init = IstioInit::read(0, &container);
+    init.policy.map_err(|leave| wrong(leave.to_string()))
 }
 
 struct Probe {

@@ -20,6 +20,8 @@ use std::{
     time::Instant,
 };
 
+use sidestep_kernel::netns::Cookie;
+
 pub use self::{
     mode::{Mode, PodEvent, Release, Tell},
     take::{ArmError, Armed},
@@ -34,9 +36,8 @@ use self::{
 use crate::{
     clock::Now,
     dataplane::{Dataplane, DataplaneError, Repairs},
-    netns::Cookie,
+    pods::wanted::{Entry, Place, PodName, PodUid, Wanted},
     sandbox::{Node, Sandbox},
-    wanted::{Entry, Place, PodName, PodUid, Wanted},
 };
 
 /// All pods, and the dataplane they are in.

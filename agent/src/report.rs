@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     metrics::Metrics,
-    wanted::{PodName, PodUid},
+    pods::wanted::{PodName, PodUid},
 };
 
 /// Who reports.

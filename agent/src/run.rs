@@ -15,6 +15,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use notify::{RecursiveMode, Watcher};
+use sidestep_kernel::netns::{Namespace, NetnsError};
 use sidestep_runtime::Readiness;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -22,16 +23,18 @@ use tokio::{
 };
 
 use crate::{
+    cgroup::sweep,
     dataplane::Bpf,
-    netns::{Namespace, NetnsError},
-    pods::Source,
+    pods::{
+        folder::{self, Folder, Snapshot},
+        observed::Source,
+        wanted::{Place, PodName},
+    },
     preflight,
     reconcile::{Mode, Reconciler},
     sandbox::Named,
     shortcut::{self, Bounds},
-    source::{self, Folder, Snapshot},
     status,
-    wanted::{Place, PodName},
     worker::{Message, Worker},
 };
 
@@ -62,7 +65,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (events, inbox) = channel();
     // Before the first look, so that nothing falls between the two.
     let watcher = watch(&settings.pods, events.clone());
-    let first = source::read(&settings.pods)
+    let first = folder::read(&settings.pods)
         .with_context(|| "the folder of Pod files (--pods) cannot be read")?;
     let _watcher = watcher?;
     refuse_mistakes(&first, Bpf::is_pinned(&settings.pin))?;
@@ -77,6 +80,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (socket, pin) = (settings.socket.clone(), settings.pin.clone());
     let (ready, established) = tokio::sync::oneshot::channel();
     let mut thread = spawn_blocking(move || {
+        sweep(&settings.cgroup);
         let proof = shortcut::Proof::start(settings.shortcut, &settings.cgroup);
         let mut dataplane = Bpf::establish(&settings.pin, &settings.cgroup, offsets)?;
         dataplane.take_shortcut(proof.establish(&settings.pin));
@@ -91,6 +95,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         let mut worker = Worker {
             reconciler,
             source,
+            node: None,
             cgroup: settings.cgroup,
             interval: settings.check_interval,
             readiness,

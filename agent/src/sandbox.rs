@@ -1,5 +1,9 @@
 //! Where a pod's network namespace is, and what else of the pod can be seen from there.
 
+pub mod discover;
+pub mod facts;
+pub mod listeners;
+
 use std::{
     fs,
     net::IpAddr,
@@ -8,13 +12,15 @@ use std::{
 };
 
 use sidestep_contract::Policy;
+use sidestep_kernel::netns::{Cookie, Namespace, NetnsError};
 
+use self::{
+    facts::Facts,
+    listeners::{Ends, Found, diag},
+};
 use crate::{
     clock::Now,
-    facts::{self, Facts},
-    listeners::{self, Ends, Found, diag},
-    netns::{Cookie, Namespace, NetnsError},
-    wanted::{Place, PodUid, Wanted},
+    pods::wanted::{Place, PodUid, Wanted},
 };
 
 /// The node, as far as arming asks it. What is decided and in which order it is done knows nothing else of the machine.
@@ -92,7 +98,7 @@ impl Sandbox for PodSandbox {
     }
 
     fn facts(&self) -> Result<Facts, NetnsError> {
-        Facts::read(&self.namespace, self.name_servers.clone())
+        facts::read(&self.namespace, self.name_servers.clone())
     }
 
     fn raise_passthrough6(&self) -> Result<(), NetnsError> {

@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use sidestep_kernel::link::LinkError;
 use thiserror::Error;
 
 use crate::{
     dataplane,
-    link::LinkError,
     preflight::{self, PreflightError},
     shortcut,
 };

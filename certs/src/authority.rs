@@ -1,4 +1,4 @@
-//! A CA and what it signs.
+//! Certificate authorities, and the leaves that they sign.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use time::macros::format_description;
 use crate::Lifetimes;
 use crate::cert::{BadPem, Cert, Key};
 
-/// What the common name of every CA that is made here starts with.
+/// The start of the common name of every CA that this crate makes.
 pub const COMMON_NAME: &str = "Sidestep webhook CA";
 
 /// No certificate could be made.
@@ -22,17 +22,17 @@ pub enum CannotMake {
     /// The cryptography failed.
     #[error("a certificate cannot be made: {0}")]
     Crypto(#[from] rcgen::Error),
-    /// What was made cannot be read.
-    #[error("a certificate that was just made is no good: {0}")]
+    /// A certificate that was just made cannot be read.
+    #[error("a certificate that was just made is invalid: {0}")]
     Made(#[from] BadPem),
 }
 
 /// A CA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
-    /// What others must trust.
+    /// The certificate, which clients must trust.
     pub cert: Cert,
-    /// What signs.
+    /// The key, which signs.
     pub key: Key,
 }
 
@@ -73,7 +73,7 @@ impl Authority {
         let pair = self.key.pair()?;
         let issuer = Issuer::from_ca_cert_der(&self.cert.der().into(), pair)?;
         let name = names.first().map_or("", String::as_str);
-        // A common name has at most 64 characters, and nobody reads it where there are DNS names.
+        // A common name has at most 64 characters, and clients ignore it where there are DNS names.
         let name: String = name.chars().take(64).collect();
         let mut params = params(names.to_vec(), &name, now, lifetimes.leaf())?;
         params.not_after = params.not_after.min(self.cert.not_after.into());

@@ -1,4 +1,4 @@
-//! What stands in `caBundle`. Pure.
+//! The content of `caBundle`. Pure.
 
 use std::time::SystemTime;
 
@@ -6,13 +6,13 @@ use crate::authority::COMMON_NAME;
 use crate::cert::Cert;
 use crate::holding::Holding;
 
-/// A rotation has three at most; each lost Secret adds one, and somewhere a bundle must stop growing.
+/// Most CAs in a bundle. A rotation needs three at most, and each lost Secret adds one; a bundle must not grow for ever.
 const MOST: usize = 16;
 
-/// The CAs that API servers must trust: of the leaf that replicas serve, of the one that they will serve, and of those
-/// that one of them may still serve. In doubt one too many: what stands in a bundle and was made here stays until it
-/// expires, for where the Secret was lost, replicas go on serving what they have in memory. None where nothing is held,
-/// and then a bundle stays as it is.
+/// The CAs that API servers must trust: of the leaf that replicas serve, of the leaf that they will serve next, and of
+/// the leaves that a replica may still serve. When in doubt, keep one CA too many: a CA of ours that stands in a bundle
+/// stays until it expires, because replicas whose Secret was lost go on serving the leaf they have in memory. `None` if
+/// the Secret holds nothing; then the bundle stays as it is.
 pub fn wanted(holding: &Holding, bundles: &[&[u8]], now: SystemTime) -> Vec<Cert> {
     let mut wanted: Vec<Cert> = Vec::new();
     let mut add = |cert: &Cert| {
@@ -29,12 +29,12 @@ pub fn wanted(holding: &Holding, bundles: &[&[u8]], now: SystemTime) -> Vec<Cert
     }
 }
 
-/// As it is written.
+/// The bundle as PEM.
 pub fn pem(certs: &[Cert]) -> String {
     certs.iter().map(Cert::pem).collect()
 }
 
-/// Whether a bundle holds exactly these, in whatever order and however spelled.
+/// Whether a bundle holds exactly these CAs, in any order and any spelling of PEM.
 pub fn is(bundle: &[u8], certs: &[Cert]) -> bool {
     let Ok(found) = Cert::all_in(bundle) else {
         return false;
@@ -42,12 +42,12 @@ pub fn is(bundle: &[u8], certs: &[Cert]) -> bool {
     found.iter().all(|cert| certs.contains(cert)) && certs.iter().all(|cert| found.contains(cert))
 }
 
-/// Whether who reads this bundle trusts that CA.
+/// Whether an API server that reads this bundle trusts that CA.
 pub fn holds(bundle: &[u8], cert: &Cert) -> bool {
     Cert::all_in(bundle).is_ok_and(|found| found.contains(cert))
 }
 
-/// The CAs that were made here and are still good.
+/// The CAs in a bundle that this crate made and that have not expired.
 fn ours(bundles: &[&[u8]], now: SystemTime) -> Vec<Cert> {
     let found = bundles
         .iter()

@@ -1,4 +1,4 @@
-//! Certificates and keys as they lie in a Secret: PEM, read into what decisions need.
+//! Certificates and keys as a Secret holds them: PEM, parsed into the fields that decisions need.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,25 +13,25 @@ const CERTIFICATE: &str = "CERTIFICATE";
 /// What is wrong with a piece of PEM.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BadPem {
-    /// Nothing where something should be.
+    /// There is no value.
     #[error("it is missing")]
     Missing,
-    /// Not PEM, or not of this kind.
+    /// The value is not PEM, or PEM of another kind.
     #[error("it holds no PEM certificate")]
     NoCertificate,
-    /// PEM around something that is no certificate.
+    /// The PEM block holds something other than a certificate.
     #[error("its certificate cannot be read")]
     BadCertificate,
-    /// More than there should be.
+    /// There is more than one certificate.
     #[error("it holds {0} certificates, expected one")]
     Several(usize),
-    /// Not a private key of a kind that is known.
+    /// There is no private key, or one of an unknown kind.
     #[error("it holds no private key that can be used")]
     NoKey,
-    /// A key of another certificate.
+    /// The key belongs to another certificate.
     #[error("it is not the key of the certificate in {0}")]
     OtherKey(&'static str),
-    /// A certificate that may not sign.
+    /// The certificate may not sign others.
     #[error("its certificate is not a CA's")]
     NotAuthority,
 }

@@ -1,4 +1,4 @@
-//! What the Secret holds.
+//! The content of the Secret.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,25 +14,25 @@ pub mod keys {
     pub const CA_CERT: &str = "ca.crt";
     /// Its key.
     pub const CA_KEY: &str = "ca.key";
-    /// What replicas serve.
+    /// The leaf that replicas serve.
     pub const LEAF_CERT: &str = "tls.crt";
     /// Its key.
     pub const LEAF_KEY: &str = "tls.key";
-    /// During a rotation: the CA that will sign once everybody trusts it.
+    /// During a rotation: the CA that will sign once every API server trusts it.
     pub const NEXT_CERT: &str = "next-ca.crt";
     /// Its key.
     pub const NEXT_KEY: &str = "next-ca.key";
-    /// CAs that sign no more and are trusted until they expire.
+    /// CAs that no longer sign, and that stay trusted until they expire.
     pub const PREVIOUS: &str = "previous-ca.crt";
 }
 
 /// The Secret's content, as stored.
 pub type Data = BTreeMap<String, ByteString>;
 
-/// A key of the Secret whose value is no good.
+/// A key of the Secret whose value is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Which.
+    /// The key.
     pub key: &'static str,
     /// What is wrong with it.
     pub why: BadPem,
@@ -44,7 +44,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// What the Secret holds, read. What is no good is as good as missing, and said in `faults`.
+/// The content of the Secret, parsed. An invalid value counts as missing and is listed in `faults`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holding {
     /// The CA that signs.
@@ -55,7 +55,7 @@ pub struct Holding {
     pub previous: Vec<Cert>,
     /// What replicas serve.
     pub leaf: Option<Leaf>,
-    /// What was no good.
+    /// The invalid values.
     pub faults: Vec<Fault>,
 }
 
@@ -68,7 +68,7 @@ impl Holding {
             faults.push(Fault { key, why });
             Vec::new()
         });
-        // Without its key a CA is as good as retired.
+        // A CA without its key cannot sign, so it is retired.
         let mut authority = |cert, key| {
             let (cert, key) = pair(data, cert, key, &mut faults);
             match (cert, key) {
@@ -97,7 +97,7 @@ impl Holding {
         }
     }
 
-    /// As it is stored.
+    /// The content as the Secret stores it.
     pub fn write(&self) -> Data {
         let Self {
             current,
@@ -130,14 +130,14 @@ impl Holding {
         data
     }
 
-    /// Every CA whose leaf somebody may serve, now or next.
+    /// Every CA whose leaf a replica may serve, now or next.
     pub fn authorities(&self) -> impl Iterator<Item = &Cert> {
         let now = [&self.current, &self.next].into_iter().flatten();
         now.map(|authority| &authority.cert).chain(&self.previous)
     }
 }
 
-/// The leaf alone, which is all that a replica needs; none if there is nothing yet.
+/// The leaf alone, which is all that a replica needs; `None` if the Secret holds no leaf yet.
 pub fn leaf(data: &Data) -> Result<Option<Leaf>, Fault> {
     let (cert, key) = (bytes(data, keys::LEAF_CERT), bytes(data, keys::LEAF_KEY));
     if cert.is_empty() && key.is_empty() {
@@ -149,7 +149,7 @@ pub fn leaf(data: &Data) -> Result<Option<Leaf>, Fault> {
     Ok(Some(Leaf { cert, key }))
 }
 
-/// A CA's certificate and key, each if it is good.
+/// A CA's certificate and key, each if it is valid.
 fn pair(
     data: &Data,
     cert_key: &'static str,

@@ -1,5 +1,5 @@
-//! Takes the steps, on one replica at a time: the one that holds the lease. Should two believe that they do, the Secret's
-//! version lets one of them write.
+//! Takes the steps of the plan, on the replica that holds the lease. If two replicas believe that they hold it, the
+//! Secret's resource version lets only one of them write.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,16 +14,16 @@ use crate::plan::{Step, Trusted, Wants, plan, take};
 use crate::store::{Configuration, Store, StoreError};
 use crate::{Lifetimes, bundle};
 
-/// Between looks at the Secret and the configuration when nobody says that they changed.
+/// Time between two looks at Secret and configuration if no watch reports a change.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// Between two passes at least: somebody else who also writes the bundle, and writes it back, gets no faster answer.
+/// Least time between two passes. If another program keeps writing its own bundle, we answer no faster than this.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// For a pass. What is dropped half-way is found as it is the next time.
+/// Most time for a pass. The next pass starts from whatever a pass that was cut off has written.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// After a failure.
+/// Time between a failed pass and the next one.
 const RETRY: Duration = Duration::from_secs(5);
 
 const OURS: [&str; 7] = [
@@ -36,10 +36,10 @@ const OURS: [&str; 7] = [
     keys::PREVIOUS,
 ];
 
-/// Why certificates are not as they should be.
+/// Why the keeper could not do its work.
 #[derive(Debug, Error)]
 pub enum Trouble {
-    /// The Secret is somebody else's.
+    /// The Secret has no label of ours, so the keeper must not write it.
     #[error(
         "Secret {secret} has no label {label}=managed, so it is not changed: give it the label and what it holds is \
          replaced, or delete it, or use --certificates files",
@@ -49,35 +49,35 @@ pub enum Trouble {
         /// Its name.
         secret: String,
     },
-    /// The API server.
+    /// The API server refused a request, or could not be reached.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The cryptography.
+    /// No certificate could be made.
     #[error(transparent)]
     Make(#[from] CannotMake),
-    /// No answer.
+    /// The API server did not answer in time.
     #[error("the API server does not answer within {} seconds", PATIENCE.as_secs())]
     Slow,
 }
 
-/// What a pass did.
+/// The result of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
-    /// A step; there may be another one.
+    /// A step was taken; another one may be due.
     Took(Step),
-    /// Nothing is to be done before so much time has gone by.
+    /// Nothing is due before this much time has passed.
     Rest(Duration),
 }
 
-/// Keeps one server's certificates.
+/// Keeps the certificates of one server.
 #[derive(Debug)]
 pub struct Keeper<S> {
     store: S,
     names: Vec<String>,
     lifetimes: Lifetimes,
-    /// The next CA, and since when it has been seen in every bundle.
+    /// The next CA, and since when every bundle has held it.
     seen: Option<(Vec<u8>, Instant)>,
-    /// What was last said about a bad Secret, so as to say it once.
+    /// The last logged fault of the Secret: each fault is logged once.
     said: Vec<String>,
 }
 
@@ -93,8 +93,8 @@ impl<S: Store> Keeper<S> {
         }
     }
 
-    /// Keeps them for ever, while `leads` says so; `nudge` tells that Secret or configuration may have changed, `trouble`
-    /// learns what is wrong.
+    /// Keeps the certificates for ever, while `leads` is true. `nudge` reports that Secret or configuration may have
+    /// changed; `trouble` gets the last error.
     pub async fn run(
         mut self,
         mut leads: watch::Receiver<bool>,
@@ -116,7 +116,11 @@ impl<S: Store> Keeper<S> {
             };
             let rest = match &result {
                 Ok(Pass::Took(step)) => {
-                    tracing::info!(?step, secret = self.store.secret_name(), "certificates");
+                    tracing::info!(
+                        ?step,
+                        secret = self.store.secret_name(),
+                        "took a step of the certificate rotation"
+                    );
                     Duration::ZERO
                 }
                 Ok(Pass::Rest(rest)) => *rest,
@@ -127,7 +131,7 @@ impl<S: Store> Keeper<S> {
             trouble.send_if_modified(|last| {
                 let is_new = *last != error;
                 if let Some(error) = error.as_ref().filter(|_| is_new) {
-                    tracing::warn!(%error, "certificates");
+                    tracing::warn!(%error, "certificates could not be kept; will retry");
                 }
                 last.clone_from(&error);
                 is_new
@@ -145,7 +149,7 @@ impl<S: Store> Keeper<S> {
         }
     }
 
-    /// Looks once, puts every bundle right, and takes at most one step.
+    /// Reads Secret and configuration once, corrects every bundle, and takes at most one step.
     pub async fn pass(&mut self, now: SystemTime) -> Result<Pass, Trouble> {
         let stored = self.store.secret().await?;
         if stored.as_ref().is_some_and(|stored| !stored.is_managed) {
@@ -214,8 +218,8 @@ impl<S: Store> Keeper<S> {
             .await
     }
 
-    /// Every bundle holds the next CA by now: they were right, or have just been written. It counts from where it was
-    /// found so, unbroken.
+    /// Notes that every bundle holds the next CA: each was right, or has just been written. The time counts from the first
+    /// of an unbroken row of passes that found it so.
     fn trusted(&mut self, configuration: Option<&Configuration>, held: &Holding) -> Trusted {
         let Some(next) = &held.next else {
             self.seen = None;
@@ -243,14 +247,14 @@ impl<S: Store> Keeper<S> {
         if faults != self.said {
             for fault in &faults {
                 let secret = self.store.secret_name();
-                tracing::warn!("Secret {secret}, {fault}; it is replaced");
+                tracing::warn!("Secret {secret}, {fault}; the keeper replaces it");
             }
             self.said = faults;
         }
     }
 }
 
-/// What others put into the Secret stays there.
+/// Keys of the Secret that are not ours stay there.
 fn beside_others(before: &Data, ours: Data) -> Data {
     let others = before
         .iter()

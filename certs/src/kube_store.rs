@@ -13,15 +13,15 @@ use serde_json::Value;
 use crate::holding::Data;
 use crate::store::{Configuration, Store, StoreError, Stored, Webhook};
 
-/// The label that makes a Secret ours to write, with the value `managed`.
+/// The label that lets the keeper write a Secret, if its value is `managed`.
 pub const LABEL: &str = "sidestep.dev/certificates";
 
 const MANAGED: &str = "managed";
 
-/// Who writes, in `managedFields`.
+/// The field manager of our writes.
 const MANAGER: &str = "sidestep-webhook";
 
-/// Names of what is kept.
+/// Names of the objects that the keeper reads and writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     /// The namespace of Secret and Service.
@@ -50,7 +50,7 @@ pub struct KubeStore {
 }
 
 impl KubeStore {
-    /// These objects.
+    /// A store with these objects.
     pub fn new(client: Client, names: Names) -> Self {
         type Kind = MutatingWebhookConfiguration;
         let kind = GroupVersionKind::gvk(Kind::GROUP, Kind::VERSION, Kind::KIND);
@@ -181,7 +181,7 @@ fn post() -> PostParams {
     }
 }
 
-/// 409 is said when an object was changed or made by somebody else meanwhile.
+/// The API server answers 409 if another client changed or created the object in the meantime.
 fn failed(verb: &str, kind: &str, error: kube::Error) -> StoreError {
     match error {
         kube::Error::Api(status) if status.code == 409 => StoreError::Conflict(kind.to_owned()),

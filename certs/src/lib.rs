@@ -1,7 +1,7 @@
 //! The admission webhook's own certificates: made when missing, kept in a Secret, trusted in the webhook configuration's
 //! `caBundle`, and rotated without a moment in which the API server and a replica disagree.
 //!
-//! [`plan`] and [`bundle`] are pure: what is held and what time it is go in, the next step and the bundle come out.
+//! [`plan`] and [`bundle`] are pure: from the Secret's content and the time they compute the next step and the bundle.
 //! [`keeper`] takes the steps, one writer at a time; [`store`] is the API server.
 //!
 //! One rule holds everywhere: **a leaf is written only when its CA has been seen in every `caBundle` for a while, and a CA
@@ -49,7 +49,7 @@ impl Lifetimes {
         Duration::from_mins(10).min(self.leaf / 3)
     }
 
-    /// The same where there is no good leaf to replace, so that waiting costs more than it saves.
+    /// The same if there is no valid leaf to replace, so that waiting costs more than it saves.
     pub fn settle(self) -> Duration {
         Duration::from_secs(2)
     }

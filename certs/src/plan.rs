@@ -1,13 +1,13 @@
-//! What to do next. Pure: what is held, what is trusted and what time it is go in, a step comes out.
+//! The next step. Pure: computed from the Secret's content, the trusted CAs and the time.
 //!
 //! A CA's life: **next** (it is in the bundle and signs nothing) → **current** (it signs) → **previous** (its key is gone;
 //! it stays in the bundle until it expires). The way from next to current is open only once it has been in every bundle
 //! for [`Lifetimes::overlap`], by the keeper's own steady clock: no replica's wall clock, and no record of when something
-//! happened, is trusted for that. Previous CAs need no condition either: whoever still serves a leaf of one, because its
-//! watch hangs, is believed for as long as the leaf is good, since no leaf outlives its CA.
+//! happened, is trusted for that. Previous CAs need no condition either: a replica that still serves a leaf of one, because
+//! its watch hangs, is trusted for as long as the leaf is valid, since no leaf outlives its CA.
 //!
-//! When the Secret is lost or its leaf is no good, the way is the same with [`Lifetimes::settle`] instead: replicas may
-//! still have a good leaf in memory, and the CA that signed it stays in the bundle.
+//! If the Secret is lost or its leaf is invalid, the way is the same with [`Lifetimes::settle`] instead: replicas may
+//! still have a valid leaf in memory, and the CA that signed it stays in the bundle.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +16,7 @@ use crate::authority::{Authority, CannotMake, backdated};
 use crate::cert::Cert;
 use crate::holding::Holding;
 
-/// What decides, beside what is held.
+/// What decides beside the content of the Secret.
 #[derive(Clone, Debug)]
 pub struct Wants<'a> {
     /// The server's DNS names.
@@ -34,20 +34,20 @@ pub enum Trusted {
     For(Duration),
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing, until then at the latest.
+    /// Wait; look again at this time at the latest.
     Keep {
-        /// When something is due.
+        /// When the next step is due.
         until: SystemTime,
     },
-    /// Nothing, until the next CA has been trusted for this much longer.
+    /// Wait until API servers have trusted the next CA for this much longer.
     Wait {
-        /// How much longer.
+        /// The time left.
         more: Duration,
     },
-    /// Make a CA that will sign, and let it be trusted.
+    /// Make the next CA, and put it into every bundle.
     AddNext,
     /// Let the next CA sign, and make a leaf of it.
     Promote,
@@ -103,7 +103,7 @@ pub fn plan(holding: &Holding, trusted: Trusted, now: SystemTime, wants: &Wants<
     Step::Keep { until }
 }
 
-/// What is held after a step.
+/// The content of the Secret after a step.
 pub fn take(
     step: Step,
     holding: &Holding,
@@ -146,7 +146,7 @@ fn is_served_well(holding: &Holding, now: SystemTime, names: &[String]) -> bool 
         && holding.authorities().any(good)
 }
 
-/// When the leaf is due, if `current` signed it; else at once.
+/// When the leaf must be replaced: at once, unless `current` signed it.
 fn leaf_due(
     holding: &Holding,
     current: &Authority,

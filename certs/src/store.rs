@@ -1,4 +1,4 @@
-//! Where certificates are kept and trusted, as the keeper sees it.
+//! The Secret that holds the certificates, and the configuration that trusts them, as the keeper sees them.
 
 use std::future::Future;
 
@@ -9,18 +9,18 @@ use crate::holding::Data;
 /// The Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// What it holds.
+    /// Its content.
     pub data: Data,
-    /// Whether it carries the label that makes it ours to write.
+    /// Whether it has the label that lets the keeper write it.
     pub is_managed: bool,
-    /// What it was read as: a write that names it fails if somebody else wrote meanwhile.
+    /// The resource version that was read. A write that names it fails if another client wrote in the meantime.
     pub version: String,
 }
 
 /// The webhook configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
-    /// Those of its webhooks that are served here.
+    /// Those of its webhooks that our Service serves.
     pub webhooks: Vec<Webhook>,
     /// As with [`Stored`].
     pub version: String,
@@ -40,22 +40,22 @@ pub struct Webhook {
 /// What went wrong.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// Somebody else wrote first: read again.
+    /// Another client wrote first: read again.
     #[error("{0} was changed by somebody else at the same moment")]
     Conflict(String),
-    /// The API server refused, or was not there.
+    /// The API server refused, or could not be reached.
     #[error("{what}: {why}")]
     Failed {
-        /// What was tried.
+        /// The request.
         what: String,
-        /// What was said.
+        /// The answer.
         why: String,
     },
 }
 
-/// The API server, or a test's idea of it.
+/// The API server, or a test's fake of it.
 pub trait Store: Send + Sync {
-    /// The Secret's name, for people.
+    /// The Secret's name, for messages.
     fn secret_name(&self) -> String;
 
     /// The Secret, if there is one.

@@ -8,6 +8,7 @@ use aya_ebpf::{
 use sidestep_ebpf_common::{
     Addr, Attempt, DNS_PROXY_PORT, Origin, Proto, Row, Verdict, decide, flow::BOUND_BY_US, outbound,
 };
+use sidestep_ebpf_hook::context::netns_cookie;
 
 use crate::{
     Refused, creator,
@@ -22,7 +23,7 @@ const EINVAL: i32 = 22;
 #[inline(always)]
 pub fn run(ctx: &SockAddrContext, family: Family) -> Result<(), Refused> {
     let ctx = ctx.sock_addr;
-    let cookie = ctx::netns_cookie(ctx);
+    let cookie = netns_cookie(ctx);
     let Some(pod) = pod::active(cookie) else {
         if pod::armed(cookie).is_none() {
             sighting::of_caller(cookie);

@@ -2,6 +2,7 @@
 
 use aya_ebpf::programs::SockAddrContext;
 use sidestep_ebpf_common::{FlowKey, Origin, flow::ACCEPTED};
+use sidestep_ebpf_hook::context::netns_cookie;
 
 use crate::{
     ctx::{self, Family},
@@ -12,7 +13,7 @@ use crate::{
 #[inline(always)]
 pub fn run(ctx: &SockAddrContext, family: Family) {
     let ctx = ctx.sock_addr;
-    let cookie = ctx::netns_cookie(ctx);
+    let cookie = netns_cookie(ctx);
     if pod::active(cookie).is_none() {
         return;
     }

@@ -2,12 +2,13 @@
 
 use aya_ebpf::{bindings::bpf_sockopt, programs::SockoptContext};
 use sidestep_ebpf_common::{FlowKey, Origin, flow::ACCEPTED};
-
-use crate::{
-    ctx::{self, AF_INET, AF_INET6, load, some, store},
-    maps::FLOWS,
-    pod,
+use sidestep_ebpf_hook::{
+    AF_INET, AF_INET6,
+    context::{netns_cookie, some},
+    load, store,
 };
+
+use crate::{ctx, maps::FLOWS, pod};
 
 const SOL_IP: i32 = 0;
 const SOL_IPV6: i32 = 41;
@@ -48,7 +49,7 @@ fn answer(ctx: *mut bpf_sockopt) -> bool {
 /// Where the connection of this socket wanted to go.
 #[inline(always)]
 fn origin(ctx: *mut bpf_sockopt) -> Option<Origin> {
-    let cookie = ctx::netns_cookie(ctx);
+    let cookie = netns_cookie(ctx);
     let pod = pod::active(cookie)?;
     let sk = some(load!(ctx, __bindgen_anon_1.sk))?;
     if let Some(state) = ctx::state(sk) {

@@ -7,12 +7,9 @@ use aya_ebpf::{bindings::bpf_sk_lookup, programs::SkLookupContext};
 use sidestep_ebpf_common::{
     Addr, COOKIE_PLACE, LISTENER_SLOTS, ListenerKey, Row, Verdict, decide, inbound,
 };
+use sidestep_ebpf_hook::{AF_INET, load, load6};
 
-use crate::{
-    ctx::{AF_INET, TCP, load, load6},
-    maps::LISTENERS,
-    pod,
-};
+use crate::{ctx::TCP, maps::LISTENERS, pod};
 
 const DROP: u32 = 0;
 const PASS: u32 = 1;

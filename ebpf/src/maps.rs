@@ -11,6 +11,7 @@ use sidestep_ebpf_common::{
     AddrKey, FlowKey, GroupKey, KernelOffsets, ListenerKey, Origin, PodRecord, PortKey, ProxyState,
     Sighting, SockState, flow::MAX_FLOWS, row::RowCounts, sighting::QuietKey,
 };
+use sidestep_ebpf_hook::constants;
 
 const LAZY: usize = BPF_F_NO_PREALLOC as usize;
 
@@ -78,18 +79,6 @@ pub static KERNEL: Kernel = Kernel;
 /// See [`KERNEL`].
 pub struct Kernel;
 
-macro_rules! offsets {
-    ($($field:ident,)+) => { $(
-        /// In bytes; see [`KernelOffsets`].
-        #[inline(always)]
-        pub fn $field(&self) -> u64 {
-            // SAFETY: the static is initialised and never written while the program runs. Volatile, because the
-            // compiler would otherwise take the zeroes above for the values.
-            u64::from(unsafe { core::ptr::read_volatile(&raw const KERNEL_OFFSETS.$field) })
-        }
-    )+ };
-}
-
 impl Kernel {
     /// Whether kernel memory may be read at all. The verifier knows the answer, and never sees the code that it rules
     /// out.
@@ -98,7 +87,8 @@ impl Kernel {
         self.task_cred() != 0
     }
 
-    offsets!(
+    constants!(
+        KERNEL_OFFSETS:
         task_cred,
         cred_fsuid,
         cred_fsgid,

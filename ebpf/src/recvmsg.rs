@@ -2,9 +2,10 @@
 
 use aya_ebpf::programs::SockAddrContext;
 use sidestep_ebpf_common::DNS_PROXY_PORT;
+use sidestep_ebpf_hook::{context::netns_cookie, load};
 
 use crate::{
-    ctx::{self, Family, load},
+    ctx::{self, Family},
     pod,
 };
 
@@ -18,7 +19,7 @@ pub fn run(ctx: &SockAddrContext, family: Family) {
     if port != DNS_PROXY_PORT || !from.is_loopback() {
         return;
     }
-    if pod::active(ctx::netns_cookie(ctx)).is_none() {
+    if pod::active(netns_cookie(ctx)).is_none() {
         return;
     }
     let Some(sk) = ctx::addr_sock(ctx) else {

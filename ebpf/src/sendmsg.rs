@@ -2,6 +2,7 @@
 
 use aya_ebpf::programs::SockAddrContext;
 use sidestep_ebpf_common::{DNS_PROXY_PORT, Origin, Proto, Verdict, outbound};
+use sidestep_ebpf_hook::context::netns_cookie;
 
 use crate::{
     Refused, connect,
@@ -12,7 +13,7 @@ use crate::{
 #[inline(always)]
 pub fn run(ctx: &SockAddrContext, family: Family) -> Result<(), Refused> {
     let ctx = ctx.sock_addr;
-    let Some(pod) = pod::active(ctx::netns_cookie(ctx)) else {
+    let Some(pod) = pod::active(netns_cookie(ctx)) else {
         return Ok(());
     };
     let (Some(Proto::Udp), Some(sk)) = (ctx::proto(ctx), ctx::addr_sock(ctx)) else {

@@ -3,23 +3,17 @@
 
 use aya_ebpf::{
     bindings::BPF_ANY,
-    helpers::{
-        bpf_probe_read_kernel,
-        generated::{
-            bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task,
-            bpf_ktime_get_ns,
-        },
+    helpers::generated::{
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns,
     },
 };
 use sidestep_ebpf_common::{
     Sighting,
     sighting::{EVERYBODY, LISTENERS, QUIET_NS, QuietKey, Seen},
 };
+use sidestep_ebpf_hook::memory::{peek, pointer};
 
-use crate::{
-    creator::pointer,
-    maps::{KERNEL, MISSED, PODS, QUIET, SIGHTINGS},
-};
+use crate::maps::{KERNEL, MISSED, PODS, QUIET, SIGHTINGS};
 
 /// A call from a namespace that is not armed. For hooks in process context.
 #[inline(always)]
@@ -121,6 +115,5 @@ fn pid_of_task() -> Option<u32> {
     }
     // SAFETY: takes nothing.
     let task = unsafe { bpf_get_current_task() };
-    // SAFETY: probe reads check the address; the offset is the running kernel's.
-    unsafe { bpf_probe_read_kernel((task + KERNEL.task_tgid()) as *const u32) }.ok()
+    peek(task, KERNEL.task_tgid())
 }

@@ -3,13 +3,9 @@
 
 use aya_ebpf::programs::SockContext;
 use sidestep_ebpf_common::{Row, pod::STRICT};
+use sidestep_ebpf_hook::{context::netns_cookie, load};
 
-use crate::{
-    Refused, creator,
-    ctx::{self, TCP, load},
-    maps::KERNEL,
-    pod,
-};
+use crate::{Refused, creator, ctx::TCP, maps::KERNEL, pod};
 
 const SOCK_RAW: u32 = 3;
 const IPPROTO_RAW: u32 = 255;
@@ -21,7 +17,7 @@ pub fn run(ctx: &SockContext) -> Result<(), Refused> {
     if !raw && KERNEL.readable() {
         return Ok(());
     }
-    let cookie = ctx::netns_cookie(ctx.sock);
+    let cookie = netns_cookie(ctx.sock);
     let Some(pod) = pod::armed(cookie) else {
         return Ok(());
     };

@@ -1,8 +1,6 @@
 //! `sockops`: hands the original destination from the client's socket to the one that the proxy accepts, and finds the
 //! proxy's listening sockets.
 
-use core::hint::black_box;
-
 use aya_ebpf::{
     bindings::{
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
@@ -12,22 +10,22 @@ use aya_ebpf::{
     programs::SockOpsContext,
 };
 use sidestep_ebpf_common::{
-    Addr, DNS_PROXY_PORT, FlowKey, LISTENER_SLOTS, ListenerKey, Origin, Row, flow::ACCEPTED,
+    DNS_PROXY_PORT, FlowKey, LISTENER_SLOTS, ListenerKey, Origin, Row, flow::ACCEPTED,
     sighting::Seen,
+};
+use sidestep_ebpf_hook::{
+    AF_INET, AF_INET6, EXIST, NOEXIST,
+    context::{callbacks, netns_cookie, ops_sock, set_callbacks},
+    ends::Ends,
+    load,
 };
 
 use crate::{
-    creator,
-    ctx::{self, AF_INET, AF_INET6, load, load6},
+    creator, ctx,
     maps::{FLOWS, LISTENERS},
     pod::{self, Pod},
     sighting,
 };
-
-/// `BPF_NOEXIST`: only what is not there yet. A slot is never taken from a live listener.
-const NOEXIST: u64 = 1;
-/// `BPF_EXIST`: only what is there.
-const EXIST: u64 = 2;
 
 #[inline(always)]
 pub fn run(ctx: &SockOpsContext) {
@@ -40,7 +38,7 @@ pub fn run(ctx: &SockOpsContext) {
     if family != AF_INET && family != AF_INET6 {
         return;
     }
-    let cookie = ctx::netns_cookie(ops);
+    let cookie = netns_cookie(ops);
     let Some(pod) = pod::armed(cookie) else {
         if matches!(event, Event::Listening) {
             sighting::of_listener(cookie, Seen::Listen);
@@ -79,58 +77,28 @@ impl Event {
     }
 }
 
-/// Both ends of a socket. Read in one place: reads in several arms would be merged into one at a computed offset, which
-/// the verifier takes for a context pointer that was changed.
-struct Ends {
-    local: Addr,
-    local_port: u16,
-    remote: Addr,
-    remote_port: u16,
+/// The flow of which this socket is the client's end.
+#[inline(always)]
+fn as_client(cookie: u64, ends: &Ends) -> FlowKey {
+    FlowKey::new(
+        cookie,
+        ends.local,
+        ends.local_port,
+        ends.remote,
+        ends.remote_port,
+    )
 }
 
-impl Ends {
-    #[inline(always)]
-    fn of(ops: *mut bpf_sock_ops, family: u32) -> Self {
-        let (local, remote) = if family == AF_INET {
-            (
-                Addr::v4(black_box(load!(ops, local_ip4))),
-                Addr::v4(black_box(load!(ops, remote_ip4))),
-            )
-        } else {
-            (load6!(ops, local_ip6), load6!(ops, remote_ip6))
-        };
-        Self {
-            local,
-            local_port: load!(ops, local_port) as u16,
-            remote,
-            // In network byte order, in the lower half of the word.
-            remote_port: u32::from_be(load!(ops, remote_port)) as u16,
-        }
-    }
-
-    /// The flow of which this socket is the client's end.
-    #[inline(always)]
-    fn as_client(&self, cookie: u64) -> FlowKey {
-        FlowKey::new(
-            cookie,
-            self.local,
-            self.local_port,
-            self.remote,
-            self.remote_port,
-        )
-    }
-
-    /// The flow of which this socket is the proxy's end.
-    #[inline(always)]
-    fn as_server(&self, cookie: u64) -> FlowKey {
-        FlowKey::new(
-            cookie,
-            self.remote,
-            self.remote_port,
-            self.local,
-            self.local_port,
-        )
-    }
+/// The flow of which this socket is the proxy's end.
+#[inline(always)]
+fn as_server(cookie: u64, ends: &Ends) -> FlowKey {
+    FlowKey::new(
+        cookie,
+        ends.remote,
+        ends.remote_port,
+        ends.local,
+        ends.local_port,
+    )
 }
 
 /// The proxy listens. On its inbound port: interception is on from here, as from the moment iptables' rules are there.
@@ -140,7 +108,7 @@ fn listening(pod: &Pod, ops: *mut bpf_sock_ops, ends: &Ends) {
     if !inbound && ends.local_port != pod.record.outbound_port {
         return;
     }
-    let (Some(sk), Some(proxy)) = (ctx::ops_sock(ops), pod.proxy()) else {
+    let (Some(sk), Some(proxy)) = (ops_sock(ops), pod.proxy()) else {
         return;
     };
     // Where nothing tells, the agent's sweep finds the listener, and asks the process for its ids.
@@ -166,7 +134,7 @@ fn listening(pod: &Pod, ops: *mut bpf_sock_ops, ends: &Ends) {
     proxy.active = 1;
 }
 
-/// Puts a listening socket into the first free slot.
+/// Puts a listening socket into the first free slot; none is taken from a live listener.
 #[inline(always)]
 fn keep(cookie: u64, ops: *mut bpf_sock_ops) {
     let map = (&raw const LISTENERS).cast_mut().cast();
@@ -185,14 +153,14 @@ fn keep(cookie: u64, ops: *mut bpf_sock_ops) {
 #[inline(always)]
 fn connecting(pod: &Pod, ctx: &SockOpsContext, ends: &Ends) {
     let ops = ctx.ops;
-    let Some(state) = ctx::ops_sock(ops).and_then(ctx::state) else {
+    let Some(state) = ops_sock(ops).and_then(ctx::state) else {
         return;
     };
     if !state.origin.is_some() {
         return;
     }
     let origin = state.origin;
-    let key = ends.as_client(pod.cookie);
+    let key = as_client(pod.cookie, ends);
     if let Some(open) = pod.open()
         && open.has_room()
         && FLOWS.insert(key, origin, NOEXIST).is_ok()
@@ -204,8 +172,7 @@ fn connecting(pod: &Pod, ctx: &SockOpsContext, ends: &Ends) {
         pod.count(Row::OutFull);
     }
     // Other programs' flags stay: the call replaces all of them.
-    let flags = load!(ops, bpf_sock_ops_cb_flags) | BPF_SOCK_OPS_STATE_CB_FLAG;
-    let _: Result<(), i32> = ctx.set_cb_flags(flags.cast_signed());
+    set_callbacks(ctx, callbacks(ctx) | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
 /// The proxy's end of a connection that the pod made.
@@ -219,10 +186,10 @@ fn accepted(pod: &Pod, ops: *mut bpf_sock_ops, ends: &Ends) {
         return;
     }
     // SAFETY: copied at once.
-    let Some(origin) = (unsafe { FLOWS.get(ends.as_server(pod.cookie)) }).copied() else {
+    let Some(origin) = (unsafe { FLOWS.get(as_server(pod.cookie, ends)) }).copied() else {
         return;
     };
-    if let Some(state) = ctx::ops_sock(ops).and_then(ctx::state_or_new) {
+    if let Some(state) = ops_sock(ops).and_then(ctx::state_or_new) {
         state.origin = Origin::new(origin.addr, origin.port);
         state.flags |= ACCEPTED;
     }
@@ -231,7 +198,7 @@ fn accepted(pod: &Pod, ops: *mut bpf_sock_ops, ends: &Ends) {
 /// The client's socket is closed, or its connection failed.
 #[inline(always)]
 fn closed(pod: &Pod, ends: &Ends) {
-    if FLOWS.remove(ends.as_client(pod.cookie)).is_ok()
+    if FLOWS.remove(as_client(pod.cookie, ends)).is_ok()
         && let Some(open) = pod.open()
     {
         open.add(-1);

@@ -10,8 +10,9 @@ use aya_ebpf::{
     helpers::generated::bpf_bind,
 };
 use sidestep_ebpf_common::{Addr, flow::BOUND_BY_US};
+use sidestep_ebpf_hook::{AF_INET, AF_INET6, load};
 
-use crate::ctx::{self, Family, load};
+use crate::ctx::{self, Family};
 
 const SPREAD: u32 = 0x7f80_0000; // 127.128.0.0/16
 
@@ -88,8 +89,8 @@ struct SockAddr {
 #[inline(always)]
 fn bind(ctx: *mut bpf_sock_addr, family: Family, addr: &Addr) -> Result<(), ()> {
     let (af, v4, v6, len) = match family {
-        Family::V4 => (ctx::AF_INET, addr.v4_word(), [0; 4], 16),
-        Family::V6 => (ctx::AF_INET6, 0, addr.0, 28),
+        Family::V4 => (AF_INET, addr.v4_word(), [0; 4], 16),
+        Family::V6 => (AF_INET6, 0, addr.0, 28),
     };
     let mut to = SockAddr {
         family: af as u16,

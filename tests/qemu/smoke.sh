@@ -1,25 +1,39 @@
 #!/usr/bin/env bash
-# Runs the conformance tests on the oldest kernel supported, so that nothing newer slips into the BPF programs unnoticed.
-# Arguments go to the test binary, as after `cargo test --`; without any, the tests of our own redirection are run.
+# Runs the conformance tests on the oldest kernel supported, so that nothing newer slips into the BPF programs unnoticed, and
+# the agent in a container as an ordinary node would have it, on the newest 6.12.
+# Arguments go to the conformance tests alone, as after `cargo test --`; without any, those of our own redirection are run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-KERNEL=6.1
-if [ ! -e ".parts/kernels/$KERNEL/vmlinuz" ]; then
-    echo "the smoke test was skipped: no $KERNEL kernel in .parts" >&2
+OLDEST=6.1
+NODES=$(cd .parts/kernels && ls -d 6.12* | sort -V | tail -1) || true
+for kernel in "$OLDEST" "${NODES:-6.12}"; do
+    [ ! -e ".parts/kernels/$kernel/vmlinuz" ] || continue
+    echo "the smoke test was skipped: no $kernel kernel in .parts" >&2
     [ "${CI:-}" != true ] || exit 1
     exit 0
-fi
-[ $# -gt 0 ] || set -- sidestep --skip envoy
+done
 
 # Optimised: unoptimised, the emulated agent takes three times as long to start, which every test does.
 echo "smoke: building"
-cargo build --quiet --release -p sidestep-agent -p sidestep -p sidestep-tests --bins
-binary=$(cargo test --release -p sidestep-tests --test conformance --no-run --quiet --message-format=json |
-    sed -n 's/.*"reason":"compiler-artifact".*"name":"conformance".*"executable":"\([^"]*\)".*/\1/p')
-programs=${binary%/deps/*}
+cargo build --quiet --release -p sidestep-agent -p sidestep -p sidestep-kit --bins
+tests=$(cargo test --release -p sidestep-tests --test conformance --test container --no-run --quiet --message-format=json)
+path() { sed -n 's/.*"reason":"compiler-artifact".*"name":"'"$1"'".*"executable":"\([^"]*\)".*/\1/p' <<<"$tests"; }
+conformance=$(path conformance)
 with=()
-for program in sidestep-agent sidestep sidestep-actor; do with+=(--with "$programs/$program"); done
-# Emulated processors are slow: one test at a time, so that each has its deadline for itself.
+for program in sidestep-agent sidestep sidestep-actor; do with+=(--with "${conformance%/deps/*}/$program"); done
 cd tests
-exec qemu/run.sh "$KERNEL" "${with[@]}" --with fixtures --with Cargo.toml --seconds 900 "$binary" --test-threads=1 "$@"
+# Emulated processors are slow: one test at a time, so that each has its deadline for itself.
+oldest() {
+    qemu/run.sh "$OLDEST" "${with[@]}" --with fixtures --seconds 900 "$conformance" --test-threads=1 "$@"
+}
+if [ $# -gt 0 ]; then
+    oldest "$@"
+    exit
+fi
+# The other is run, whatever the first said.
+failed=
+oldest sidestep --skip envoy || failed=1
+qemu/run.sh "$NODES" "${with[@]}" --with ../.parts/runc/runc --with ../.parts/runc/seccomp.json --with ../manifests/install.yaml \
+    "$(path container)" --test-threads=1 --nocapture || failed=1
+[ -z "$failed" ]

@@ -16,8 +16,7 @@ use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use serde::Deserialize as _;
-use serde_json::Value;
+use sidestep_contract::documents::documents;
 use sidestep_webhook::admission::review_of;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -141,11 +140,8 @@ fn review() -> Bytes {
         "/../tests/fixtures/client/pod.yaml"
     );
     let text = fs::read_to_string(file).expect("a fixture");
-    let first = yaml_serde::Deserializer::from_str(&text)
-        .next()
-        .expect("a document");
-    let pod = Value::deserialize(first).expect("a pod");
-    review_of("705ab4f5-6393-11e8-b7cc-42010a800002", &pod)
+    let documents = documents(&text).expect("YAML");
+    review_of("705ab4f5-6393-11e8-b7cc-42010a800002", &documents[0].value)
         .to_string()
         .into()
 }

@@ -1,4 +1,8 @@
-//! AdmissionReviews in and out. Every answer is a review with the request's uid, whatever went wrong.
+//! AdmissionReviews in and out. Every answer is a review, whatever went wrong.
+//!
+//! The types are our own. `kube::core::admission` refuses the whole review if a field of the pod has a wrong type, where we
+//! let the pod through with a warning. Its answer always has a `status`, and the patch as a list of numbers, four times as
+//! long as base64.
 
 use json_patch::Patch;
 use k8s_openapi::api::core::v1::Pod;
@@ -11,15 +15,14 @@ use crate::patch;
 use crate::settings::Settings;
 
 mod answer;
-mod guard;
 
 pub use answer::{Answer, Refusal};
 
-/// The one version that is spoken.
+/// The only version that is understood.
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
 
-/// What the API server asks about.
+/// The request in a review.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
@@ -32,8 +35,6 @@ pub struct Request {
     namespace: String,
     #[serde(default)]
     object: Value,
-    #[serde(default)]
-    old_object: Value,
 }
 
 #[derive(Debug, Deserialize)]
@@ -48,7 +49,7 @@ struct GroupVersionKind {
 impl Request {
     /// Reads a review.
     pub fn parse(body: &[u8]) -> Result<Self, Refusal> {
-        let bad = |message: String| Refusal::new(400, uid_of(body), message);
+        let bad = |message| Refusal::new(400, message);
         let review: Value = serde_json::from_slice(body)
             .map_err(|error| bad(format!("the body is not JSON: {error}")))?;
         let said = |field| {
@@ -67,13 +68,9 @@ impl Request {
             return Err(bad("the review is no object".to_owned()));
         };
         let request = review.remove("request").unwrap_or_default();
-        let uid = request
-            .get("uid")
-            .and_then(Value::as_str)
-            .map(str::to_owned);
         Self::deserialize(request).map_err(|error| {
             let message = format!("the review's request cannot be read: {error}");
-            Refusal::new(400, uid, crate::reason::shortened(&message))
+            bad(crate::reason::shortened(&message))
         })
     }
 
@@ -84,19 +81,17 @@ impl Request {
 
     /// Whether this is about a pod's creation, the only moment at which its containers can change.
     pub fn creates_a_pod(&self) -> bool {
-        self.is_about_a_pod() && self.sub_resource.is_empty() && self.operation == "CREATE"
-    }
-
-    fn is_about_a_pod(&self) -> bool {
         let GroupVersionKind {
             group,
             version,
             name,
         } = &self.kind;
         (group.as_str(), version.as_str(), name.as_str()) == ("", "v1", "Pod")
+            && self.sub_resource.is_empty()
+            && self.operation == "CREATE"
     }
 
-    /// Changes the pod, or says why not. Nothing that is wrong with a pod stops it here: it keeps what Istio gave it.
+    /// Changes the pod, or says why not. A pod with errors is never refused: it keeps what Istio gave it.
     pub fn mutate(
         &self,
         namespace: Option<&Namespace>,
@@ -115,7 +110,7 @@ impl Request {
                 return Answer::allowed(&self.uid, "unreadable", vec![warning]);
             }
         };
-        // Not yet set in the object where the request's path says it.
+        // The object need not name its namespace: the path of the client's request does.
         let own = pod.metadata.namespace.get_or_insert_default();
         own.clone_from(&self.namespace);
         let verdict = decide(&pod, namespace, cluster, settings);
@@ -128,44 +123,6 @@ impl Request {
         };
         answer.with_patch(&operations).with_audit(&why)
     }
-
-    /// Refuses what would make our label say what is not so.
-    pub fn validate(&self) -> Answer {
-        if !self.is_about_a_pod() {
-            return Answer::allowed(&self.uid, "not-a-pod", vec![]);
-        }
-        match guard::objection(&self.operation, &self.object, &self.old_object) {
-            None => Answer::allowed(&self.uid, "allowed", vec![]),
-            Some(message) => Answer::denied(&self.uid, 422, &message),
-        }
-    }
-}
-
-/// The uid in a body that is no good, or not whole.
-pub fn uid_of(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Review {
-        request: Request,
-    }
-    #[derive(Deserialize)]
-    struct Request {
-        uid: String,
-    }
-    match serde_json::from_slice(body) {
-        Ok(Review { request }) => Some(request.uid),
-        Err(_) => uid_near_start(body),
-    }
-}
-
-/// The API server writes it among the first fields of a request.
-fn uid_near_start(body: &[u8]) -> Option<String> {
-    let head = String::from_utf8_lossy(&body[..body.len().min(1024)]);
-    let request = &head[head.find("\"request\"")?..];
-    let behind = request[request.find("\"uid\"")? + 5..].trim_start();
-    let value = behind.strip_prefix(':')?.trim_start().strip_prefix('"')?;
-    let uid = &value[..value.find('"')?];
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    (uid.len() <= 64 && uid.chars().all(plain)).then(|| uid.to_owned())
 }
 
 /// A review of a pod's creation, as tests and load generators send it.

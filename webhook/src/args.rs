@@ -17,8 +17,8 @@ use crate::world::Agents;
 
 /// Turns the istio-init container of new pods into a gate, which opens once the node's agent has programmed the pod.
 ///
-/// Answers the API server's admission reviews on /mutate and /validate. Whatever goes wrong, a pod keeps what Istio gave
-/// it. SIGTERM ends it when the requests on their way are answered; a second one at once.
+/// Answers the API server's admission reviews on /mutate. Whatever goes wrong, a pod keeps what Istio gave
+/// it. SIGTERM ends the webhook when the requests on their way are answered; a second SIGTERM ends it at once.
 #[derive(Debug, Parser)]
 #[command(version, name = "sidestep-webhook")]
 pub struct Args {
@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", default_value = "[::]:8080")]
     admin_listen: SocketAddr,
 
-    /// Where the certificate comes from: files that somebody else writes, or a Secret that is made and rotated here
+    /// Where the certificate comes from: files that another program writes, or a Secret that the webhook makes and rotates
     #[arg(long, value_name = "FROM", value_enum, default_value_t = Certificates::Files)]
     certificates: Certificates,
 
@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "7776000", value_parser = clap::value_parser!(u64).range(60..=315_360_000))]
     certificate_lifetime: u64,
 
-    /// The Lease by which replicas agree who does what one must do for all
+    /// The Lease by which the replicas choose their leader
     #[arg(long, value_name = "NAME", default_value = "sidestep-webhook")]
     lease: String,
 
@@ -100,7 +100,7 @@ pub struct Args {
     #[arg(long)]
     label_unsupported_nodes: bool,
 
-    /// Report, as an Event, pods whose gate has waited so many seconds on a node without a ready agent; 0: never
+    /// Report pods, by an Event, whose gate has waited this many seconds on a node without a ready agent; 0: never
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     waiting_report: u64,
 
@@ -129,11 +129,11 @@ pub struct Args {
     #[arg(long)]
     no_cluster: bool,
 
-    /// How long it goes on serving after SIGTERM, in seconds, until nobody sends to it any more
+    /// How long the webhook goes on serving after SIGTERM, in seconds, until API servers send elsewhere
     #[arg(long, value_name = "SECONDS", default_value = "5")]
     shutdown_delay: u64,
 
-    /// How long it then waits for the last answers, in seconds
+    /// How long the webhook then waits for the last answers, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "15")]
     drain_timeout: u64,
 }

@@ -1,4 +1,4 @@
-//! What a decision needs to know of the cluster, as values.
+//! The facts about the cluster on which a decision depends, as values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ pub struct Namespace {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Where pods would be taken over.
+/// The nodes on which gates are opened, and those on which they cannot be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
-    /// Where node agents are ready.
+    /// The nodes with a ready agent.
     pub agents: Agents,
     /// The nodes that cannot run Sidestep, by name.
     pub unsupported: BTreeSet<String>,
@@ -23,7 +23,7 @@ pub struct Cluster {
 /// Nodes with a ready agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Agents {
-    /// Every node: nobody was asked, as for files.
+    /// Every node: assumed where there is no API server, as for files.
     Everywhere,
     /// These nodes.
     On(BTreeSet<String>),
@@ -40,7 +40,7 @@ impl Cluster {
 }
 
 impl Agents {
-    /// Whether there is any.
+    /// Whether any node has a ready agent.
     pub fn any(&self) -> bool {
         match self {
             Self::Everywhere => true,
@@ -48,7 +48,7 @@ impl Agents {
         }
     }
 
-    /// Whether there is one on this node.
+    /// Whether this node has a ready agent.
     pub fn on(&self, node: &str) -> bool {
         match self {
             Self::Everywhere => true,

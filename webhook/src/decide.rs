@@ -1,20 +1,20 @@
-//! What happens to a pod. Pure: values in, a value out.
+//! The decision about a pod. Pure: values in, a value out.
 
 use k8s_openapi::api::core::v1::{Container, Pod};
-use sidestep_contract::{Leave, Policy, Runtime, gate, istio, istio_init, keys};
+use sidestep_contract::{IstioInit, Leave, Policy, Runtime, keys, refuse_at_admission};
 
 use crate::cluster::{Cluster, Namespace};
-use crate::inits::Inits;
+use crate::inits::{self, Inits};
 use crate::settings::{Delivery, Enrolment, Reach, Settings};
 use crate::{Reason, probe};
 
 mod node;
 mod wishes;
 
-/// What happens to a pod, and what its author is told.
+/// The decision about a pod, and warnings for its author.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    /// What happens to it.
+    /// The decision.
     pub decision: Decision,
     /// Shown by `kubectl`, one line each.
     pub warnings: Vec<String>,
@@ -30,8 +30,8 @@ pub enum Decision {
     Accelerate(Box<Accelerate>),
     /// It stays as Istio made it, and says why.
     Leave(Reason),
-    /// It is none of our business, and nothing of it changes: Istio's injector gave it no `istio-init`, or it is the API
-    /// server's copy of a pod from a file.
+    /// Nothing of it changes, and it gets no annotation: Istio's injector gave it no `istio-init`, or it is the API server's
+    /// copy of a pod from a file.
     Nothing(Leave),
 }
 
@@ -61,7 +61,7 @@ impl Decision {
     }
 }
 
-/// Decides about a pod as it arrives, `namespace` being the one it will be in; or none, if nothing could be learnt of it.
+/// Decides about a pod as it arrives. `namespace` is the one that the pod will be in; `None` if it could not be read.
 pub fn decide(
     pod: &Pod,
     namespace: Option<&Namespace>,
@@ -69,24 +69,23 @@ pub fn decide(
     settings: &Settings,
 ) -> Verdict {
     let mut warnings = Vec::new();
-    let inits = Inits::of(pod);
-    let decision = if is_mirror(pod) {
-        Decision::Nothing(Leave::MirrorPod)
-    } else if let (Inits::None, Err(why)) = (inits, istio_init(pod)) {
-        Decision::Nothing(why)
-    } else {
-        let pod = inits.without_stale_gate(pod);
-        let subject = Subject {
-            pod: &pod,
-            namespace,
-            cluster,
-            settings,
-        };
-        let made = match inits {
-            Inits::Gate(_) => subject.keep_gate(&mut warnings),
-            _ => subject.make_gate(&mut warnings),
-        };
-        made.map_or_else(Decision::Leave, |made| Decision::Accelerate(Box::new(made)))
+    let (inits, init) = inits::of(pod);
+    let subject = Subject {
+        pod,
+        namespace,
+        cluster,
+        settings,
+    };
+    let decision = match init {
+        _ if is_mirror(pod) => Decision::Nothing(Leave::MirrorPod),
+        Err(why) if inits == Inits::None => Decision::Nothing(why),
+        init => {
+            let made = match init {
+                Ok(init) if init.is_gate => subject.keep_gate(init, &mut warnings),
+                init => subject.make_gate(init, &mut warnings),
+            };
+            made.map_or_else(Decision::Leave, |made| Decision::Accelerate(Box::new(made)))
+        }
     };
     let accelerated = matches!(decision, Decision::Accelerate(_));
     let takes_label = !accelerated && !is_mirror(pod) && is_labelled(pod);
@@ -112,21 +111,32 @@ struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// A pod with a fresh `istio-init`.
-    fn make_gate(&self, warnings: &mut Vec<String>) -> Result<Accelerate, Reason> {
+    /// A pod with a fresh `istio-init`, or with none that counts.
+    fn make_gate(
+        &self,
+        init: Result<IstioInit<'_>, Leave>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Accelerate, Reason> {
         self.permit()?;
-        let policy = Policy::from_pod(self.pod)?;
+        refuse_at_admission(self.pod)?;
+        let init = init?;
+        init.policy.as_ref().map_err(Clone::clone)?;
         self.permit_runtime()?;
         node::permit(self.pod, self.cluster)?;
-        let (gate, policy) = self.opening_gate(istio_init(self.pod)?, policy)?;
+        let (gate, policy) = self.opening_gate(init)?;
         Ok(self.accelerate(policy, gate, warnings))
     }
 
-    /// A pod that arrives with the gate and nothing to go back to: it was accelerated before it got here, from a file or
-    /// in an earlier invocation.
-    fn keep_gate(&self, warnings: &mut Vec<String>) -> Result<Accelerate, Reason> {
-        let policy = Policy::from_pod(self.pod)?;
-        let gate = istio_init(self.pod)?.clone();
+    /// A pod that arrives with the gate and nothing to go back to: the pod was accelerated before it got here, from a file
+    /// or in an earlier invocation.
+    fn keep_gate(
+        &self,
+        init: IstioInit<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Accelerate, Reason> {
+        refuse_at_admission(self.pod)?;
+        let policy = init.policy?;
+        let gate = init.container.clone();
         let shut = || Reason::GateStaysShut {
             port: policy.probe_port.get(),
         };
@@ -150,7 +160,7 @@ impl Subject<'_> {
         Ok(self.accelerate(policy, gate, warnings))
     }
 
-    /// Whether pod, namespace and cluster want it.
+    /// Whether pod, namespace and cluster want the pod accelerated.
     fn permit(&self) -> Result<(), Reason> {
         if let Some(said) = wishes::enabled(self.pod, self.namespace)? {
             return if said.wanted {
@@ -173,7 +183,7 @@ impl Subject<'_> {
         }
     }
 
-    /// Whether its programs use the node's kernel. Where nobody can see it, who deploys the pod knows.
+    /// Whether the pod's programs use the node's kernel. If the runtime class does not show it, the pod's author must say so.
     fn permit_runtime(&self) -> Result<(), Reason> {
         let Runtime::Unknown(class) = Runtime::of(self.pod) else {
             return Ok(());
@@ -187,12 +197,9 @@ impl Subject<'_> {
     }
 
     /// The gate of `init` and its policy, which names another probe port where the first would not be captured.
-    fn opening_gate(
-        &self,
-        init: &Container,
-        policy: Policy,
-    ) -> Result<(Container, Policy), Reason> {
-        let gate = gate::make(init, self.settings.probe_timeout)?;
+    fn opening_gate(&self, init: IstioInit<'_>) -> Result<(Container, Policy), Reason> {
+        let gate = init.gate(self.settings.probe_timeout)?;
+        let policy = init.policy?;
         if opens(&policy, &gate) {
             return Ok((gate, policy));
         }
@@ -202,8 +209,10 @@ impl Subject<'_> {
         let Some(port) = id(&gate).and_then(|id| probe::other_port(&policy, id)) else {
             return Err(shut);
         };
-        let gate = gate::make(&with_probe_port(init, port), self.settings.probe_timeout)?;
-        let policy = istio::policy(&gate)?;
+        let container = with_probe_port(init.container, port);
+        let init = IstioInit::read(init.index, &container);
+        let gate = init.gate(self.settings.probe_timeout)?;
+        let policy = init.policy?;
         // A later --iptables-probe-port among the arguments would have won.
         if policy.probe_port.get() == port {
             Ok((gate, policy))

@@ -1,4 +1,9 @@
 //! Changes to a JSON document, written down as RFC 6902 operations. What is already as wanted gives no operation.
+//!
+//! `json_patch::diff` would make operations of two documents, but compares lists index by index: where one of two
+//! containers goes, it rewrites the other, and what it writes follows the alphabet rather than the decision.
+
+use std::slice;
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation};
@@ -21,11 +26,9 @@ impl Edit {
         Patch(self.operations)
     }
 
-    /// What stands there now. JSON's null is nothing.
+    /// What stands at `path` now. JSON's null is nothing.
     pub(crate) fn get(&self, path: &[&str]) -> Option<&Value> {
-        let found = path
-            .iter()
-            .try_fold(&self.document, |at, key| child(at, key));
+        let found = pointer(path).resolve(&self.document).ok();
         found.filter(|value| !value.is_null())
     }
 
@@ -39,32 +42,8 @@ impl Edit {
         let value = path[end..].iter().rev().fold(value, |inner, key| {
             Value::Object(Map::from_iter([((*key).to_owned(), inner)]))
         });
-        let path = &path[..end];
-        let Some((key, parent)) = path.split_last() else {
-            return;
-        };
-        let parent = parent
-            .iter()
-            .try_fold(&mut self.document, |at, key| child_mut(at, key));
-        let replaced = match parent {
-            Some(Value::Object(object)) => {
-                object.insert((*key).to_owned(), value.clone()).is_some()
-            }
-            Some(Value::Array(list)) => match key.parse::<usize>() {
-                Ok(index) if index < list.len() => {
-                    list[index] = value.clone();
-                    true
-                }
-                Ok(index) if index == list.len() => {
-                    list.push(value.clone());
-                    false
-                }
-                _ => return,
-            },
-            _ => return,
-        };
-        let path = PointerBuf::from_tokens(path.iter().copied());
-        self.operations.push(if replaced {
+        let path = pointer(&path[..end]);
+        self.apply(if path.resolve(&self.document).is_ok() {
             PatchOperation::Replace(ReplaceOperation { path, value })
         } else {
             PatchOperation::Add(AddOperation { path, value })
@@ -73,31 +52,18 @@ impl Edit {
 
     /// Makes nothing stand at `path`.
     pub(crate) fn remove(&mut self, path: &[&str]) {
-        let Some((key, parent)) = path.split_last() else {
-            return;
-        };
-        let parent = parent
-            .iter()
-            .try_fold(&mut self.document, |at, key| child_mut(at, key));
-        let removed = match parent {
-            Some(Value::Object(object)) => object.remove(*key).is_some(),
-            Some(Value::Array(list)) => match key.parse::<usize>() {
-                Ok(index) if index < list.len() => {
-                    list.remove(index);
-                    true
-                }
-                _ => false,
-            },
-            _ => false,
-        };
-        if removed {
-            let path = PointerBuf::from_tokens(path.iter().copied());
-            self.operations
-                .push(PatchOperation::Remove(RemoveOperation { path }));
+        let path = pointer(path);
+        self.apply(PatchOperation::Remove(RemoveOperation { path }));
+    }
+
+    /// Notes an operation that changes the document, and none that does not fit.
+    fn apply(&mut self, operation: PatchOperation) {
+        if json_patch::patch(&mut self.document, slice::from_ref(&operation)).is_ok() {
+            self.operations.push(operation);
         }
     }
 
-    /// Makes of what a type knows as `before` what it knows as `after`; fields that it does not know stay.
+    /// Makes of what a type knows as `before` what it knows as `after`; fields that the type does not know stay.
     pub(crate) fn merge(&mut self, path: &[&str], before: Option<&Value>, after: &Value) {
         let (Some(Value::Object(before)), Value::Object(after)) = (before, after) else {
             return self.set(path, after.clone());
@@ -111,20 +77,8 @@ impl Edit {
     }
 }
 
-fn child<'a>(at: &'a Value, key: &str) -> Option<&'a Value> {
-    match at {
-        Value::Object(object) => object.get(key),
-        Value::Array(list) => list.get(key.parse::<usize>().ok()?),
-        _ => None,
-    }
-}
-
-fn child_mut<'a>(at: &'a mut Value, key: &str) -> Option<&'a mut Value> {
-    match at {
-        Value::Object(object) => object.get_mut(key),
-        Value::Array(list) => list.get_mut(key.parse::<usize>().ok()?),
-        _ => None,
-    }
+fn pointer(path: &[&str]) -> PointerBuf {
+    PointerBuf::from_tokens(path.iter().copied())
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
-//! Which init containers are `istio-init`, and which of them is a gate.
+//! Which init containers are named `istio-init`, and which of them counts.
 
-use std::borrow::Cow;
+use k8s_openapi::api::core::v1::Pod;
+use sidestep_contract::{IstioInit, Leave, istio_inits};
 
-use k8s_openapi::api::core::v1::{Container, Pod};
-use sidestep_contract::{gate, keys};
-
-/// The places of the containers named `istio-init` among a pod's init containers.
+/// The indices of the containers named `istio-init` among a pod's init containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Inits {
     /// There is none.
@@ -14,45 +12,34 @@ pub(crate) enum Inits {
     Fresh(usize),
     /// One, and it is a gate.
     Gate(usize),
-    /// A gate, and a fresh one that an injector put beside it when it was invoked again.
+    /// A gate, and a fresh one that an injector put beside the gate when it was invoked again.
     Both { fresh: usize, gate: usize },
-    /// More, and nobody knows which counts.
+    /// More, and nothing tells which of them counts.
     Many,
 }
 
-impl Inits {
-    pub(crate) fn of(pod: &Pod) -> Self {
-        let mut named = containers(pod)
-            .iter()
-            .enumerate()
-            .filter(|(_, container)| container.name == keys::ISTIO_INIT)
-            .map(|(index, container)| (index, gate::is_gate(container)));
-        match (named.next(), named.next(), named.next()) {
-            (None, _, _) => Self::None,
-            (Some((index, true)), None, _) => Self::Gate(index),
-            (Some((index, false)), None, _) => Self::Fresh(index),
-            (Some((gate, true)), Some((fresh, false)), None)
-            | (Some((fresh, false)), Some((gate, true)), None) => Self::Both { fresh, gate },
-            _ => Self::Many,
+/// The indices, and the container that counts: a fresh one replaces the gate beside it.
+pub(crate) fn of(pod: &Pod) -> (Inits, Result<IstioInit<'_>, Leave>) {
+    let mut found = match istio_inits(pod) {
+        Ok(found) => found,
+        Err(none) => return (Inits::None, Err(none)),
+    };
+    let (inits, counts) = match found.as_slice() {
+        [one] if one.is_gate => (Inits::Gate(one.index), 0),
+        [one] => (Inits::Fresh(one.index), 0),
+        [gate, fresh] if gate.is_gate && !fresh.is_gate => (both(fresh, gate), 1),
+        [fresh, gate] if gate.is_gate && !fresh.is_gate => (both(fresh, gate), 0),
+        more => {
+            let count = more.len();
+            return (Inits::Many, Err(Leave::SeveralIstioInit { count }));
         }
-    }
-
-    /// The pod without a gate that a fresh container replaces.
-    pub(crate) fn without_stale_gate(self, pod: &Pod) -> Cow<'_, Pod> {
-        let Self::Both { gate, .. } = self else {
-            return Cow::Borrowed(pod);
-        };
-        let mut pod = pod.clone();
-        let spec = pod.spec.as_mut();
-        if let Some(inits) = spec.and_then(|spec| spec.init_containers.as_mut()) {
-            inits.remove(gate);
-        }
-        Cow::Owned(pod)
-    }
+    };
+    (inits, Ok(found.swap_remove(counts)))
 }
 
-fn containers(pod: &Pod) -> &[Container] {
-    let spec = pod.spec.as_ref();
-    spec.and_then(|spec| spec.init_containers.as_deref())
-        .unwrap_or_default()
+fn both(fresh: &IstioInit<'_>, gate: &IstioInit<'_>) -> Inits {
+    Inits::Both {
+        fresh: fresh.index,
+        gate: gate.index,
+    }
 }

@@ -1,4 +1,4 @@
-//! What one replica does for all: the one that holds the lease.
+//! The duties of the replica that holds the lease.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -11,8 +11,8 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{Config, watcher};
 use sidestep_certs::keeper::Keeper;
 use sidestep_certs::kube_store::KubeStore;
+use sidestep_runtime::Tasks;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
 
 use crate::metrics::Metrics;
 use crate::tls::{self, Certificate, Managed};
@@ -30,34 +30,34 @@ pub use waiting::Patience;
 
 use waiting::{Attendant, attend};
 
-/// What the leader does beside keeping certificates.
+/// The duties of the leader beside certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Duties {
-    /// Label nodes that cannot run Sidestep.
+    /// Whether to label nodes that cannot run Sidestep.
     pub label_nodes: bool,
-    /// What is done about pods that wait where nobody opens their gates.
+    /// What is done about pods that wait on nodes without a ready agent.
     pub patience: Patience,
 }
 
 /// What is known of the cluster.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// Where agents are ready.
+    /// The nodes with a ready agent.
     pub world: Arc<World>,
-    /// 0 once that is so.
+    /// 0 once those are known.
     pub missing: Arc<AtomicUsize>,
-    /// How they are found.
+    /// How agents' pods are found.
     pub agents: Agents,
 }
 
-/// Does its duties whenever this replica leads.
+/// Does the duties whenever this replica leads.
 pub fn serve(
     client: &Client,
     duties: Duties,
     known: Known,
     (leads, identity): (&watch::Receiver<bool>, String),
     metrics: &Arc<Metrics>,
-    tasks: &mut JoinSet<()>,
+    tasks: &mut Tasks,
 ) {
     let Duties {
         label_nodes,
@@ -70,9 +70,8 @@ pub fn serve(
     } = known;
     if label_nodes {
         let client = client.clone();
-        tasks.spawn(while_leading(leads.clone(), move || {
-            nodes::label(client.clone())
-        }));
+        let label = while_leading(leads.clone(), move || nodes::label(client.clone()));
+        tasks.spawn("labelling nodes", label);
     }
     if patience.report.or(patience.delete).is_some() {
         let attendant = Attendant {
@@ -84,12 +83,11 @@ pub fn serve(
             metrics: Arc::clone(metrics),
             identity,
         };
-        tasks.spawn(while_leading(leads.clone(), move || {
-            attend(attendant.clone())
-        }));
+        let attend = while_leading(leads.clone(), move || attend(attendant.clone()));
+        tasks.spawn("looking after waiting pods", attend);
     }
     let (metrics, mut leads) = (Arc::clone(metrics), leads.clone());
-    tasks.spawn(async move {
+    tasks.spawn("counting the leader", async move {
         loop {
             metrics.leads(*leads.borrow_and_update());
             if leads.changed().await.is_err() {
@@ -112,7 +110,7 @@ async fn while_leading<F: Future<Output = ()>>(
     }
 }
 
-/// What is wrong with the certificates, if anything.
+/// The last error of the certificates, if any.
 pub type Trouble = watch::Receiver<Option<String>>;
 
 /// Follows the Secret, on every replica, and keeps it, on the one that leads.
@@ -121,27 +119,29 @@ pub fn keep_certificates(
     managed: Managed,
     certificate: Arc<Certificate>,
     leads: watch::Receiver<bool>,
-    tasks: &mut JoinSet<()>,
+    tasks: &mut Tasks,
 ) -> Trouble {
     let Managed { names, lifetimes } = managed;
     let changed = Arc::new(Notify::new());
-    tasks.spawn(tls::follow(
+    let follow = tls::follow(
         client.clone(),
         names.clone(),
         certificate,
         Arc::clone(&changed),
-    ));
+    );
+    tasks.spawn("watching the certificate's Secret", follow);
     let configuration = names.configuration.clone();
-    tasks.spawn(tell(client.clone(), configuration, Arc::clone(&changed)));
+    let tell = tell(client.clone(), configuration, Arc::clone(&changed));
+    tasks.spawn("watching the webhook's registration", tell);
     let server = vec![names.server()];
     let keeper = Keeper::new(KubeStore::new(client.clone(), names), server, lifetimes);
     let (said, trouble) = watch::channel(None);
-    tasks.spawn(keeper.run(leads, changed, said));
+    tasks.spawn("keeping certificates", keeper.run(leads, changed, said));
     trouble
 }
 
-/// Tells when the webhook configuration changes, for ever. The keeper looks from time to time anyway, so a watch that
-/// fails costs no more than time.
+/// Reports changes of the webhook configuration, for ever. The keeper also looks from time to time, so a watch that fails
+/// only delays it.
 async fn tell(client: Client, configuration: String, changed: Arc<Notify>) {
     let api: Api<PartialObjectMeta<MutatingWebhookConfiguration>> = Api::all(client);
     let only = Config::default().fields(&format!("metadata.name={configuration}"));
@@ -149,7 +149,9 @@ async fn tell(client: Client, configuration: String, changed: Arc<Notify>) {
     while let Some(event) = events.next().await {
         match event {
             Ok(_) => changed.notify_one(),
-            Err(error) => tracing::debug!(%error, configuration, "not watched; tried again"),
+            Err(error) => {
+                tracing::debug!(%error, configuration, "could not watch the webhook configuration; will retry");
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
-//! What the admission server does with a pod, and the server itself.
+//! The decision about a pod, and the admission server around it.
 //!
 //! [`decide`] takes values and returns a value; [`patch`] turns that into patch operations on the pod as it was sent;
-//! [`offline`] does both for files and [`admission`] for reviews. The rest, behind the feature `server`, is the shell
-//! around them.
+//! [`offline`] does both for files and [`admission`] for reviews. The rest, behind the feature `server`, is the server:
+//! `server` answers, `world` knows the cluster, `tls` holds the certificate, `leader` does what one replica does for all,
+//! and `run` puts them together.
 
 #![forbid(unsafe_code)]
 

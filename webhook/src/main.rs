@@ -8,12 +8,7 @@ use sidestep_webhook::{args::Args, tls};
 #[tokio::main]
 async fn main() -> ExitCode {
     tls::install_provider();
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
-        )
-        .with_writer(std::io::stderr)
-        .init();
+    sidestep_runtime::logging::init();
     match Args::parse().run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

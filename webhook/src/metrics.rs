@@ -1,4 +1,4 @@
-//! What is counted. Names and labels are stable; buckets are not.
+//! The server's metrics. Names and labels are stable; buckets are not.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -62,7 +62,7 @@ impl Default for Metrics {
         let waiting = Gauge::default();
         registry.register(
             "waiting_pods",
-            "Pods that wait at their gates for long, on nodes without a ready agent; said by the leader",
+            "Pods that have long waited at their gates on nodes without a ready agent; set on the leader only",
             waiting.clone(),
         );
         let deleted = Counter::default();
@@ -85,25 +85,25 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// One review answered.
+    /// Counts an answered review.
     pub fn answered(&self, path: &'static str, decision: &'static str, took: Duration) {
         self.reviews.get_or_create(&Review { path, decision }).inc();
         self.seconds.observe(took.as_secs_f64());
     }
 
-    /// One connection more, until what is returned is dropped.
+    /// Counts an open connection until the returned value is dropped.
     pub fn connection(&self) -> Open {
         self.connections.inc();
         Open(self.connections.clone())
     }
 
-    /// Another certificate is served, until then.
+    /// Sets when the certificate that is served expires.
     pub fn certificate_until(&self, not_after: SystemTime) {
         let since = not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.certificate.set(since.as_secs_f64());
     }
 
-    /// Whether this replica leads. One that does not knows of nobody who waits.
+    /// Sets whether this replica leads. A replica that does not lead counts no waiting pods.
     pub fn leads(&self, leads: bool) {
         self.leads.set(i64::from(leads));
         if !leads {
@@ -111,17 +111,17 @@ impl Metrics {
         }
     }
 
-    /// So many pods wait for long.
+    /// Sets how many pods have long waited.
     pub fn waiting(&self, pods: usize) {
         self.waiting.set(i64::try_from(pods).unwrap_or(i64::MAX));
     }
 
-    /// One that waited was deleted.
+    /// Counts a deleted pod.
     pub fn deleted(&self) {
         self.deleted.inc();
     }
 
-    /// All of them, in the OpenMetrics text format.
+    /// All metrics in the OpenMetrics text format.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;

@@ -1,19 +1,19 @@
-//! The webhook's work on files: every Pod and every pod template in a text, with the very same decisions.
+//! The webhook's work on files: every Pod and every pod template in a text gets the decision that the server would make.
 
 use std::collections::HashMap;
 
-use json_patch::jsonptr::PointerBuf;
+use json_patch::jsonptr::{Pointer, PointerBuf};
 use json_patch::{Patch, PatchOperation};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
+use sidestep_contract::documents::{self, Object, SyntaxError, documents, objects};
 use thiserror::Error;
 
 use crate::cluster::{Cluster, Namespace};
-use crate::decide::{Decision, decide};
+use crate::decide::{Decision, Verdict, decide};
 use crate::patch;
 use crate::settings::Settings;
 
-mod documents;
 mod text;
 mod yaml;
 
@@ -21,17 +21,12 @@ mod yaml;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OfflineError {
     /// Not YAML, or not JSON.
-    #[error("document {document}: {message}")]
-    Syntax {
-        /// Which document, from 1.
-        document: usize,
-        /// What the parser says.
-        message: String,
-    },
+    #[error(transparent)]
+    Syntax(#[from] SyntaxError),
     /// A pod, or a pod template, that is none.
     #[error("document {document}: {what}: {message}")]
     Pod {
-        /// Which document, from 1.
+        /// The document, from 1.
         document: usize,
         /// The object.
         what: String,
@@ -43,60 +38,58 @@ pub enum OfflineError {
 /// One document of a text.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// What was decided about each pod in it; empty where there is none.
+    /// The decision about each pod in the document; empty if it holds none.
     pub outcomes: Vec<Outcome>,
     /// All changes, with paths from the document's top.
     pub patch: Patch,
-    source: String,
-    before: Value,
-    is_json: bool,
+    source: documents::Document,
 }
 
-/// What was decided about one pod.
+/// The decision about one pod.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Kind, namespace and name of the object that holds it.
     pub what: String,
     /// The decision.
     pub decision: Decision,
-    /// What its author is told.
+    /// Warnings for its author.
     pub warnings: Vec<String>,
 }
 
 /// Decides about every pod in `text`: YAML with any number of documents, or JSON. Objects without a namespace are taken
-/// to be in `namespace`. What a namespace says is known where the text holds it.
+/// to be in `namespace`. Labels and annotations of a namespace count if the text holds the Namespace.
 pub fn mutate(
     text: &str,
     namespace: &str,
     settings: &Settings,
 ) -> Result<Vec<Document>, OfflineError> {
-    let sources = documents::split(text)?;
-    let mut namespaces = HashMap::new();
-    for source in &sources {
-        documents::each(&source.value, &mut |object, _| {
-            if object.get("kind").and_then(Value::as_str) == Some("Namespace") {
-                namespaces.insert(word(object, "name").to_owned(), labels_of(object));
-            }
-        });
-    }
+    let sources = documents(text)?;
+    let objects = sources.iter().flat_map(|source| objects(&source.value));
+    let namespaces = objects.filter(|object| object.kind == "Namespace");
+    let namespaces = namespaces
+        .map(|object| {
+            (
+                word(object.value, "name").to_owned(),
+                labels_of(object.value),
+            )
+        })
+        .collect();
     let work = Work {
         namespace,
         namespaces,
         settings,
     };
-    (1..)
-        .zip(sources)
-        .map(|(number, source)| work.document(number, source))
-        .collect()
+    let sources = sources.into_iter();
+    sources.map(|source| work.document(source)).collect()
 }
 
 impl Document {
     /// The document with its pods changed; as it was, to the letter, where nothing changes.
     pub fn mutated(&self) -> String {
         if self.patch.0.is_empty() {
-            return self.source.clone();
+            return self.source.text.clone();
         }
-        text::of(&self.after(), self.is_json)
+        text::of(&self.after(), self.source.is_json)
     }
 
     /// The patch, for people and as YAML.
@@ -106,16 +99,16 @@ impl Document {
 
     /// What changes, as a unified diff.
     pub fn diff(&self, name: &str) -> String {
-        let before = text::of(&self.before, self.is_json);
-        let after = text::of(&self.after(), self.is_json);
+        let before = text::of(&self.source.value, self.source.is_json);
+        let after = text::of(&self.after(), self.source.is_json);
         text::diff(name, &before, &after)
     }
 
     fn after(&self) -> Value {
-        let mut after = self.before.clone();
+        let mut after = self.source.value.clone();
         // The operations were made for this very document.
         if json_patch::patch(&mut after, &self.patch).is_err() {
-            return self.before.clone();
+            return self.source.value.clone();
         }
         after
     }
@@ -128,96 +121,72 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn document(
-        &self,
-        document: usize,
-        source: documents::Source,
-    ) -> Result<Document, OfflineError> {
+    fn document(&self, source: documents::Document) -> Result<Document, OfflineError> {
         let mut outcomes = Vec::new();
         let mut operations = Vec::new();
-        let mut failed = None;
-        documents::each(&source.value, &mut |object, path| {
-            let Some(template) = documents::template(object) else {
-                return;
+        for object in objects(&source.value) {
+            let Some((place, pod)) = object.pod() else {
+                continue;
             };
-            let (namespace, what) = self.named(object);
-            let path = [path, template.as_slice()].concat();
-            match self.pod(&source.value, &path, &namespace, what.clone()) {
-                Ok((outcome, made)) => {
-                    outcomes.push(outcome);
-                    operations.extend(made.0);
-                }
-                Err(message) => {
-                    failed.get_or_insert(OfflineError::Pod {
-                        document,
-                        what,
+            let (namespace, what) = self.named(&object);
+            let (verdict, patch) =
+                self.pod(pod, &namespace)
+                    .map_err(|message| OfflineError::Pod {
+                        document: source.number,
+                        what: what.clone(),
                         message,
-                    });
-                }
-            }
-        });
-        match failed {
-            Some(error) => Err(error),
-            None => Ok(Document {
-                outcomes,
-                patch: Patch(operations),
-                source: source.text,
-                before: source.value,
-                is_json: source.is_json,
-            }),
+                    })?;
+            outcomes.push(Outcome {
+                what,
+                decision: verdict.decision,
+                warnings: verdict.warnings,
+            });
+            let prefix = PointerBuf::parse(place).unwrap_or_default();
+            let patch = patch.0.into_iter();
+            operations.extend(patch.map(|operation| prepended(&prefix, operation)));
         }
+        Ok(Document {
+            outcomes,
+            patch: Patch(operations),
+            source,
+        })
     }
 
-    /// The pod at `path`, and its patch from the document's top.
-    fn pod(
-        &self,
-        document: &Value,
-        path: &[String],
-        namespace: &str,
-        what: String,
-    ) -> Result<(Outcome, Patch), String> {
-        let prefix = PointerBuf::from_tokens(path);
-        let raw = prefix.resolve(document).unwrap_or(&Value::Null);
+    /// What is decided about a pod, and its patch.
+    fn pod(&self, raw: &Value, namespace: &str) -> Result<(Verdict, Patch), String> {
         let pod: Pod = serde_path_to_error::deserialize(raw).map_err(|error| error.to_string())?;
         let unknown = Namespace::default();
         let namespace = self.namespaces.get(namespace).unwrap_or(&unknown);
         let verdict = decide(&pod, Some(namespace), &Cluster::assumed(), self.settings);
-        let mut made = patch::patch(raw, &verdict);
-        for operation in &mut made.0 {
-            prepend(&prefix, operation);
-        }
-        let outcome = Outcome {
-            what,
-            decision: verdict.decision,
-            warnings: verdict.warnings,
-        };
-        Ok((outcome, made))
+        let patch = patch::patch(raw, &verdict);
+        Ok((verdict, patch))
     }
 
     /// An object's namespace, and how to call it.
-    fn named(&self, object: &Value) -> (String, String) {
-        let kind = object.get("kind").and_then(Value::as_str).unwrap_or("Pod");
-        let namespace = match word(object, "namespace") {
+    fn named(&self, object: &Object<'_>) -> (String, String) {
+        let kind = object.kind;
+        let namespace = match word(object.value, "namespace") {
             "" => self.namespace,
             namespace => namespace,
         };
-        let name = match word(object, "name") {
-            "" => word(object, "generateName"),
+        let name = match word(object.value, "name") {
+            "" => word(object.value, "generateName"),
             name => name,
         };
         (namespace.to_owned(), format!("{kind} {namespace}/{name}"))
     }
 }
 
-fn prepend(prefix: &PointerBuf, operation: &mut PatchOperation) {
-    let path = match operation {
-        PatchOperation::Add(add) => &mut add.path,
-        PatchOperation::Remove(remove) => &mut remove.path,
-        PatchOperation::Replace(replace) => &mut replace.path,
+/// The same operation with its path from the document's top.
+fn prepended(prefix: &Pointer, mut operation: PatchOperation) -> PatchOperation {
+    match &mut operation {
+        PatchOperation::Add(add) => add.path = prefix.concat(&add.path),
+        PatchOperation::Remove(remove) => remove.path = prefix.concat(&remove.path),
+        PatchOperation::Replace(replace) => replace.path = prefix.concat(&replace.path),
         // `patch` makes none of these.
-        PatchOperation::Move(_) | PatchOperation::Copy(_) | PatchOperation::Test(_) => return,
-    };
-    *path = prefix.concat(path);
+        PatchOperation::Move(_) | PatchOperation::Copy(_) | PatchOperation::Test(_) => {}
+    }
+    operation
 }
 
 /// A text in an object's metadata.

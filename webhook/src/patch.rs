@@ -1,5 +1,5 @@
-//! A decision as operations on the pod as it was sent. Pure. Only what an operation names changes: fields that no type of
-//! ours knows stay as they are, and what is already as decided gives no operation.
+//! A decision as operations on the pod as it was sent. Pure. Only the fields that an operation names change: fields that no
+//! type of ours knows stay, and a field that is already as decided gives no operation.
 
 use json_patch::Patch;
 use k8s_openapi::api::core::v1::Container;
@@ -23,7 +23,7 @@ const TERMS: [&str; 5] = [
     "nodeSelectorTerms",
 ];
 
-/// What `verdict` changes in the pod (or pod template) that it was made of.
+/// The operations that carry out `verdict` on the pod (or pod template) for which it was made.
 pub fn patch(pod: &Value, verdict: &Verdict) -> Patch {
     let mut edit = Edit::new(pod);
     match &verdict.decision {
@@ -70,8 +70,8 @@ fn accelerated(edit: &mut Edit, accelerate: &Accelerate, inits: Inits) {
     }
 }
 
-/// Leaves one `istio-init`, in the first one's place so that it still comes before the proxy: the fresh one, for that is
-/// what Istio wants now.
+/// Leaves one `istio-init`. It is the fresh one, which holds what Istio wants now, in the place of the first one, so that it
+/// still comes before the proxy.
 fn one_istio_init(edit: &mut Edit, inits: Inits) -> Option<usize> {
     match inits {
         Inits::None | Inits::Many => None,
@@ -86,7 +86,7 @@ fn one_istio_init(edit: &mut Edit, inits: Inits) -> Option<usize> {
     }
 }
 
-/// Arguments and security context are all that differs between a container and its gate.
+/// A container and its gate differ in arguments and security context only.
 fn make_gate(edit: &mut Edit, index: &str, gate: &Container) {
     let path = at(&INITS, index);
     let Some(Ok(before)) = edit.get(&path).map(Container::deserialize) else {
@@ -106,7 +106,7 @@ fn make_gate(edit: &mut Edit, index: &str, gate: &Container) {
     edit.merge(&at(&path, "securityContext"), before.as_ref(), &after);
 }
 
-/// Most gates have arguments appended and no other change.
+/// Sets the list, by operations that append where `after` only adds to `before`.
 fn append(edit: &mut Edit, path: &[&str], before: &[String], after: &[String]) {
     let Some(added) = after.strip_prefix(before) else {
         return edit.set(path, json!(after));
@@ -116,8 +116,8 @@ fn append(edit: &mut Edit, path: &[&str], before: &[String], after: &[String]) {
     }
 }
 
-/// Terms are alternatives, so each gets the condition; but not an empty one, which matches no node and would match all
-/// others then.
+/// Terms are alternatives, so each gets the condition. An empty term matches no node; with the condition it would match all
+/// supported ones, so it stays empty.
 fn avoid_unsupported_nodes(edit: &mut Edit) {
     let condition = json!({"key": keys::UNSUPPORTED, "operator": "DoesNotExist"});
     let Some(terms) = edit.get(&TERMS).and_then(Value::as_array) else {

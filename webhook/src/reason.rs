@@ -1,4 +1,4 @@
-//! Why a pod is left to Istio: what the contract says of the pod, and what only the cluster can say.
+//! Why a pod is left to Istio: for a reason in the pod itself (the contract's), or for one in the cluster.
 
 use sidestep_contract::Leave;
 use thiserror::Error;
@@ -11,26 +11,26 @@ pub enum Reason {
     /// Something about the pod itself.
     #[error(transparent)]
     Pod(#[from] Leave),
-    /// Nobody asked, where one must ask.
+    /// The cluster's setting is opt-in, and neither the pod nor its namespace opts in.
     #[error(
         "neither the pod nor its namespace has {}=true, and the cluster's setting is opt-in",
         sidestep_contract::keys::ENABLED
     )]
     NotOptedIn,
-    /// A label or annotation of ours with a value that means nothing.
+    /// A label or annotation of ours has an unknown value.
     #[error("{place} is {value:?}, expected {expected}")]
     BadSetting {
-        /// Whose label or annotation.
+        /// The label or annotation, and the object that has it.
         place: String,
         /// Its value.
         value: String,
         /// What it should be.
         expected: &'static str,
     },
-    /// Nobody would open the gate.
+    /// No agent is ready, so nobody would open the gate.
     #[error("no node agent is ready anywhere in the cluster")]
     NoAgent,
-    /// The pod must run on this node, and nobody would open the gate there.
+    /// The pod must run on this node, which has no ready agent.
     #[error("no agent is ready on node {node:?}, to which the pod is bound")]
     NoAgentOnNode {
         /// The node.
@@ -42,7 +42,7 @@ pub enum Reason {
         /// The node.
         node: String,
     },
-    /// With this policy the gate's own probe would not be captured: it would never open.
+    /// Under this policy the gate's own probe is not captured, so the gate would never open.
     #[error(
         "the gate would never open: under this policy its probe to 127.0.0.6:{port} or [::6]:{port} is not captured"
     )]
@@ -50,7 +50,7 @@ pub enum Reason {
         /// The probe's port.
         port: u16,
     },
-    /// Whether the pod's programs use the node's kernel is not known.
+    /// The pod's runtime class does not show whether the pod uses the node's kernel.
     #[error(
         "runtime class {class:?} may give the pod a kernel of its own; if it does not, say so by {}=true on the pod",
         sidestep_contract::keys::ENABLED
@@ -59,7 +59,7 @@ pub enum Reason {
         /// The class.
         class: String,
     },
-    /// What the namespace says is not known.
+    /// The labels of the pod's namespace could not be read.
     #[error("labels of namespace {namespace:?} are not known")]
     NamespaceUnknown {
         /// The namespace.
@@ -67,7 +67,7 @@ pub enum Reason {
     },
 }
 
-/// More of a reason than this would not be read, and annotations have a limit.
+/// Most characters of a reason: annotations have a limit.
 const LONGEST: usize = 400;
 
 impl Reason {

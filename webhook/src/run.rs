@@ -1,17 +1,18 @@
 //! The server's life: read, listen, serve until told to stop, drain.
 
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::{Context, bail};
+use sidestep_runtime::admin::{self, Collect};
+use sidestep_runtime::{Liveness, Readiness, Signals};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::leader::{Duties, Seat};
 use crate::metrics::Metrics;
-use crate::server::admin::{self, NotReady};
 use crate::server::listen::{Phase, Server, bind};
 use crate::server::{App, Limits};
 use crate::settings::Settings;
@@ -21,6 +22,9 @@ use crate::world::Agents;
 mod background;
 
 use background::Background;
+
+/// How long the server may go without a look at its listening socket before it counts as stuck.
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// What the command line says.
 #[derive(Debug)]
@@ -65,8 +69,9 @@ pub struct Cluster {
 
 /// Serves until SIGTERM or SIGINT, and until what is on its way is answered.
 pub async fn run(options: Options) -> anyhow::Result<()> {
-    let mut stop = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals = Signals::new()?;
+    let readiness = Readiness::default();
+    let liveness = Liveness::default();
     let metrics = Arc::new(Metrics::default());
     let (phase, phases) = watch::channel(Phase::Serve);
     let Background {
@@ -74,8 +79,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         world,
         mut tasks,
         election,
-        obstacle,
-    } = background::start(options.tls, options.cluster, phases.clone(), &metrics).await?;
+    } = background::start(
+        options.tls,
+        options.cluster,
+        phases.clone(),
+        &readiness,
+        &metrics,
+    )
+    .await?;
 
     let server = Server {
         router: Arc::new(App::new(
@@ -88,7 +99,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tls: Arc::new(certificate.server_config()?),
         limits: options.limits,
         metrics: Arc::clone(&metrics),
-        phase: phases.clone(),
+        phase: phases,
     };
     let listening = |what| move || format!("listening for {what}");
     let (listener, address) = bind(options.listen)
@@ -97,25 +108,26 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (admin, admin_address) = bind(options.admin_listen)
         .await
         .with_context(listening("probes"))?;
-    let not_ready: NotReady = Arc::new(move || match *phases.borrow() {
-        Phase::Leave | Phase::Stop => Some("stopping".to_owned()),
-        Phase::Serve => obstacle(),
-    });
-    let admin_router = admin::router(metrics, not_ready);
-    tasks.spawn(async move {
-        if let Err(error) = axum::serve(admin, admin_router).await {
-            tracing::error!(%error, "probes and metrics are no longer served");
-        }
+    let heartbeat = liveness.heartbeat("accepting connections", SILENCE);
+    let router = admin::router(liveness, readiness.clone(), collect(metrics));
+    let admin = admin::serve(admin, router);
+    tasks.spawn("probes and metrics", async {
+        let _ended = admin.await;
     });
     tracing::info!(%address, %admin_address, "listening");
 
-    let mut serving = tokio::spawn(server.run(listener, options.drain_timeout));
-    tokio::select! {
-        _ = stop.recv() => {}
-        _ = interrupt.recv() => {}
-        ended = &mut serving => return ended.context("the server ended"),
+    let mut serving = tokio::spawn(server.run(listener, options.drain_timeout, heartbeat));
+    // A replica without one of them would look well, and not do all of its work.
+    let told = tokio::select! {
+        () = signals.stop() => Ok(()),
+        ended = tasks.ended() => Err(ended),
+        ended = &mut serving => bail!("the server ended by itself: {ended:?}"),
+    };
+    if let Err(error) = &told {
+        tracing::error!(%error, "a part of this replica ended by itself; draining, then exiting");
     }
     tracing::info!("stopping");
+    let _for_good = readiness.condition("server", "stopping");
     phase.send_replace(Phase::Leave);
     let drained = async {
         sleep(options.shutdown_delay).await;
@@ -128,9 +140,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     tokio::select! {
         ended = drained => ended.context("the server ended")?,
-        _ = stop.recv() => tracing::warn!("stopped at once"),
-        _ = interrupt.recv() => tracing::warn!("stopped at once"),
+        () = signals.stop() => tracing::warn!("stopped at once"),
     }
     tasks.shutdown().await;
-    Ok(())
+    Ok(told?)
+}
+
+fn collect(metrics: Arc<Metrics>) -> Collect {
+    Arc::new(move || Box::pin(ready(metrics.text())))
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request as HttpRequest, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use tokio::time;
@@ -15,24 +16,23 @@ use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::world::World;
 
-pub mod admin;
 mod body;
 pub mod listen;
 
 use body::Budget;
 
-/// What a server may use.
+/// Limits of the server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of one review. The API server itself takes requests of at most 3 MiB.
     pub body: usize,
-    /// Bytes of all reviews being read or answered; more wait. Nearly all are small, and those have a quarter to themselves.
+    /// Bytes of all reviews that are being read or answered; further reviews wait. A quarter is reserved for small reviews.
     pub bodies: usize,
-    /// For a review to arrive. The API server gives up after the webhook's `timeoutSeconds`.
+    /// Time for a review to arrive. The API server gives up after the webhook's `timeoutSeconds`.
     pub time: Duration,
-    /// Open connections; more wait.
+    /// Open connections; further connections wait.
     pub connections: usize,
-    /// From a connection's start to its first request.
+    /// Time from a connection's start to its first request.
     pub handshake: Duration,
 }
 
@@ -48,7 +48,7 @@ impl Default for Limits {
     }
 }
 
-/// What answers reviews.
+/// Answers reviews.
 #[derive(Debug)]
 pub struct App {
     settings: Settings,
@@ -59,7 +59,7 @@ pub struct App {
 }
 
 impl App {
-    /// Decides by `settings` and by what `world` knows at the moment.
+    /// An app that decides by `settings` and by the present state of `world`.
     pub fn new(
         settings: Settings,
         world: Arc<World>,
@@ -75,79 +75,61 @@ impl App {
         }
     }
 
-    /// The paths that are served. Whatever else is asked for gets a review, too.
+    /// Serves every path: a request for another path than ours gets a review, too.
     pub fn router(self: Arc<Self>) -> Router {
         Router::new().fallback(serve).with_state(self)
     }
 }
 
-#[derive(Clone, Copy)]
-enum Path {
-    Mutate,
-    Validate,
-}
-
-impl Path {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Mutate => "mutate",
-            Self::Validate => "validate",
-        }
-    }
-}
-
 async fn serve(State(app): State<Arc<App>>, request: HttpRequest) -> Response {
     let path = match request.uri().path() {
-        "/mutate" => Ok(Path::Mutate),
-        "/validate" => Ok(Path::Validate),
-        _ => Err("other"),
+        "/mutate" => "mutate",
+        _ => "other",
     };
-    let name = path.map_or_else(|name| name, Path::name);
     let begun = Instant::now();
-    let answer = app.answer(path.ok(), request).await;
-    let answer = answer.unwrap_or_else(Answer::from);
-    app.metrics.answered(name, answer.word, begun.elapsed());
+    let answer = app.answer(request).await.unwrap_or_else(Answer::from);
+    app.metrics.answered(path, answer.word, begun.elapsed());
     response(&answer)
 }
 
 impl App {
-    async fn answer(&self, path: Option<Path>, request: HttpRequest) -> Result<Answer, Refusal> {
+    async fn answer(&self, request: HttpRequest) -> Result<Answer, Refusal> {
         let (head, body) = request.into_parts();
-        let refused = match (&path, &head.method) {
-            (None, _) => Some((404, "expected /mutate or /validate".to_owned())),
-            (_, &Method::POST) => None,
-            (_, method) => Some((405, format!("expected POST, found {method}"))),
-        };
-        let refused = refused.or_else(|| {
-            let kind = head.headers.get(header::CONTENT_TYPE);
-            (!is_json(kind)).then(|| {
-                let found = kind.map_or("nothing".into(), |kind| format!("{kind:?}"));
-                (415, format!("expected application/json, found {found}"))
-            })
-        });
+        let refused = refused(&head);
         let deadline = time::Instant::now() + self.limits.time;
+        // A client may see no answer before all of its body is read.
         let read = body::read(body, self.limits.body, deadline, &self.budget).await;
-        let (bytes, _permit) = match (read, refused) {
-            (Ok((bytes, _)), Some((status, message))) => {
-                let uid = crate::admission::uid_of(&bytes);
-                return Err(Refusal::new(status, uid, message));
-            }
-            (Err(refusal), Some((status, message))) => {
-                return Err(Refusal::new(status, refusal.uid, message));
-            }
-            (read, None) => read?,
+        let (bytes, _permit) = match refused {
+            Some(refusal) => return Err(refusal),
+            None => read?,
         };
         let review = Request::parse(&bytes)?;
         drop(bytes);
-        Ok(match path {
-            Some(Path::Mutate) if review.creates_a_pod() => {
-                let namespace = self.world.namespace(review.namespace()).await;
-                review.mutate(namespace.as_deref(), &self.world.cluster(), &self.settings)
-            }
-            Some(Path::Mutate) => review.mutate(None, &self.world.cluster(), &self.settings),
-            Some(Path::Validate) | None => review.validate(),
-        })
+        let namespace = if review.creates_a_pod() {
+            self.world.namespace(review.namespace()).await
+        } else {
+            None
+        };
+        Ok(review.mutate(namespace.as_deref(), &self.world.cluster(), &self.settings))
     }
+}
+
+/// Why a request is no review, by its first lines.
+fn refused(head: &Parts) -> Option<Refusal> {
+    if head.uri.path() != "/mutate" {
+        return Some(Refusal::new(404, "expected /mutate".to_owned()));
+    }
+    if head.method != Method::POST {
+        let message = format!("expected POST, found {}", head.method);
+        return Some(Refusal::new(405, message));
+    }
+    let kind = head.headers.get(header::CONTENT_TYPE);
+    if is_json(kind) {
+        return None;
+    }
+    let found = kind.map_or("nothing".into(), |kind| format!("{kind:?}"));
+    let message = format!("expected application/json, found {found}");
+    Some(Refusal::new(415, message))
 }
 
 fn is_json(kind: Option<&HeaderValue>) -> bool {

@@ -1,10 +1,11 @@
 //! Cluster-wide settings.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use sidestep_contract::gate::PROBE_TIMEOUT;
+use sidestep_contract::words;
+
+pub use sidestep_contract::{Delivery, Reach};
 
 /// What the cluster's owner decided. Pods and namespaces may say otherwise where that is theirs to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,47 +31,6 @@ impl Default for Settings {
     }
 }
 
-/// A word that does not belong to a setting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnknownWord {
-    /// The words that do.
-    pub expected: &'static str,
-}
-
-impl fmt::Display for UnknownWord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "expected {}", self.expected)
-    }
-}
-
-impl std::error::Error for UnknownWord {}
-
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident, $expected:literal { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
-
-        impl $name {
-            /// As it is spelled in annotations and on the command line.
-            pub const fn word(self) -> &'static str {
-                match self { $(Self::$variant => $word,)+ }
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = UnknownWord;
-
-            fn from_str(word: &str) -> Result<Self, UnknownWord> {
-                match word {
-                    $($word => Ok(Self::$variant),)+
-                    _ => Err(UnknownWord { expected: $expected }),
-                }
-            }
-        }
-    };
-}
-
 words! {
     /// Whether a pod must ask.
     Enrolment, "opt-out or opt-in" {
@@ -78,27 +38,5 @@ words! {
         OptOut = "opt-out",
         /// Only those that ask, or whose namespaces do.
         OptIn = "opt-in",
-    }
-}
-
-words! {
-    /// How far the shortcut reaches: whose sockets may be joined inside the kernel.
-    Reach, "off, pod or node" {
-        /// Nobody's.
-        Off = "off",
-        /// The application's and its own sidecar's.
-        Pod = "pod",
-        /// Those of sidecars on one node, too.
-        Node = "node",
-    }
-}
-
-words! {
-    /// Into whose sockets the shortcut delivers.
-    Delivery, "proxy or application" {
-        /// The proxy's only.
-        Proxy = "proxy",
-        /// The application's as well, which must read in ways that the shortcut can carry.
-        Application = "application",
     }
 }

@@ -1,4 +1,4 @@
-//! The certificate that new connections get: it may come late, and be replaced at any moment.
+//! The certificate for new connections. It may come late, and may be replaced at any moment.
 
 use std::sync::Arc;
 
@@ -17,21 +17,21 @@ mod managed;
 pub use files::Files;
 pub use managed::{Managed, follow, take};
 
-/// The certificate that new connections get. While there is none, none is made.
+/// The certificate for new connections. While there is none, every handshake fails.
 #[derive(Debug, Default)]
 pub struct Certificate {
     current: ArcSwapOption<CertifiedKey>,
     metrics: Arc<Metrics>,
 }
 
-/// Makes the process use one implementation of cryptography; twice is once.
+/// Selects the process's implementation of cryptography. A second call changes nothing.
 pub fn install_provider() {
-    // It fails where another was installed, and there is none but this one.
+    // The call fails if one was installed before, and there is no other than this one.
     let _installed = ring::default_provider().install_default();
 }
 
 impl Certificate {
-    /// None yet; its expiry is shown in these metrics.
+    /// No certificate yet. The metrics show the expiry of the one that is set.
     pub fn shown_in(metrics: Arc<Metrics>) -> Self {
         Self {
             current: ArcSwapOption::empty(),
@@ -50,12 +50,12 @@ impl Certificate {
         Ok(config)
     }
 
-    /// Whether there is one.
+    /// Whether there is a certificate.
     pub fn is_there(&self) -> bool {
         self.current.load().is_some()
     }
 
-    /// Uses this one from now on; whether it is another one.
+    /// Uses this certificate from now on. Returns whether it differs from the last one.
     pub fn replace(&self, with: CertifiedKey) -> bool {
         let current = self.current.load();
         let changed = current.as_ref().is_none_or(|now| now.cert != with.cert);

@@ -1,4 +1,4 @@
-//! The cluster as it is now, kept by watches and read at each review.
+//! The present state of the cluster, kept by watches and read at each review.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,7 +20,7 @@ pub use watch::{Agents, follow};
 /// How long a review waits for a namespace.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What the watches know.
+/// The state that the watches keep.
 pub struct World {
     cluster: ArcSwap<Cluster>,
     namespaces: Namespaces,
@@ -29,7 +29,7 @@ pub struct World {
 
 #[derive(Debug)]
 enum Namespaces {
-    /// None says anything.
+    /// No namespace has labels or annotations of ours.
     Silent,
     /// By name.
     Known(RwLock<HashMap<String, Arc<Namespace>>>),
@@ -45,7 +45,7 @@ impl fmt::Debug for World {
 }
 
 impl World {
-    /// A cluster that nobody asked: agents on every node, and namespaces that say nothing.
+    /// A cluster without an API server: agents on every node, and namespaces without labels of ours.
     pub fn assumed() -> Self {
         Self {
             cluster: ArcSwap::from_pointee(Cluster::assumed()),
@@ -54,7 +54,7 @@ impl World {
         }
     }
 
-    /// A cluster of which nothing is known yet: no agent, no namespace. The client asks for namespaces too new for the
+    /// A cluster of which nothing is known yet: no agent, no namespace. The client reads namespaces that are too new for the
     /// watch.
     pub fn unknown(client: Option<Client>) -> Self {
         let mut cluster = Cluster::assumed();
@@ -71,7 +71,7 @@ impl World {
         self.cluster.load_full()
     }
 
-    /// A namespace, from the API server where the watch has not seen it yet: its first pod may be as new as itself.
+    /// A namespace, from the API server if the watch has not seen it yet: its first pod may be as new as the namespace.
     pub async fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
         if let Some(known) = self.known_namespace(name) {
             return Some(known);
@@ -80,7 +80,7 @@ impl World {
         match timeout(PATIENCE, api.get(name)).await {
             Ok(Ok(object)) => Some(Arc::new(watch::words_of(&object))),
             Ok(Err(error)) => {
-                tracing::warn!(%error, name, "a namespace could not be read");
+                tracing::warn!(%error, name, "could not read a namespace; its pod is left to Istio unless the pod itself opts in");
                 None
             }
             Err(_) => None,

@@ -1,4 +1,4 @@
-//! Whatever arrives, there is an answer: a review with its uid, and a patch that fits if there is one. `PROPTEST_CASES`
+//! Whatever arrives, there is an answer: a review, and a patch that fits if there is one. `PROPTEST_CASES`
 //! says how much is tried.
 
 #[expect(dead_code, reason = "each test file uses some of it")]
@@ -22,7 +22,6 @@ fn answer(body: &[u8]) -> Value {
     let answer = match Request::parse(body) {
         Ok(request) => {
             let known = Namespace::default();
-            let _also_answered = request.validate().body();
             request.mutate(Some(&known), &Cluster::assumed(), &Settings::default())
         }
         Err(refusal) => Answer::from(refusal),

@@ -3,9 +3,7 @@
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::ValueEnum;
-use sidestep_agent::status::{PodState, PodStatus, Status};
-
-use crate::client;
+use sidestep_agent_api::{PodState, PodStatus, SOCKET, ShortcutStatus, Status};
 
 /// Shows every pod of the node: its state, its policy in short, and what each row of the rules decided.
 ///
@@ -14,7 +12,7 @@ use crate::client;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Unix socket of the agent
-    #[arg(long, value_name = "PATH", default_value = sidestep_agent::args::SOCKET)]
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
     socket: PathBuf,
 
     /// Form of the answer
@@ -33,7 +31,7 @@ enum Output {
 impl Args {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let Self { socket, output } = self;
-        let status = client::status(&socket).await?;
+        let status = sidestep_agent_api::ask(&socket).await?;
         match output {
             Output::Text => print!("{}", text(&status)),
             Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
@@ -48,16 +46,37 @@ impl Args {
 }
 
 fn text(status: &Status) -> String {
-    let mut out = format!(
-        "agent {} (pid {}), pods' cgroup {}\n",
-        status.version,
-        status.pid,
-        status.cgroup.display()
-    );
-    let shortcut = &status.shortcut;
+    let mut out = format!("agent {} (pid {})", status.version, status.pid);
+    if let Some(node) = &status.node {
+        let _infallible = write!(out, ", node {node}");
+    }
+    // An agent that has not started yet does not know it.
+    if !status.cgroup.as_os_str().is_empty() {
+        let _infallible = write!(out, ", pods' cgroup {}", status.cgroup.display());
+    }
+    out.push('\n');
+    shortcut(&mut out, &status.shortcut);
+    for pod in &status.pods {
+        line(&mut out, pod);
+    }
+    if status.pods.is_empty() {
+        out.push_str(no_pods(status));
+    }
+    for error in &status.errors {
+        let _infallible = writeln!(out, "error: {error}");
+    }
+    for repair in &status.repairs {
+        let _infallible = writeln!(out, "restored: {repair}");
+    }
+    out
+}
+
+/// It is on only where the agent says so: one that has not started yet has no reason to give either.
+fn shortcut(out: &mut String, shortcut: &ShortcutStatus) {
     let _infallible = match &shortcut.reason {
-        None => writeln!(out, "shortcut on, {} ends of connections", shortcut.ends),
+        _ if shortcut.on => writeln!(out, "shortcut on, {} ends of connections", shortcut.ends),
         Some(why) => writeln!(out, "shortcut off: {why}"),
+        None => writeln!(out, "shortcut not proven yet"),
     };
     let parts = [
         ("sockets of applications", &shortcut.not_from_applications),
@@ -67,23 +86,19 @@ fn text(status: &Status) -> String {
         ),
     ];
     for (part, why) in parts {
-        if let (None, Some(why)) = (&shortcut.reason, why) {
+        if let (true, Some(why)) = (shortcut.on, why) {
             let _infallible = writeln!(out, "shortcut: {part} left to TCP: {why}");
         }
     }
-    for pod in &status.pods {
-        line(&mut out, pod);
+}
+
+fn no_pods(status: &Status) -> &'static str {
+    match &status.node {
+        None => "no pods: put Pod files into the agent's folder (--pods)\n",
+        Some(_) if status.ready => "no accelerated pods on this node\n",
+        // There may be some. The errors say why none is armed.
+        Some(_) => "",
     }
-    if status.pods.is_empty() {
-        out.push_str("no pods: put Pod files into the agent's folder (--pods)\n");
-    }
-    for error in &status.errors {
-        let _infallible = writeln!(out, "error: {error}");
-    }
-    for repair in &status.repairs {
-        let _infallible = writeln!(out, "restored: {repair}");
-    }
-    out
 }
 
 fn line(out: &mut String, pod: &PodStatus) {
@@ -110,4 +125,65 @@ fn line(out: &mut String, pod: &PodStatus) {
         "rows",
         Some(rows.join(", ").as_str()).filter(|r| !r.is_empty()),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What is shown of a status without pods that has these fields besides.
+    fn shown(fields: &Value) -> String {
+        let mut status = json!({
+            "ready": true, "version": "1", "pid": 7, "cgroup": "", "pods": [], "errors": [], "repairs": [],
+            "shortcut": ShortcutStatus::default(),
+        });
+        for (name, value) in fields.as_object().expect("an object") {
+            status[name] = value.clone();
+        }
+        text(&serde_json::from_value(status).expect("a status"))
+    }
+
+    #[test]
+    fn an_agent_that_is_not_ready_calls_nothing_on_and_asks_for_no_files() {
+        let why = "programs: not attached yet";
+        let shown = shown(&json!({"ready": false, "node": "n", "errors": [why]}));
+        let wanted = format!("agent 1 (pid 7), node n\nshortcut not proven yet\nerror: {why}\n");
+        assert_eq!(shown, wanted);
+    }
+
+    #[test]
+    fn a_shortcut_is_on_only_where_the_agent_says_so() {
+        let shortcut = |on, reason: Option<&str>| {
+            let status = ShortcutStatus {
+                on,
+                reason: reason.map(ToOwned::to_owned),
+                not_from_applications: Some("x".to_owned()),
+                ..ShortcutStatus::default()
+            };
+            let shown = shown(&json!({"shortcut": status}));
+            let lines = shown.lines().filter(|line| line.starts_with("shortcut"));
+            lines.map(ToOwned::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(shortcut(false, None), ["shortcut not proven yet"]);
+        assert_eq!(shortcut(false, Some("y")), ["shortcut off: y"]);
+        assert_eq!(
+            shortcut(true, None),
+            [
+                "shortcut on, 0 ends of connections",
+                "shortcut: sockets of applications left to TCP: x"
+            ]
+        );
+    }
+
+    #[test]
+    fn pod_files_are_spoken_of_only_where_there_are_some() {
+        assert!(shown(&json!({})).contains("Pod files"));
+        let on_a_node = shown(&json!({"node": "n"}));
+        assert!(
+            on_a_node.ends_with("no accelerated pods on this node\n"),
+            "{on_a_node}"
+        );
+    }
 }

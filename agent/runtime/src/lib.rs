@@ -1,5 +1,5 @@
-//! What every long-running program of the project has: [`readiness`] and [`liveness`] as values, [`signals`], the [`admin`] server with
-//! probes and metrics, and [`logging`].
+//! What every long-running program of the project has: [`readiness`] and [`liveness`] as values, background [`tasks`],
+//! [`signals`], the [`admin`] server with probes and metrics, and [`logging`].
 
 #![forbid(unsafe_code)]
 
@@ -9,7 +9,9 @@ pub mod liveness;
 pub mod logging;
 pub mod readiness;
 pub mod signals;
+pub mod tasks;
 
 pub use liveness::{Heartbeat, Liveness};
 pub use readiness::{Condition, Readiness};
 pub use signals::Signals;
+pub use tasks::Tasks;

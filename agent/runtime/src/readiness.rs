@@ -1,13 +1,34 @@
-//! Readiness as a value: whoever can keep the program from being ready holds a condition, and says why.
+//! Readiness as a value: whoever can keep the program from being ready holds a condition, and says why; or lets itself be
+//! asked.
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// All conditions. It is ready while every one of them is met.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, String>>>);
+pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, State>>>);
+
+/// A condition's state.
+enum State {
+    /// It is not met, for this reason.
+    Unmet(String),
+    /// It says itself why it is not met.
+    Asked(Look),
+}
+
+type Look = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unmet(why) => f.debug_tuple("Unmet").field(why).finish(),
+            Self::Asked(_) => f.write_str("Asked"),
+        }
+    }
+}
 
 /// One condition, held by who knows.
 #[derive(Debug)]
@@ -19,21 +40,37 @@ pub struct Condition {
 impl Readiness {
     /// A new condition, which is not met for the reason `why`. Names are unique.
     pub fn condition(&self, name: &'static str, why: impl Into<String>) -> Condition {
-        self.unmet().insert(name, why.into());
-        Condition {
+        let condition = Condition {
             name,
             all: self.clone(),
-        }
+        };
+        condition.unmet(why);
+        condition
+    }
+
+    /// A new condition that is looked at whenever somebody asks: `look` says why it is not met. Names are unique.
+    pub fn ask(
+        &self,
+        name: &'static str,
+        look: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) {
+        self.all().insert(name, State::Asked(Arc::new(look)));
     }
 
     /// Why it is not ready: every condition that is not met, as `name: why`.
     pub fn missing(&self) -> Vec<String> {
-        let unmet = self.unmet();
-        let reasons = unmet.iter().map(|(name, why)| format!("{name}: {why}"));
+        let all = self.all();
+        let reasons = all.iter().filter_map(|(name, state)| {
+            let why = match state {
+                State::Unmet(why) => Some(why.clone()),
+                State::Asked(look) => look(),
+            };
+            Some(format!("{name}: {}", why?))
+        });
         reasons.collect()
     }
 
-    fn unmet(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<&'static str, State>> {
         // A panic elsewhere leaves every entry whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -42,12 +79,12 @@ impl Readiness {
 impl Condition {
     /// It is met from now on.
     pub fn met(&self) {
-        self.all.unmet().remove(self.name);
+        self.all.all().remove(self.name);
     }
 
     /// It is not met for this reason.
     pub fn unmet(&self, why: impl Into<String>) {
-        self.all.unmet().insert(self.name, why.into());
+        self.all.all().insert(self.name, State::Unmet(why.into()));
     }
 }
 
@@ -69,5 +106,22 @@ mod tests {
         assert!(readiness.missing().is_empty());
         programs.unmet("a link was lost");
         assert_eq!(readiness.missing(), ["programs: a link was lost"]);
+    }
+
+    #[test]
+    fn a_condition_that_is_looked_at_is_met_while_it_says_nothing() {
+        let readiness = Readiness::default();
+        let (tell, told) = std::sync::mpsc::channel::<Option<String>>();
+        let told = Mutex::new(told);
+        readiness.ask("certificate", move || {
+            told.lock()
+                .expect("nobody panics")
+                .recv()
+                .expect("an answer")
+        });
+        tell.send(Some("none yet".to_owned())).expect("a receiver");
+        assert_eq!(readiness.missing(), ["certificate: none yet"]);
+        tell.send(None).expect("a receiver");
+        assert!(readiness.missing().is_empty());
     }
 }

@@ -13,38 +13,37 @@ use std::{
     time::Duration,
 };
 
-use aya::Ebpf;
 use sidestep_ebpf_common::{
-    FlowKey, LISTENER_SLOTS, ListenerKey, ProxyState, Row,
+    FlowKey, ProxyState, Row,
+    row::RowCounts,
     sighting::{EVERYBODY, QuietKey},
 };
-
-use super::{
-    Dataplane, DataplaneError, Repairs,
-    hooks::{HOOKS, INBOUND},
-    inbound::Inbound,
-    maps::{self, Maps, error, gone, prefix, present},
-    pins, sightings,
+use sidestep_kernel::{
+    hooks::Hooks,
+    link::{Link, LinkError, pin_error, remove_file},
+    netns::{Cookie, host_cookie},
+    object::Object,
+    repaired::Repaired,
+    template::Template,
 };
+
+use super::{Dataplane, DataplaneError, Repairs, hooks::INBOUND, maps::Maps, pins};
 use crate::{
     clock::monotonic,
-    link::{self, Hook, Link, LinkError, pin_error},
-    listeners::{Found, Listener},
-    netns::Cookie,
     preflight,
     rules::Rules,
+    sandbox::listeners::{Found, Listener},
     shortcut::{Established, ShortcutStatus},
 };
 
 /// Programs, maps and links of one node.
 pub struct Bpf {
     folder: PathBuf,
-    cgroup: File,
-    cgroup_path: PathBuf,
-    object: Ebpf,
-    inbound: Inbound,
+    object: Object,
+    inbound: Template,
     maps: Maps,
-    hooks: Vec<Link>,
+    /// `None` once they are taken away.
+    hooks: Option<Hooks>,
     pods: HashMap<Cookie, Link>,
     last_rules_id: u32,
     shortcut: Established,
@@ -53,25 +52,6 @@ pub struct Bpf {
 impl Bpf {
     fn pod_pin(&self, pod: Cookie) -> PathBuf {
         self.folder.join("pods").join(pod.to_string())
-    }
-
-    fn remove_listeners(&mut self, pod: Cookie) {
-        for slot in 0..LISTENER_SLOTS {
-            // Absent is fine; a socket that is closed has left already.
-            let _absent = self.maps.listeners.remove(&ListenerKey::new(pod, slot));
-        }
-    }
-
-    /// Attaches a hook's link again, or pins it again; what was done.
-    fn repair_hook(&mut self, index: usize, hook: Hook) -> Result<Option<String>, DataplaneError> {
-        if self.hooks[index].target()?.is_none() {
-            // Links end with their cgroup; one of the same name may have taken its place.
-            self.cgroup = establish::open_cgroup(&self.cgroup_path)?;
-            self.hooks[index] = self.attach_hook(hook)?;
-            return Ok(Some(format!("link of {}", hook.name)));
-        }
-        let repinned = self.hooks[index].repin()?;
-        Ok(repinned.then(|| format!("pin of link {}", hook.name)))
     }
 
     /// One look at the folder finds what is missing of hundreds of pods.
@@ -97,8 +77,7 @@ impl Bpf {
 
 impl Dataplane for Bpf {
     fn armed(&self) -> Result<Vec<Cookie>, DataplaneError> {
-        let keys: Result<Vec<_>, _> = self.maps.pods.keys().collect();
-        keys.map_err(|e| error("PODS", &e))
+        Ok(self.maps.pods.keys().collect::<Result<_, _>>()?)
     }
 
     fn new_rules_id(&mut self) -> u32 {
@@ -107,30 +86,27 @@ impl Dataplane for Bpf {
 
     fn write_rules(&mut self, rules: &Rules) -> Result<(), DataplaneError> {
         self.last_rules_id = self.last_rules_id.max(rules.record.rules);
-        for key in &rules.ports {
-            let write = self.maps.ports.insert(&prefix(key), 1, 0);
-            write.map_err(|e| error("PORTS", &e))?;
+        for prefix in &rules.ports {
+            self.maps.ports.insert(prefix.length, prefix.key)?;
         }
-        for key in &rules.addrs {
-            let write = self.maps.addrs.insert(&prefix(key), 1, 0);
-            write.map_err(|e| error("ADDRS", &e))?;
+        for prefix in &rules.addrs {
+            self.maps.addrs.insert(prefix.length, prefix.key)?;
         }
         for key in &rules.groups {
-            let write = self.maps.groups.insert(key, 1, 0);
-            write.map_err(|e| error("GROUPS", &e))?;
+            self.maps.groups.insert(key, 1)?;
         }
         Ok(())
     }
 
     fn delete_rules(&mut self, rules: &Rules) -> Result<(), DataplaneError> {
-        for key in &rules.ports {
-            gone(self.maps.ports.remove(&prefix(key))).map_err(|e| error("PORTS", &e))?;
+        for prefix in &rules.ports {
+            self.maps.ports.remove(prefix.length, prefix.key)?;
         }
-        for key in &rules.addrs {
-            gone(self.maps.addrs.remove(&prefix(key))).map_err(|e| error("ADDRS", &e))?;
+        for prefix in &rules.addrs {
+            self.maps.addrs.remove(prefix.length, prefix.key)?;
         }
         for key in &rules.groups {
-            gone(self.maps.groups.remove(key)).map_err(|e| error("GROUPS", &e))?;
+            self.maps.groups.remove(key)?;
         }
         Ok(())
     }
@@ -139,22 +115,20 @@ impl Dataplane for Bpf {
         let records = self.maps.pods.iter();
         let live: Result<Vec<u32>, _> =
             records.map(|r| r.map(|(_, record)| record.rules)).collect();
-        self.maps.sweep_rules(&live.map_err(|e| error("PODS", &e))?)
+        Ok(self.maps.sweep_rules(&live?)?)
     }
 
     fn open_state(&mut self, pod: Cookie) -> Result<(), DataplaneError> {
-        if self.maps.counts.get(&pod, 0).is_err() {
-            let zero = maps::zero_counts().map_err(|e| error("COUNTS", &e))?;
-            let write = self.maps.counts.insert(pod, zero, 0);
-            write.map_err(|e| error("COUNTS", &e))?;
+        if self.maps.counts.get(&pod)?.is_none() {
+            self.maps
+                .counts
+                .insert(pod, RowCounts([0; Row::ALL.len()]))?;
         }
-        if self.maps.proxies.get(&pod, 0).is_err() {
-            let write = self.maps.proxies.insert(pod, ProxyState::default(), 0);
-            write.map_err(|e| error("PROXIES", &e))?;
+        if self.maps.proxies.get(&pod)?.is_none() {
+            self.maps.proxies.insert(pod, ProxyState::default())?;
         }
-        if self.maps.open.get(&pod, 0).is_err() {
-            let write = self.maps.open.insert(pod, 0, 0);
-            write.map_err(|e| error("OPEN", &e))?;
+        if self.maps.open.get(&pod)?.is_none() {
+            self.maps.open.insert(pod, 0)?;
         }
         Ok(())
     }
@@ -193,12 +167,11 @@ impl Dataplane for Bpf {
             return Ok(());
         }
         let socket = listener.socket.as_ref().ok_or(DataplaneError::Listener)?;
-        maps::put_listener(&mut self.maps.listeners, pod, socket)
+        Ok(self.maps.put_listener(pod, socket)?)
     }
 
     fn commit(&mut self, pod: Cookie, rules: &Rules) -> Result<(), DataplaneError> {
-        let write = self.maps.pods.insert(pod, rules.record, 0);
-        write.map_err(|e| error("PODS", &e))?;
+        self.maps.pods.insert(pod, rules.record)?;
         self.shortcut.admit(pod, rules);
         Ok(())
     }
@@ -219,22 +192,20 @@ impl Dataplane for Bpf {
             active: 1,
             spread: spread.into(),
         };
-        let write = self.maps.proxies.insert(pod, state, 0);
-        write.map_err(|e| error("PROXIES", &e))
+        Ok(self.maps.proxies.insert(pod, state)?)
     }
 
     fn rules_of(&self, pod: Cookie) -> Result<Option<u32>, DataplaneError> {
-        let record = present(self.maps.pods.get(&pod, 0)).map_err(|e| error("PODS", &e))?;
+        let record = self.maps.pods.get(&pod)?;
         Ok(record.map(|record| record.rules))
     }
 
     fn has_listener(&self, pod: Cookie) -> bool {
-        let mut keys = self.maps.listeners.keys().flatten();
-        keys.any(|key| key.cookie() == pod)
+        self.maps.has_listener(pod)
     }
 
     fn is_active(&self, pod: Cookie) -> Result<bool, DataplaneError> {
-        let state = present(self.maps.proxies.get(&pod, 0)).map_err(|e| error("PROXIES", &e))?;
+        let state = self.maps.proxies.get(&pod)?;
         Ok(state.is_some_and(|state| state.active != 0))
     }
 
@@ -242,12 +213,12 @@ impl Dataplane for Bpf {
         self.shortcut.dismiss(pod);
         // Also a pin that could not be removed the last time.
         self.pods.remove(&pod);
-        link::remove_file(&self.pod_pin(pod))?;
-        gone(self.maps.pods.remove(&pod)).map_err(|e| error("PODS", &e))?;
-        gone(self.maps.proxies.remove(&pod)).map_err(|e| error("PROXIES", &e))?;
-        gone(self.maps.open.remove(&pod)).map_err(|e| error("OPEN", &e))?;
-        gone(self.maps.counts.remove(&pod)).map_err(|e| error("COUNTS", &e))?;
-        self.remove_listeners(pod);
+        remove_file(&self.pod_pin(pod))?;
+        self.maps.pods.remove(&pod)?;
+        self.maps.proxies.remove(&pod)?;
+        self.maps.open.remove(&pod)?;
+        self.maps.counts.remove(&pod)?;
+        self.maps.remove_listeners(pod);
         Ok(())
     }
 
@@ -259,7 +230,7 @@ impl Dataplane for Bpf {
     }
 
     fn counts(&self, pod: Cookie) -> Vec<(Row, u64)> {
-        let Ok(per_cpu) = self.maps.counts.get(&pod, 0) else {
+        let Ok(Some(per_cpu)) = self.maps.counts.get(&pod) else {
             return Vec::new();
         };
         let sum = |row: Row| per_cpu.iter().map(|cpu| cpu.0[row as usize]).sum();
@@ -275,7 +246,7 @@ impl Dataplane for Bpf {
     }
 
     fn open(&self) -> Result<HashMap<Cookie, i64>, DataplaneError> {
-        self.maps.open()
+        Ok(self.maps.open()?)
     }
 
     fn remembered(&self, pods: &HashSet<Cookie>) -> HashMap<Cookie, HashSet<FlowKey>> {
@@ -288,11 +259,11 @@ impl Dataplane for Bpf {
         ended: &HashSet<FlowKey>,
         miscounted: i64,
     ) -> Result<(), DataplaneError> {
-        self.maps.forget(pod, ended, miscounted)
+        Ok(self.maps.forget(pod, ended, miscounted)?)
     }
 
     fn forget_all(&mut self, pods: &HashSet<Cookie>) -> Result<(), DataplaneError> {
-        self.maps.forget_all(|pod| pods.contains(&pod))
+        Ok(self.maps.forget_all(|pod| pods.contains(&pod))?)
     }
 
     fn repair(&mut self) -> Repairs {
@@ -309,20 +280,19 @@ impl Dataplane for Bpf {
         if let Err(error) = establish::make_folders(&self.folder) {
             done.errors.push(error.into());
         }
-        for (index, hook) in HOOKS.into_iter().enumerate() {
-            match self.repair_hook(index, hook) {
-                Ok(restored) => done.restored.extend(restored),
-                Err(error) => done.errors.push(error),
-            }
+        let mut repaired = Repaired::default();
+        if let Some(hooks) = &mut self.hooks {
+            hooks.repair(&self.object, &mut repaired);
         }
+        self.object.repin_maps(&mut repaired);
+        done.add(repaired);
         self.repin_pods(&mut done);
-        self.maps.repin(&self.folder.join("maps"), &mut done);
         done
     }
 
     fn mute(&mut self, who: QuietKey, time: Duration) {
         // The map forgets what was not asked for lately, and the host's own namespace is never of interest.
-        let (who, time) = match sightings::host_cookie() {
+        let (who, time) = match host_cookie() {
             Some(host) if host == who.cookie => {
                 let cgroup = EVERYBODY;
                 (QuietKey { cgroup, ..who }, Duration::MAX)
@@ -331,7 +301,7 @@ impl Dataplane for Bpf {
         };
         let until = monotonic().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         // A hint that cannot be written only means that the agent is told again.
-        let _told_again = self.maps.quiet.insert(who, until, 0);
+        let _told_again = self.maps.quiet.insert(who, until);
     }
 
     fn remove(&mut self) -> Result<(), DataplaneError> {
@@ -340,12 +310,10 @@ impl Dataplane for Bpf {
         }
         self.shortcut.remove();
         // Writers first: nothing may be captured that the readers could not explain any more.
-        for link in self.hooks.drain(..).rev() {
-            link.remove()?;
+        if let Some(hooks) = self.hooks.take() {
+            hooks.remove()?;
         }
-        for map in maps::NAMES {
-            link::remove_file(&self.folder.join("maps").join(map))?;
-        }
+        self.object.unpin_maps()?;
         Ok(establish::remove_folders(&self.folder)?)
     }
 }

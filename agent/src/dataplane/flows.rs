@@ -3,21 +3,14 @@
 use std::collections::{HashMap, HashSet};
 
 use sidestep_ebpf_common::FlowKey;
+use sidestep_kernel::{maps::MapError, netns::Cookie};
 
-use super::{
-    DataplaneError,
-    maps::{Maps, error, gone, present},
-};
-use crate::netns::Cookie;
-
-/// `BPF_EXIST`: a pod that was let go meanwhile gets no entry.
-const EXIST: u64 = 2;
+use super::maps::Maps;
 
 impl Maps {
     /// How many the programs count as open, by pod.
-    pub(super) fn open(&self) -> Result<HashMap<Cookie, i64>, DataplaneError> {
-        let counts: Result<_, _> = self.open.iter().collect();
-        counts.map_err(|e| error("OPEN", &e))
+    pub(super) fn open(&self) -> Result<HashMap<Cookie, i64>, MapError> {
+        self.open.iter().collect()
     }
 
     /// Those of some pods, in one scan.
@@ -36,10 +29,7 @@ impl Maps {
     }
 
     /// Removes all of some pods, in one scan.
-    pub(super) fn forget_all(
-        &mut self,
-        whose: impl Fn(Cookie) -> bool,
-    ) -> Result<(), DataplaneError> {
+    pub(super) fn forget_all(&mut self, whose: impl Fn(Cookie) -> bool) -> Result<(), MapError> {
         for (pod, flows) in self.remembered(whose) {
             self.forget(pod, &flows, 0)?;
         }
@@ -52,19 +42,16 @@ impl Maps {
         pod: Cookie,
         ended: &HashSet<FlowKey>,
         miscounted: i64,
-    ) -> Result<(), DataplaneError> {
+    ) -> Result<(), MapError> {
         let mut less = miscounted;
         for flow in ended {
-            match self.flows.remove(flow) {
-                Ok(()) => less += 1,
-                other => gone(other).map_err(|e| error("FLOWS", &e))?,
-            }
+            less += i64::from(self.flows.remove(flow)?);
         }
-        let count = present(self.open.get(&pod, 0)).map_err(|e| error("OPEN", &e))?;
+        let count = self.open.get(&pod)?;
         if let Some(count) = count.filter(|_| less != 0) {
-            // What programs add between the two calls is missing, until the next correction.
-            let write = self.open.insert(pod, count - less, EXIST);
-            gone(write).map_err(|e| error("OPEN", &e))?;
+            // What programs add between the two calls is missing, until the next correction. A pod that was let go meanwhile
+            // gets no entry.
+            self.open.replace(pod, count - less)?;
         }
         Ok(())
     }

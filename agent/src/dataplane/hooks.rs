@@ -1,13 +1,13 @@
 //! The hooks on the pods' cgroup: which program goes where.
 
-use crate::{
+use sidestep_kernel::{
+    AttachType,
     link::{Hook, hook},
-    sys::AttachType,
 };
 
 /// Every cgroup hook, readers first: while the programs of two versions are mixed, nothing is written that the old
 /// readers do not understand.
-pub(super) const HOOKS: [Hook; 11] = [
+pub(super) static HOOKS: [Hook; 11] = [
     hook("getsockopt", "on_getsockopt", AttachType::Getsockopt),
     hook(
         "getpeername4",

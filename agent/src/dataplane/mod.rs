@@ -1,12 +1,10 @@
 //! The kernel side, behind a trait: what must be written for a pod. The order is the caller's
-//! ([`crate::reconcile::take`]). No type of the BPF library leaves this folder.
+//! ([`crate::reconcile::take`]).
 
 mod bpf;
 mod flows;
 mod hooks;
-mod inbound;
 mod maps;
-mod object;
 mod pins;
 mod sightings;
 
@@ -20,39 +18,38 @@ use std::{
 pub use bpf::Bpf;
 pub use pins::pinned_pods;
 use sidestep_ebpf_common::{FlowKey, Row, sighting::QuietKey};
+use sidestep_kernel::{
+    link::LinkError,
+    maps::MapError,
+    netns::Cookie,
+    object::ObjectError,
+    repaired::{Lost, Repaired},
+    storage::NoStorage,
+};
 pub use sightings::{Missed, Sightings};
 use thiserror::Error;
 
 use crate::{
-    link::LinkError,
-    listeners::{Found, Listener},
-    netns::Cookie,
     rules::Rules,
+    sandbox::listeners::{Found, Listener},
     shortcut::ShortcutStatus,
 };
 
 /// What the kernel refused.
 #[derive(Debug, Error)]
 pub enum DataplaneError {
-    /// The verifier, or the kernel's lack of a feature.
-    #[error("the kernel refused program {program}: {reason}")]
-    Program {
-        /// Its name.
-        program: &'static str,
-        /// The verifier's last lines.
-        reason: String,
-    },
+    /// The object, or a program of it.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
     /// A link, or a file beside it.
     #[error(transparent)]
     Link(#[from] LinkError),
     /// A map operation failed.
-    #[error("map {map}: {reason}")]
-    Map {
-        /// Which.
-        map: &'static str,
-        /// Why.
-        reason: String,
-    },
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// Nothing can be kept with sockets.
+    #[error(transparent)]
+    Storage(#[from] NoStorage),
     /// Pins went with the file system they were on.
     #[error(
         "{0} is not on a bpffs any more: nothing can be pinned, and with the agent's end every pod's connections would go \
@@ -72,9 +69,6 @@ pub enum DataplaneError {
         /// How many pods live that they capture.
         pods: usize,
     },
-    /// The object could not be loaded at all.
-    #[error("cannot load the BPF object: {0}")]
-    Object(String),
     /// The proxy's socket is there, but the agent cannot have it.
     #[error(
         "the proxy listens already, and its socket cannot be duplicated (pidfd_getfd): does a security policy forbid \
@@ -101,6 +95,23 @@ impl Repairs {
     pub fn failure(&self) -> Option<String> {
         let errors: Vec<String> = self.errors.iter().map(ToString::to_string).collect();
         (!errors.is_empty()).then(|| errors.join("; "))
+    }
+
+    /// Adds what became of hooks and maps.
+    fn add(&mut self, done: Repaired) {
+        let Repaired {
+            restored,
+            unseen,
+            failed,
+        } = done;
+        self.restored
+            .extend(restored.into_iter().map(|lost| match lost {
+                Lost::Link(hook) => format!("link of {hook}"),
+                Lost::LinkPin(hook) => format!("pin of link {hook}"),
+                Lost::MapPin(map) => format!("pin of map {map}"),
+            }));
+        let errors = unseen.into_iter().chain(failed);
+        self.errors.extend(errors.map(DataplaneError::from));
     }
 
     /// Notes what went wrong.

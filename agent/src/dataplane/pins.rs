@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
+use sidestep_kernel::{
     link::{Link, LinkError, pin_error},
     netns::Cookie,
 };

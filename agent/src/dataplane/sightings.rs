@@ -1,46 +1,32 @@
 //! What the programs tell the agent: read from a ring buffer, as long as somebody reads.
 
-use std::{
-    fs::File,
-    io,
-    sync::{Arc, OnceLock},
-};
+use std::{io, sync::Arc};
 
-use aya::{
-    Ebpf,
-    maps::{MapData, PerCpuArray, RingBuf},
-    programs::RawTracePoint,
-};
 use sidestep_ebpf_common::Sighting;
-use tokio::io::{Interest, unix::AsyncFd};
-
-use super::{DataplaneError, maps};
-use crate::{netns::Namespace, sys};
+use sidestep_kernel::{
+    maps::{MapError, PerCpuArray},
+    object::Object,
+    ring::Ring,
+};
 
 const EXEC: &str = "on_exec";
 
 /// Namespaces that programs came upon. Hints: where nobody reads for a while, some are lost.
 pub struct Sightings {
-    ring: AsyncFd<RingBuf<MapData>>,
-    missed: Arc<PerCpuArray<MapData, u64>>,
+    ring: Ring,
+    missed: Arc<PerCpuArray>,
     without_execs: Option<String>,
 }
 
 impl Sightings {
-    /// Takes them out of a loaded object. To be called in a runtime.
-    pub(super) fn take(object: &mut Ebpf) -> Result<Self, DataplaneError> {
-        let without_execs = watch_execs(object).err().map(|error| error.to_string());
-        let ring = maps::open(object, "SIGHTINGS")?;
-        // SAFETY: the ring buffer owns its descriptor, tells the same one each time, and closes it when it is dropped.
-        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
-        let ring = ring.map_err(|error| DataplaneError::Map {
-            map: "SIGHTINGS",
-            reason: error.to_string(),
-        })?;
+    /// Takes them out of an object. To be called in a runtime.
+    pub(super) fn take(object: &mut Object) -> Result<Self, MapError> {
+        // It ends with the object.
+        let execs = object.attach_to_tracepoint(EXEC, "sched_process_exec");
         Ok(Self {
-            ring,
-            missed: Arc::new(maps::open(object, "MISSED")?),
-            without_execs,
+            ring: object.take("SIGHTINGS")?,
+            missed: Arc::new(object.take("MISSED")?),
+            without_execs: execs.err().map(|error| error.to_string()),
         })
     }
 
@@ -56,28 +42,19 @@ impl Sightings {
 
     /// Waits for the next.
     pub async fn next(&mut self) -> io::Result<Sighting> {
-        loop {
-            let mut ready = self.ring.readable_mut().await?;
-            while let Some(item) = ready.get_inner_mut().next() {
-                if let Some(sighting) = parse(&item) {
-                    return Ok(sighting);
-                }
-            }
-            ready.clear_ready();
-        }
+        self.ring.next(parse).await
     }
 }
 
 /// How many sightings did not fit into the ring buffer.
 #[derive(Clone)]
-pub struct Missed(Arc<PerCpuArray<MapData, u64>>);
+pub struct Missed(Arc<PerCpuArray>);
 
 impl Missed {
     /// Since the programs were loaded.
     pub fn count(&self) -> u64 {
         // What cannot be read is not known to have been lost; the next look reads again.
-        let counts = self.0.get(&0, 0);
-        counts.map_or(0, |counts| counts.iter().sum())
+        self.0.sum(0).unwrap_or(0)
     }
 }
 
@@ -91,27 +68,5 @@ fn parse(bytes: &[u8]) -> Option<Sighting> {
         at: long(16)?,
         pid: word(24)?,
         seen: word(28)?,
-    })
-}
-
-/// Starts of programs are seen by a tracepoint of the whole node. It ends with the object.
-fn watch_execs(object: &mut Ebpf) -> anyhow::Result<()> {
-    let program = object
-        .program_mut(EXEC)
-        .ok_or_else(|| anyhow::anyhow!("{EXEC} is not in the object"))?;
-    let program: &mut RawTracePoint = program.try_into()?;
-    program.load()?;
-    program.attach("sched_process_exec")?;
-    Ok(())
-}
-
-/// The cookie of the host's own network namespace, whichever the agent is in.
-pub(super) fn host_cookie() -> Option<u64> {
-    static HOST: OnceLock<Option<u64>> = OnceLock::new();
-    *HOST.get_or_init(|| {
-        let here = File::open("/proc/1/ns/net").ok()?;
-        Namespace::cookie_of(&here)
-            .or_else(|_| sys::netns_cookie())
-            .ok()
     })
 }

@@ -15,13 +15,15 @@ use super::{
 };
 use crate::{
     dataplane::Bpf,
-    discover::InCgroups,
     metrics::Metrics,
-    pods::{Change, Pods, Source, Step},
+    pods::{
+        observed::{Change, Pods, Source, Step},
+        wanted::{Entry, PodName, PodUid},
+    },
     preflight::Lock,
     reconcile::{Mode, Reconciler},
     report::Reports,
-    wanted::{Entry, PodName, PodUid},
+    sandbox::discover::InCgroups,
     worker::{self, Duties, Message, Proof, SightingQueue, Worker},
 };
 
@@ -139,6 +141,7 @@ impl Attempts {
         let mut worker = Worker {
             reconciler: ready.reconciler,
             source: self.source,
+            node: Some(self.settings.node),
             cgroup: ready.cgroup,
             interval: CHECK,
             readiness: self.readiness,
@@ -168,7 +171,8 @@ impl Attempts {
                     self.source.take(change);
                 }
                 Ok(Message::Ask(question)) => {
-                    let status = worker::status_without_programs(&self.readiness);
+                    let status =
+                        worker::status_without_programs(&self.readiness, Some(&self.settings.node));
                     let _asker_left = question.send(status);
                 }
                 Ok(Message::Count(reply)) => {

@@ -6,10 +6,12 @@ use anyhow::Context;
 
 use super::Settings;
 use crate::{
+    cgroup::sweep,
     dataplane::{Bpf, Sightings},
-    discover,
     preflight::{self, Lock},
-    probe, shortcut,
+    probe,
+    sandbox::discover,
+    shortcut,
     worker::prove,
 };
 
@@ -23,9 +25,7 @@ pub(super) struct Started {
 
 /// Does it. What an earlier agent pinned goes on with the programs it has until this agent's were seen to act.
 pub(super) fn start(settings: &Settings) -> anyhow::Result<Started> {
-    if !settings.assume_capabilities {
-        preflight::capabilities::check()?;
-    }
+    preflight::capabilities::check()?;
     let cgroup = match &settings.cgroup {
         Some(cgroup) => cgroup.clone(),
         None => discover::pods_cgroup()?,
@@ -34,7 +34,7 @@ pub(super) fn start(settings: &Settings) -> anyhow::Result<Started> {
     // Another agent that is about to end holds it for a moment.
     let lock = preflight::lock(&cgroup, &settings.pin)?;
     preflight::check_pins(&settings.pin)?;
-    probe::sweep(&cgroup);
+    sweep(&cgroup);
     if Bpf::is_pinned(&settings.pin) {
         probe::rehearse(&settings.pin, &cgroup, offsets)
             .context("this agent's programs do not act; running pods keep the ones they have")?;

@@ -35,7 +35,7 @@ pub const NEEDED: [Capability; 4] = [
     Capability {
         bit: 21,
         name: "CAP_SYS_ADMIN",
-        why: "to enter a pod's network namespace, and to load BPF programs and maps",
+        why: "to enter a pod's network namespace and the node's cgroup namespace, and to load BPF programs and maps",
     },
 ];
 

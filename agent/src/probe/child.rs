@@ -2,7 +2,6 @@
 //! it.
 
 use std::{
-    fs,
     io::{self, BufRead, Write},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::Path,
@@ -11,13 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use rustix::{
-    net::{AddressFamily, SocketType, bind, listen as start, socket, sockopt},
-    thread::{UnshareFlags, unshare_unsafe},
-};
+use rustix::net::{AddressFamily, SocketType, bind, listen as start, socket, sockopt};
+use sidestep_kernel::process::enter_new_netns;
 
 use super::word;
-use crate::facts;
+use crate::{cgroup, sandbox::facts};
 
 /// After this long it ends, whatever it waits for.
 const LIFE: Duration = Duration::from_secs(10);
@@ -42,12 +39,9 @@ pub fn run(cgroup: &Path) -> anyhow::Result<()> {
     done
 }
 
-fn work(cgroup: &Path) -> anyhow::Result<()> {
-    let procs = cgroup.join("cgroup.procs");
-    // The process as a whole, whichever thread writes.
-    fs::write(&procs, "0").with_context(|| format!("joining {}", procs.display()))?;
-    // SAFETY: only the network namespace of this thread changes, and no descriptor is shared that it would matter to.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.context("making a network namespace")?;
+fn work(own: &Path) -> anyhow::Result<()> {
+    cgroup::join(own, std::process::id())?;
+    enter_new_netns().context("making a network namespace")?;
     let v6 = facts::raise_loopback(OWN6).context("raising the loopback device")?;
     say(word::READY)?;
 

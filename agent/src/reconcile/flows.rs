@@ -8,14 +8,14 @@ use sidestep_ebpf_common::{
     FlowKey, Row,
     flow::{FLOW_SHARE, MOST_OF_ONE},
 };
+use sidestep_kernel::netns::{Cookie, NetnsError};
 
 use super::{PodEvent, Reconciler};
 use crate::{
     dataplane::{Dataplane, DataplaneError},
-    netns::{Cookie, NetnsError},
+    pods::wanted::PodName,
     rules::addr,
     sandbox::{Node, Sandbox},
-    wanted::PodName,
 };
 
 /// Who has fewer is not looked at: what is wrong there harms nobody, even in each of 256 pods.

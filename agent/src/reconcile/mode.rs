@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ArmError;
-use crate::wanted::{LeaveReason, PodName};
+use crate::pods::wanted::{LeaveReason, PodName};
 
 /// How the reconciler goes about it.
 #[derive(Clone, Copy, Debug)]

@@ -6,14 +6,12 @@
 use std::{net::IpAddr, time::Instant};
 
 use sidestep_contract::Policy;
+use sidestep_kernel::netns::Cookie;
 
 use super::{Armed, Mode, Release, pod::Pod};
 use crate::{
-    allowed::Allowed,
-    facts::Facts,
-    netns::Cookie,
-    rules::{self, BadIds, Rules},
-    wanted::PodName,
+    pods::wanted::PodName,
+    rules::{self, Allowed, BadIds, Facts, Rules},
 };
 
 /// What to do about a pod whose turn may have come.
@@ -185,9 +183,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        pods::wanted::{Place, PodUid, Wanted},
         probe::policy,
         reconcile::ArmError,
-        wanted::{Place, PodUid, Wanted},
     };
 
     const HERE: Cookie = 7;

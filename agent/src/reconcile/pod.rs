@@ -5,11 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sidestep_kernel::netns::Cookie;
+
 use super::{ArmError, Armed, Mode, pace::Pace};
-use crate::{
-    netns::Cookie,
-    wanted::{Entry, Place, PodName, Wanted},
-};
+use crate::pods::wanted::{Entry, Place, PodName, Wanted};
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);
@@ -190,7 +189,7 @@ fn spread(name: &PodName, interval: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{allowed::Allowed, probe::policy, wanted::PodUid};
+    use crate::{pods::wanted::PodUid, probe::policy, rules::Allowed};
 
     fn wanted() -> Wanted {
         Wanted {

@@ -2,14 +2,15 @@
 
 use std::collections::HashSet;
 
+use sidestep_kernel::netns::Cookie;
+
 use super::{
     Armed, Node, PodEvent, Reconciler, Release,
     plan::{self, Claim, Fate},
 };
 use crate::{
     dataplane::{Dataplane, DataplaneError},
-    netns::Cookie,
-    wanted::PodName,
+    pods::wanted::PodName,
 };
 
 /// Most namespaces that are let go in one turn, so that new pods and the heartbeat have theirs between two.

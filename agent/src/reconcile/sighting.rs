@@ -12,8 +12,8 @@ use super::{Pod, Reconciler};
 use crate::{
     clock::Now,
     dataplane::Dataplane,
+    pods::wanted::PodName,
     sandbox::{Node, Owner},
-    wanted::PodName,
 };
 
 /// How long programs are silent about a namespace that is no pod's, or no pod's own.

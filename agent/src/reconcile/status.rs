@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::{Pod, Reconciler};
 use crate::{
     dataplane::Dataplane,
+    pods::wanted::{LeaveReason, Place, PodName, Wanted},
     sandbox::Node,
     shortcut::ShortcutStatus,
     status::{PodState, PodStatus},
-    wanted::{LeaveReason, Place, PodName, Wanted},
 };
 
 impl<D: Dataplane, N: Node> Reconciler<D, N> {

@@ -6,16 +6,15 @@
 use std::collections::{BTreeSet, HashSet};
 
 use sidestep_contract::Policy;
+use sidestep_kernel::netns::{Cookie, NetnsError};
 use thiserror::Error;
 
 pub use super::plan::Wish;
 use super::plan::{self, Inside, Step};
 use crate::{
     dataplane::{Dataplane, DataplaneError},
-    facts::PASSTHROUGH6,
-    netns::{Cookie, NetnsError},
     rules::{BadIds, Rules},
-    sandbox::Sandbox,
+    sandbox::{Sandbox, facts::PASSTHROUGH6},
 };
 
 /// Why a pod could not be armed.

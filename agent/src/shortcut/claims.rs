@@ -3,8 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use sidestep_ebpf_common::Addr;
-
-use crate::netns::Cookie;
+use sidestep_kernel::netns::Cookie;
 
 /// An address, and who has it now.
 pub(super) type Owned = (Addr, Option<Cookie>);

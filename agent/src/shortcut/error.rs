@@ -6,6 +6,9 @@ use std::{
 };
 
 use sidestep_ebpf_common::shortcut::PLACES;
+use sidestep_kernel::{
+    btf::BtfError, link::LinkError, maps::MapError, object::ObjectError, storage::NoStorage,
+};
 use thiserror::Error;
 
 /// Why the shortcut cannot be had.
@@ -13,37 +16,22 @@ use thiserror::Error;
 pub enum ShortcutError {
     /// No type information.
     #[error("this kernel has no usable BTF ({0}), by which the shortcut finds its way")]
-    NoBtf(String),
+    NoBtf(#[from] BtfError),
     /// Something the programs read has another name or form in this kernel.
     #[error("this kernel's BTF does not tell where {0} is")]
     Unknown(&'static str),
-    /// The verifier, or the kernel's lack of a feature.
-    #[error("the kernel refused program {program}: {reason}")]
-    Program {
-        /// Its name.
-        program: &'static str,
-        /// The verifier's last lines.
-        reason: String,
-    },
-    /// The object could not be loaded at all.
-    #[error("cannot load the shortcut's BPF object: {0}")]
-    Object(String),
-    /// A program cannot be attached.
-    #[error("cannot attach {what}: {error}")]
-    Attach {
-        /// Which.
-        what: &'static str,
-        /// Why.
-        error: io::Error,
-    },
+    /// The object, or a program of it.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// A program cannot be attached, or what is attached cannot be looked at.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// A map operation failed.
-    #[error("map {map}: {reason}")]
-    Map {
-        /// Which.
-        map: &'static str,
-        /// Why.
-        reason: String,
-    },
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// Nothing can be kept with sockets.
+    #[error(transparent)]
+    Storage(#[from] NoStorage),
     /// What is pinned was made by something else than this version.
     #[error(
         "map {map} at {path} has keys and values of {found:?} bytes, and this version's of {want:?}"

@@ -3,7 +3,7 @@
 //!
 //! Every version keeps to this: an element of `SWITCHES` that is all zero allows nothing; what is not in `MEMBERS` does not
 //! take part; the keys of `RECEIVERS` are socket cookies, 8 bytes; a value of `ENDS` begins with the address of a socket and
-//! its cookie, 8 bytes each.
+//! its cookie, 8 bytes each; the link `setsockopt` refuses what does harm to a socket in a sockhash, and so outlives its maps.
 
 use std::{
     cell::OnceCell,
@@ -15,12 +15,15 @@ use std::{
 };
 
 use sidestep_ebpf_common::shortcut::SHORTCUT_ABI_VERSION;
+use sidestep_kernel::any_map::AnyMap;
 
 use super::{ShortcutError, error::file, object::Peek};
-use crate::sys::AnyMap;
 
 /// A message that is being redirected while the switches are turned off is there after this.
 const SETTLE: Duration = Duration::from_millis(5);
+
+/// The link that stays for as long as a socket may be in a sockhash.
+pub(super) const GUARD: &str = "setsockopt";
 
 /// Where the shortcut is pinned: beside interception, of which it is no part.
 pub fn pins(pin: &Path) -> PathBuf {
@@ -88,7 +91,9 @@ pub(super) fn retire_with(
         }
         thread::sleep(SETTLE);
     }
-    let removed = pinned(folder).and_then(|paths| {
+    let guard = folder.join(GUARD);
+    let removed = pinned(folder).and_then(|mut paths| {
+        paths.sort_by_key(|path| *path == guard);
         paths.iter().try_for_each(fs::remove_file)?;
         fs::remove_dir(folder)
     });
@@ -123,7 +128,7 @@ fn switch_off(folder: &Path) -> io::Result<()> {
     }
     // A link ends with its pin.
     for path in pinned(folder)? {
-        if AnyMap::open(&path)?.is_none() {
+        if !path.ends_with(GUARD) && AnyMap::open(&path)?.is_none() {
             fs::remove_file(path)?;
         }
     }
@@ -191,8 +196,8 @@ mod tests {
         for name in [
             "sidestep",
             "sidestep-shortcut-v1",
-            "sidestep-shortcut-v3",
-            "sidestep-shortcut-v3-left-1",
+            "sidestep-shortcut-v4",
+            "sidestep-shortcut-v4-left-1",
             "sidestep2-shortcut-v1",
         ] {
             fs::create_dir(at(name)).expect("a new folder");
@@ -200,8 +205,8 @@ mod tests {
         let found = folders(&at("sidestep")).expect("a folder that can be read");
         let want = [
             "sidestep-shortcut-v1",
-            "sidestep-shortcut-v3",
-            "sidestep-shortcut-v3-left-1",
+            "sidestep-shortcut-v4",
+            "sidestep-shortcut-v4-left-1",
         ];
         assert_eq!(found, want.map(at));
         assert!(found.contains(&pins(&at("sidestep"))));

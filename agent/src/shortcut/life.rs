@@ -2,19 +2,19 @@
 //! anything else to fail.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
+use sidestep_agent_api::{Check, ShortcutStatus};
+use sidestep_kernel::{netns::Cookie, process::trim_heaps};
 
 use super::{
     Allowed, Options, Participant, Reach, Shortcut, left,
-    selftest::{self, Check, Verdict},
+    selftest::{self, Verdict},
 };
-use crate::{listeners::Found, netns::Cookie, rules::Rules, sys};
+use crate::{rules::Rules, sandbox::listeners::Found};
 
 /// What no pod can have more of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl Proof {
         }
         others.tend();
         // The kernel's type information, read several times over, takes a hundred MiB meanwhile.
-        sys::trim_heaps();
+        trim_heaps();
         Established {
             reach,
             from_application: verdict.from_application,
@@ -167,31 +167,6 @@ impl Default for Established {
             shortcut: Err("the agent is starting".to_owned()),
         }
     }
-}
-
-/// What is told of the shortcut.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShortcutStatus {
-    /// Whether it is proven and in place.
-    pub on: bool,
-    /// Why it is not.
-    pub reason: Option<String>,
-    /// How far any pod's bytes may go.
-    pub reach: Reach,
-    /// Why the sockets of applications keep to TCP, but for those that ask for it; absent where they need not.
-    pub not_from_applications: Option<String>,
-    /// Why nothing is put into the sockets of applications that ask for it; absent where it can be.
-    pub not_into_applications: Option<String>,
-    /// What the self-test found, check by check.
-    #[serde(default)]
-    pub checks: Vec<Check>,
-    /// How long it took, milliseconds.
-    #[serde(default)]
-    pub selftest_ms: u64,
-    /// Ends of connections that are open.
-    pub ends: usize,
-    /// What was counted since the programs were loaded first.
-    pub counts: BTreeMap<String, u64>,
 }
 
 impl Established {

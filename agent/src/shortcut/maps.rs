@@ -1,18 +1,18 @@
 //! The shortcut's maps, each opened by its name in the BPF object.
 
-use std::{collections::HashSet, io, path::Path, thread, time::Duration};
+use std::{collections::HashSet, path::Path, thread, time::Duration};
 
-use aya::{
-    Ebpf,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, SkStorage, SockHash},
-};
 use sidestep_ebpf_common::{
     Addr,
     shortcut::{EndKey, EndRecord, EndState, Member, PodSwitch},
 };
+use sidestep_kernel::{
+    any_map::AnyMap,
+    maps::{Array, MapError, PerCpuArray, SocketStorage, SocketTable, Table},
+    object::Object,
+};
 
 use super::{ShortcutError, error::file};
-use crate::sys::AnyMap;
 
 /// Every pinned map.
 pub(super) const NAMES: [&str; 9] = [
@@ -63,37 +63,37 @@ pub(super) fn check(folder: &Path) -> Result<(), ShortcutError> {
 
 /// The maps that the agent reads or writes.
 pub(super) struct Maps {
-    pub(super) members: HashMap<MapData, u64, Member>,
-    pub(super) switches: Array<MapData, PodSwitch>,
-    pub(super) proxies: Array<MapData, u32>,
-    pub(super) addresses: HashMap<MapData, Addr, u64>,
-    pub(super) ends: HashMap<MapData, EndKey, EndRecord>,
-    receivers: SockHash<MapData, u64>,
-    pub(super) senders: SockHash<MapData, u64>,
-    pub(super) tally: PerCpuArray<MapData, u64>,
-    pub(super) mptcp_answer: Array<MapData, i64>,
-    pub(super) states: SkStorage<MapData, EndState>,
+    pub(super) members: Table<u64, Member>,
+    pub(super) switches: Array<PodSwitch>,
+    pub(super) proxies: Array<u32>,
+    pub(super) addresses: Table<Addr, u64>,
+    pub(super) ends: Table<EndKey, EndRecord>,
+    receivers: SocketTable<u64>,
+    pub(super) senders: SocketTable<u64>,
+    pub(super) tally: PerCpuArray,
+    pub(super) mptcp_answer: Array<i64>,
+    pub(super) states: SocketStorage<EndState>,
 }
 
 impl Maps {
-    /// Takes the maps out of a loaded object.
-    pub(super) fn take(object: &mut Ebpf) -> Result<Self, ShortcutError> {
+    /// Takes the maps out of an object.
+    pub(super) fn take(object: &mut Object) -> Result<Self, MapError> {
         Ok(Self {
-            members: open(object, "MEMBERS")?,
-            switches: open(object, "SWITCHES")?,
-            proxies: open(object, "PROXY_PROCESSES")?,
-            addresses: open(object, "ADDRESSES")?,
-            ends: open(object, "ENDS")?,
-            receivers: open(object, "RECEIVERS")?,
-            senders: open(object, "SENDERS")?,
-            tally: open(object, "TALLY")?,
-            mptcp_answer: open(object, "MPTCP_ANSWER")?,
-            states: open(object, "STATES")?,
+            members: object.take("MEMBERS")?,
+            switches: object.take("SWITCHES")?,
+            proxies: object.take("PROXY_PROCESSES")?,
+            addresses: object.take("ADDRESSES")?,
+            ends: object.take("ENDS")?,
+            receivers: object.take("RECEIVERS")?,
+            senders: object.take("SENDERS")?,
+            tally: object.take("TALLY")?,
+            mptcp_answer: object.take("MPTCP_ANSWER")?,
+            states: object.take("STATES")?,
         })
     }
 
     /// Deletes the records of sockets that are gone: those that were closed while no program looked.
-    pub(super) fn sweep_ends(&mut self) -> Result<(), ShortcutError> {
+    pub(super) fn sweep_ends(&mut self) -> Result<(), MapError> {
         let before: HashSet<(EndKey, u64)> = self.strangers().collect();
         if before.is_empty() {
             return Ok(());
@@ -102,7 +102,7 @@ impl Maps {
         thread::sleep(SETTLE);
         for (key, id) in self.strangers() {
             if before.contains(&(key, id)) {
-                gone(self.ends.remove(&key)).map_err(|e| error("ENDS", &e))?;
+                self.ends.remove(&key)?;
             }
         }
         Ok(())
@@ -117,35 +117,4 @@ impl Maps {
         let all = ends.into_iter().map(|(key, record)| (key, record.id));
         all.filter(move |(_, id)| !sockets.contains(id))
     }
-}
-
-/// Deleting what is not there is fine.
-pub(super) fn gone(answer: Result<(), MapError>) -> Result<(), MapError> {
-    match answer {
-        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
-        Err(MapError::SyscallError(e)) if e.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-pub(super) fn error(map: &'static str, error: &MapError) -> ShortcutError {
-    ShortcutError::Map {
-        map,
-        // The library names the call; the kernel's answer is in the source.
-        reason: match error {
-            MapError::SyscallError(e) => e.io_error.to_string(),
-            other => other.to_string(),
-        },
-    }
-}
-
-fn open<T>(object: &mut Ebpf, name: &'static str) -> Result<T, ShortcutError>
-where
-    T: TryFrom<Map, Error = MapError>,
-{
-    let map = object.take_map(name).ok_or_else(|| ShortcutError::Map {
-        map: name,
-        reason: "not in the BPF object".to_owned(),
-    })?;
-    T::try_from(map).map_err(|e| error(name, &e))
 }

@@ -6,10 +6,10 @@ use sidestep_ebpf_common::{
     Addr,
     shortcut::{EndState, IS_PROXY, Member, PLACES, PodSwitch},
 };
+use sidestep_kernel::{maps::MapError, netns::Cookie};
 
-use super::{Allowed, Participant, Shortcut, ShortcutError, maps};
-use crate::{netns::Cookie, rules};
-use maps::error;
+use super::{Allowed, Participant, Shortcut, ShortcutError};
+use crate::rules;
 
 impl Shortcut {
     /// Lets a pod take part, or changes what it allows.
@@ -25,7 +25,8 @@ impl Shortcut {
             into_application: pod.allowed.into_application && self.watch_readers(),
             ..pod.allowed
         };
-        self.switch(place, PodSwitch::new(pod.cookie, allowed.flags()))?;
+        let switch = PodSwitch::new(pod.cookie, allowed.flags());
+        self.maps.switches.set(place, switch)?;
         let member = Member {
             place,
             outbound_port: pod.outbound_port,
@@ -33,7 +34,7 @@ impl Shortcut {
             uids: pod.uids,
             gids: pod.gids,
         };
-        self.enter(pod.cookie, member)?;
+        self.maps.members.insert(pod.cookie, member)?;
         self.pods.insert(pod.cookie, (place, Some(pod.clone())));
         Ok(())
     }
@@ -49,11 +50,11 @@ impl Shortcut {
         let Some((place, _)) = self.pods.get(&cookie) else {
             return Ok(());
         };
-        self.note_process(*place, process)?;
+        self.maps.proxies.set(*place, process)?;
         for listener in listeners {
-            let state = EndState::new(IS_PROXY);
-            let write = self.maps.states.insert(*listener, state, 0);
-            write.map_err(|e| error("STATES", &e))?;
+            self.maps
+                .states
+                .insert(*listener, EndState::new(IS_PROXY))?;
         }
         Ok(())
     }
@@ -65,8 +66,8 @@ impl Shortcut {
             return Ok(());
         };
         self.leave(place, cookie)?;
-        maps::gone(self.maps.members.remove(&cookie)).map_err(|e| error("MEMBERS", &e))?;
-        self.publish(cookie, &[])
+        self.maps.members.remove(&cookie)?;
+        Ok(self.publish(cookie, &[])?)
     }
 
     /// Dismisses whoever is not among these.
@@ -83,14 +84,15 @@ impl Shortcut {
     pub(super) fn move_all(&mut self) -> Result<(), ShortcutError> {
         for cookie in self.pods.keys().copied().collect::<Vec<_>>() {
             let place = self.free_place(cookie)?;
-            let read = self.maps.members.get(&cookie, 0);
-            let member = read.map_err(|e| error("MEMBERS", &e))?;
+            let member = self.maps.members.require(&cookie)?;
             let old = member.place;
-            let switch = self.maps.switches.get(&old, 0);
-            let process = self.maps.proxies.get(&old, 0);
-            self.switch(place, switch.map_err(|e| error("SWITCHES", &e))?)?;
-            self.note_process(place, process.map_err(|e| error("PROXY_PROCESSES", &e))?)?;
-            self.enter(cookie, Member { place, ..member })?;
+            let switch = self.maps.switches.get(old)?;
+            let process = self.maps.proxies.get(old)?;
+            self.maps.switches.set(place, switch)?;
+            self.maps.proxies.set(place, process)?;
+            self.maps
+                .members
+                .insert(cookie, Member { place, ..member })?;
             self.leave(old, cookie)?;
             if let Some((known, _)) = self.pods.get_mut(&cookie) {
                 *known = place;
@@ -99,32 +101,17 @@ impl Shortcut {
         Ok(())
     }
 
-    fn enter(&mut self, cookie: Cookie, member: Member) -> Result<(), ShortcutError> {
-        let write = self.maps.members.insert(cookie, member, 0);
-        write.map_err(|e| error("MEMBERS", &e))
-    }
-
     /// The place allows nothing, and remembers whose it was.
-    fn leave(&mut self, place: u32, cookie: Cookie) -> Result<(), ShortcutError> {
-        self.switch(place, PodSwitch::new(cookie, 0))?;
-        self.note_process(place, 0)
-    }
-
-    fn switch(&mut self, place: u32, switch: PodSwitch) -> Result<(), ShortcutError> {
-        let write = self.maps.switches.set(place, switch, 0);
-        write.map_err(|e| error("SWITCHES", &e))
-    }
-
-    fn note_process(&mut self, place: u32, process: u32) -> Result<(), ShortcutError> {
-        let write = self.maps.proxies.set(place, process, 0);
-        write.map_err(|e| error("PROXY_PROCESSES", &e))
+    fn leave(&mut self, place: u32, cookie: Cookie) -> Result<(), MapError> {
+        self.maps.switches.set(place, PodSwitch::new(cookie, 0))?;
+        self.maps.proxies.set(place, 0)
     }
 
     /// One that this pod did not have before: connections from that time stay as they are.
     fn free_place(&self, cookie: Cookie) -> Result<u32, ShortcutError> {
         let taken = |place: u32| self.pods.values().any(|(other, _)| *other == place);
         let had = |place: u32| {
-            let switch = self.maps.switches.get(&place, 0);
+            let switch = self.maps.switches.get(place);
             switch.is_ok_and(|switch| switch.cookie == cookie)
         };
         (1..PLACES)
@@ -133,25 +120,23 @@ impl Shortcut {
     }
 
     /// Makes known that a pod has these addresses, as far as no other says so too.
-    fn publish(&mut self, cookie: Cookie, addresses: &[IpAddr]) -> Result<(), ShortcutError> {
+    fn publish(&mut self, cookie: Cookie, addresses: &[IpAddr]) -> Result<(), MapError> {
         let far = addresses.iter().filter(|address| !address.is_loopback());
         for (address, owner) in self.claims.replace(cookie, far.copied().map(rules::addr)) {
-            let write = match owner {
-                Some(owner) => self.maps.addresses.insert(address, owner, 0),
-                None => maps::gone(self.maps.addresses.remove(&address)),
-            };
-            write.map_err(|e| error("ADDRESSES", &e))?;
+            match owner {
+                Some(owner) => self.maps.addresses.insert(address, owner)?,
+                None => drop(self.maps.addresses.remove(&address)?),
+            }
         }
         Ok(())
     }
 
     /// What an earlier agent published of pods that are no members is nobody's.
-    pub(super) fn sweep_addresses(&mut self) -> Result<(), ShortcutError> {
+    pub(super) fn sweep_addresses(&mut self) -> Result<(), MapError> {
         let published: Vec<(Addr, Cookie)> = self.maps.addresses.iter().flatten().collect();
         for (address, owner) in published {
             if !self.pods.contains_key(&owner) {
-                let removed = self.maps.addresses.remove(&address);
-                maps::gone(removed).map_err(|e| error("ADDRESSES", &e))?;
+                self.maps.addresses.remove(&address)?;
             }
         }
         Ok(())

@@ -16,19 +16,36 @@ mod object;
 pub mod selftest;
 mod settings;
 
-use std::{collections::HashMap, fs, net::IpAddr, path::Path, time::Duration};
+use std::{
+    collections::HashMap,
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use aya::maps::IterableMap as _;
-use sidestep_ebpf_common::{Ids, shortcut::Count};
+use sidestep_ebpf_common::{
+    Ids,
+    shortcut::{Count, EndState},
+};
+use sidestep_kernel::{
+    hooks::Hooks,
+    netns::Cookie,
+    object::Object,
+    repaired::{Lost, Repaired},
+    storage,
+};
 
-use self::{claims::Claims, error::file, hooks::Hooks, maps::Maps};
-use crate::{netns::Cookie, sys};
+use self::{claims::Claims, error::file, hooks::HOOKS, maps::Maps};
 
-pub use crate::allowed::{Allowed, Reach};
+pub use crate::rules::{Allowed, Reach};
 pub use error::ShortcutError;
 pub use left::{folders, pins, retire};
-pub use life::{Bounds, Established, Proof, ShortcutStatus};
-pub use settings::{LIMIT, Mode, Options, Readers};
+pub use life::{Bounds, Established, Proof};
+#[cfg(feature = "test-switches")]
+pub use settings::Switches;
+pub use settings::{LIMIT, Options};
+pub use sidestep_agent_api::ShortcutStatus;
 
 /// A pod that takes part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +77,9 @@ pub struct Shortcut {
     claims: Claims,
     /// `None` once they are taken away.
     hooks: Option<Hooks>,
-    // Kept: without pins it holds the programs.
-    object: aya::Ebpf,
+    object: Object,
+    /// Where maps and links are pinned, if they are.
+    pins: Option<PathBuf>,
     readers: Watch,
 }
 
@@ -86,7 +104,9 @@ impl Shortcut {
     /// are, the links with new programs. Where its programs were not attached all the time nobody knows what became of those
     /// sockets: then it is retired, and this is a new beginning.
     pub fn establish(pins: &Path, cgroup: &Path, options: Options) -> Result<Self, ShortcutError> {
-        if pins.exists() && !(Hooks::are_attached(pins, cgroup)? && maps::check(pins).is_ok()) {
+        if pins.exists()
+            && !(Hooks::are_attached(&HOOKS, pins, cgroup)? && maps::check(pins).is_ok())
+        {
             left::set_aside(pins)?;
         }
         fs::create_dir_all(pins).map_err(|error| file(pins, error))?;
@@ -100,7 +120,8 @@ impl Shortcut {
     ) -> Result<Self, ShortcutError> {
         let settings = settings::find(options)?;
         let mut object = object::open(settings, pins)?;
-        let maps = Maps::take(&mut object)?;
+        let mut maps = Maps::take(&mut object)?;
+        storage::check(&mut maps.states, EndState::new(0))?;
         let left = maps.members.iter().flatten();
         let pods: HashMap<_, _> = left
             .map(|(cookie, member)| (cookie, (member.place, None)))
@@ -113,21 +134,18 @@ impl Shortcut {
             claims,
             hooks: None,
             object,
-            readers: match options.readers {
-                Readers::Watched => Watch::NotYet,
-                Readers::Trusted => Watch::Done,
-            },
+            pins: pins.map(Path::to_owned),
+            readers: Watch::NotYet,
         };
+        #[cfg(feature = "test-switches")]
+        if options.switches.trusting {
+            shortcut.readers = Watch::Done;
+        }
         object::load_programs(&mut shortcut.object)?;
-        let on_message = object::program(&shortcut.object, object::ON_MESSAGE)?;
-        let senders = shortcut.maps.senders.map().fd();
-        sys::map_attach(on_message, senders, sys::AttachType::SkMsgVerdict).map_err(|error| {
-            ShortcutError::Attach {
-                what: "sk_msg",
-                error,
-            }
-        })?;
-        shortcut.hooks = Some(Hooks::attach(&shortcut.object, cgroup, pins)?);
+        let on_message = shortcut.object.program(object::ON_MESSAGE)?;
+        shortcut.maps.senders.decide_messages(on_message)?;
+        let hooks = Hooks::attach(&shortcut.object, &HOOKS, cgroup, pins)?;
+        shortcut.hooks = Some(hooks);
         shortcut.sweep_addresses()?;
         shortcut.maps.sweep_ends()?;
         Ok(shortcut)
@@ -136,15 +154,34 @@ impl Shortcut {
     /// Restores links and pins that were lost, and names them. While a link was lost nobody saw what was done to sockets:
     /// connections from before stay with TCP.
     pub fn repair(&mut self) -> Result<Vec<String>, ShortcutError> {
-        let Some(hooks) = &mut self.hooks else {
+        let (Some(hooks), Some(folder)) = (&mut self.hooks, &self.pins) else {
             return Ok(Vec::new());
         };
-        let repaired = hooks.repair(&self.object)?;
-        if repaired.blind {
+        fs::create_dir_all(folder).map_err(|error| file(folder, error))?;
+        let mut done = Repaired::default();
+        hooks.repair(&self.object, &mut done);
+        self.object.repin_maps(&mut done);
+        let Repaired {
+            restored,
+            unseen,
+            failed,
+        } = done;
+        for error in unseen {
+            tracing::warn!(%error, "it is not seen whether the shortcut is attached");
+        }
+        if let Some(error) = failed.into_iter().next() {
+            return Err(error.into());
+        }
+        if restored.iter().any(|lost| matches!(lost, Lost::Link(_))) {
             self.move_all()?;
             self.maps.sweep_ends()?;
         }
-        Ok(repaired.what)
+        let names = restored.into_iter().map(|lost| match lost {
+            Lost::Link(hook) => format!("the shortcut's link of {hook}"),
+            Lost::LinkPin(hook) => format!("pin of the shortcut's link {hook}"),
+            Lost::MapPin(map) => format!("pin of the shortcut's map {map}"),
+        });
+        Ok(names.collect())
     }
 
     /// Turns everything off, at once. Then takes it away, unless a socket has bytes that it has not read: those would be
@@ -155,12 +192,10 @@ impl Shortcut {
 
     fn end(&mut self, patience: Duration) -> Result<(), ShortcutError> {
         self.keep_only(&[])?;
-        let Some(hooks) = self.hooks.take() else {
+        let (Some(hooks), Some(folder)) = (self.hooks.take(), self.pins.take()) else {
             return Ok(());
         };
-        let folder = hooks.folder().map(Path::to_owned);
         drop(hooks);
-        let Some(folder) = folder else { return Ok(()) };
         let peek = |sock| object::unread(&self.object, sock).ok();
         if !left::retire_with(&folder, patience, &peek)? {
             tracing::warn!(
@@ -174,7 +209,7 @@ impl Shortcut {
     /// cost something at each read, so they come with the first pod that wants it.
     pub fn watch_readers(&mut self) -> bool {
         if matches!(self.readers, Watch::NotYet) {
-            self.readers = match object::watch_readers(&mut self.object) {
+            self.readers = match self.object.attach_to_functions(&object::READERS) {
                 Ok(()) => Watch::Done,
                 Err(error) => {
                     tracing::warn!(%error, "nothing is put into applications' sockets");
@@ -196,8 +231,8 @@ impl Shortcut {
     /// Everything that was counted.
     pub fn tally(&self) -> Tally {
         let sum = |count: Count| {
-            let per_cpu = self.maps.tally.get(&(count as u32), 0);
-            per_cpu.map_or(0, |values| values.iter().sum())
+            // What cannot be read was not counted, as far as anybody knows.
+            self.maps.tally.sum(count as u32).unwrap_or(0)
         };
         Count::ALL.map(|count| (count, sum(count))).to_vec()
     }

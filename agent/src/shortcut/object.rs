@@ -1,22 +1,15 @@
-//! The shortcut's BPF object: parsed, its constants set, its programs loaded.
+//! The shortcut's BPF object: its programs, and what is asked of them.
 
-use std::{
-    os::fd::{AsFd, BorrowedFd},
-    path::Path,
-};
+use std::path::Path;
 
-use aya::{
-    Btf, Ebpf, EbpfLoader,
-    programs::{Program, RawTracePointRunOptions, TestRun as _},
-};
 use sidestep_ebpf_common::shortcut::ShortcutSettings;
+use sidestep_kernel::object::{Object, ObjectError, Pins};
 
 use super::{Options, ShortcutError, maps, settings};
-use crate::verifier::refusal;
 
 /// What `build.rs` compiled from `ebpf/shortcut/`.
-static BYTES: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sidestep-ebpf-shortcut"));
+static OBJECT: &[u8] =
+    sidestep_kernel::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sidestep-ebpf-shortcut"));
 
 /// The `sk_msg` program.
 pub(super) const ON_MESSAGE: &str = "on_message";
@@ -40,106 +33,37 @@ const ON_PEEK: &str = "on_peek";
 const PROGRAMS: [&str; 4] = [ON_MESSAGE, ON_CONNECTION, ON_OPTION, ON_PEEK];
 
 /// Opens the maps, by their pins if there is a folder for them, or makes them. No program is loaded yet.
-pub(super) fn open(settings: ShortcutSettings, pins: Option<&Path>) -> Result<Ebpf, ShortcutError> {
-    let mut loader = EbpfLoader::new();
-    // Where the kernel keeps things is in the settings, so its type information need not be read once more.
-    loader
-        .btf(None)
-        .override_global("SETTINGS", &settings, true);
-    if let Some(folder) = pins {
-        for map in maps::NAMES {
-            loader.map_pin_path(map, folder.join(map));
-        }
-    }
-    loader
-        .load(BYTES)
-        .map_err(|e| ShortcutError::Object(format!("{:#}", anyhow::Error::new(e))))
+pub(super) fn open(
+    settings: ShortcutSettings,
+    folder: Option<&Path>,
+) -> Result<Object, ObjectError> {
+    let maps = &maps::NAMES;
+    let pins = folder.map(|folder| Pins { folder, maps });
+    Object::open(OBJECT, ("SETTINGS", &settings), pins)
 }
 
 /// Loads every program. Nothing is attached yet.
-pub(super) fn load_programs(object: &mut Ebpf) -> Result<(), ShortcutError> {
-    PROGRAMS.into_iter().try_for_each(|name| load(object, name))
-}
-
-/// Loads one.
-pub(super) fn load(object: &mut Ebpf, name: &'static str) -> Result<(), ShortcutError> {
-    let program = object.program_mut(name).ok_or_else(|| missing(name))?;
-    let answer = match program {
-        Program::SkMsg(p) => p.load(),
-        Program::SockOps(p) => p.load(),
-        Program::CgroupSockopt(p) => p.load(),
-        Program::RawTracePoint(p) => p.load(),
-        _ => return Err(missing(name)),
-    };
-    answer.map_err(|e| ShortcutError::Program {
-        program: name,
-        reason: refusal(e),
-    })
+pub(super) fn load_programs(object: &mut Object) -> Result<(), ObjectError> {
+    PROGRAMS.into_iter().try_for_each(|name| object.load(name))
 }
 
 /// How many bytes a socket has not read, of which only the address is known. Zero where it is gone.
-pub(super) fn unread(object: &Ebpf, sock: u64) -> Result<u32, ShortcutError> {
-    let Some(Program::RawTracePoint(program)) = object.program(ON_PEEK) else {
-        return Err(missing(ON_PEEK));
-    };
-    let mut args = [0; 12];
-    args[0] = sock;
-    let options = RawTracePointRunOptions { args, cpu: None };
-    let answer = program
-        .test_run(options)
-        .map_err(|e| ShortcutError::Program {
-            program: ON_PEEK,
-            reason: refusal(e),
-        })?;
-    Ok(answer.return_value)
+pub(super) fn unread(object: &Object, sock: u64) -> Result<u32, ObjectError> {
+    object.run(ON_PEEK, sock)
 }
 
 /// The program that reads a socket's memory, alone and with no map of any other's.
-pub(super) struct Peek(Ebpf);
+pub(super) struct Peek(Object);
 
 impl Peek {
     pub(super) fn load() -> Result<Self, ShortcutError> {
         let mut object = open(settings::find(Options::default())?, None)?;
-        load(&mut object, ON_PEEK)?;
+        object.load(ON_PEEK)?;
         Ok(Self(object))
     }
 
     /// As [`unread`].
-    pub(super) fn unread(&self, sock: u64) -> Result<u32, ShortcutError> {
+    pub(super) fn unread(&self, sock: u64) -> Result<u32, ObjectError> {
         unread(&self.0, sock)
     }
-}
-
-/// Loads and attaches what watches how sockets are read. They are attached until the object goes.
-pub(super) fn watch_readers(object: &mut Ebpf) -> Result<(), ShortcutError> {
-    let btf = Btf::from_sys_fs().map_err(|e| ShortcutError::NoBtf(e.to_string()))?;
-    for (name, function) in READERS {
-        let Some(Program::FEntry(program)) = object.program_mut(name) else {
-            return Err(missing(name));
-        };
-        let attached = program
-            .load(function, &btf)
-            .and_then(|()| program.attach().map(drop));
-        attached.map_err(|e| ShortcutError::Program {
-            program: name,
-            reason: refusal(e),
-        })?;
-    }
-    Ok(())
-}
-
-/// A loaded program's descriptor.
-pub(super) fn program<'a>(
-    object: &'a Ebpf,
-    name: &'static str,
-) -> Result<BorrowedFd<'a>, ShortcutError> {
-    object
-        .program(name)
-        .and_then(|program| program.fd().ok())
-        .map(AsFd::as_fd)
-        .ok_or_else(|| missing(name))
-}
-
-fn missing(name: &'static str) -> ShortcutError {
-    ShortcutError::Object(format!("it has no program {name}"))
 }

@@ -4,15 +4,15 @@
 mod applications;
 mod bench;
 mod checks;
+mod companion;
 mod endings;
 mod full;
 mod pair;
 pub mod worker;
 
 use std::{
-    fs,
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
     thread,
@@ -20,17 +20,19 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+pub use sidestep_agent_api::{Check, Proves};
 use sidestep_ebpf_common::{Ids, shortcut::Count};
+use sidestep_kernel::btf::kernel_memory_is_locked;
 
-use super::{Allowed, Options, Participant, Reach, Shortcut, ShortcutError, kernel};
-use crate::btf;
+use super::{Allowed, Options, Participant, Reach, Shortcut, ShortcutError};
+use crate::cgroup::{self, OwnCgroup, Use};
 
 /// How long all of it may take: the agent's start waits for it.
 const LIMIT: Duration = Duration::from_secs(3);
 /// The same where a machine was too busy for that.
 const BUSY_LIMIT: Duration = Duration::from_secs(9);
 /// Small, so that connections change between TCP and the shortcut all the time.
-const RECEIVER_LIMIT: u32 = 64 << 10;
+pub const RECEIVER_LIMIT: u32 = 64 << 10;
 /// The proxy's outbound port.
 const OUTBOUND: u16 = 15001;
 /// The proxy's inbound port.
@@ -67,30 +69,12 @@ impl Verdict {
     }
 }
 
-/// What depends on a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Proves {
-    /// All of it.
-    Shortcut,
-    /// That an application notices nothing of its sockets' being ends.
-    Application,
-    /// That bytes may be put into applications.
-    IntoApplication,
-}
-
-/// A check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Check {
-    /// Its name.
-    pub name: String,
-    /// What depends on it.
-    pub proves: Proves,
-    /// What was wrong.
-    pub failure: Option<String>,
-}
-
 /// Whether everything holds that something depends on.
 fn proven(checks: &[Check], proves: Proves) -> Result<(), String> {
+    let mut unsafe_ones = checks.iter().filter(|check| check.proves == Proves::Safety);
+    if let Some(why) = unsafe_ones.find_map(|check| check.failure.clone()) {
+        return Err(why);
+    }
     let of_it = checks.iter().filter(|check| check.proves == proves);
     let failed: Vec<String> = of_it
         .filter_map(|check| Some(format!("{}: {}", check.name, check.failure.as_ref()?)))
@@ -121,20 +105,15 @@ enum Said {
     Done,
 }
 
-/// Proves it, or says why it must stay off. `worker` is the agent's own program; the cgroup is made beside `pods`.
+/// Proves it, or says why it must stay off. `worker` is the agent's own program; its cgroup is made inside of `pods`.
 pub fn prove(worker: &Path, pods: &Path) -> Verdict {
     let start = Instant::now();
     let off = |why: String| Verdict {
         took: start.elapsed(),
         ..Verdict::off(why)
     };
-    if btf::kernel_memory_is_locked() {
+    if kernel_memory_is_locked() {
         return off("kernel lockdown: programs may not read the kernel's memory".to_owned());
-    }
-    let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy();
-    if let Err(unfit) = kernel::judge(&release, &uname.version().to_string_lossy()) {
-        return off(format!("Linux {release}: {unfit}"));
     }
     let options = Options {
         limit: RECEIVER_LIMIT,
@@ -168,10 +147,6 @@ pub fn prove(worker: &Path, pods: &Path) -> Verdict {
 
 /// The same with other programs, which must fail; for tests of the self-test itself.
 pub fn examine_with(worker: &Path, pods: &Path, options: Options) -> Result<Vec<Check>, String> {
-    let options = Options {
-        limit: RECEIVER_LIMIT,
-        ..options
-    };
     // What is wrong may be stuck until nobody waits any more.
     examine(worker, pods, options, 2 * BUSY_LIMIT).map(|(checks, _)| checks)
 }
@@ -185,10 +160,12 @@ fn examine(
     options: Options,
     limit: Duration,
 ) -> Result<Examined, String> {
-    let cgroup = OwnCgroup::beside(pods)?;
-    let mut shortcut = Shortcut::load(&cgroup.0, options).map_err(|e| e.to_string())?;
+    // The programs on the pods' cgroup see what it does, and leave it alone: its namespace is not armed.
+    let own = OwnCgroup::new(pods, Use::SelfTest)
+        .map_err(|e| format!("making a cgroup in {}: {e}", pods.display()))?;
+    let mut shortcut = Shortcut::load(own.path(), options).map_err(|e| e.to_string())?;
     let mptcp = shortcut
-        .ask_about_mptcp(&cgroup.0)
+        .ask_about_mptcp(own.path())
         .map_err(|e| e.to_string())?;
     let readers = if shortcut.watch_readers() {
         Ok(())
@@ -196,7 +173,7 @@ fn examine(
         let why = shortcut.cannot_watch().unwrap_or_default();
         Err(format!("it cannot be seen how applications read: {why}"))
     };
-    let mut worker = Worker::start(worker, &cgroup.0)?;
+    let mut worker = Worker::start(worker, own.path())?;
     let deadline = Instant::now() + limit;
     let mut cookie = 0;
     let mut checks: Vec<Check> = Vec::new();
@@ -220,8 +197,12 @@ fn examine(
                 admit(&mut shortcut, cookie, true, true).map(|()| watched)
             }
             Said::Checked(check) => {
+                let may_go_on = check.proves != Proves::Safety || check.failure.is_none();
                 checks.push(check);
-                continue;
+                if may_go_on {
+                    continue;
+                }
+                return Ok((checks, readers));
             }
             Said::Done => return Ok((checks, readers)),
         };
@@ -267,7 +248,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(program: &Path, cgroup: &Path) -> Result<Self, String> {
+    fn start(program: &Path, own: &Path) -> Result<Self, String> {
         let failed = |e: std::io::Error| format!("the self-test cannot start: {e}");
         let mut child = Command::new(program)
             .arg(WORKER)
@@ -287,7 +268,8 @@ impl Worker {
         }
         let mut worker = Self { child, lines };
         // Its sockets belong to the cgroup it is in when it makes them, and it waits for a word before.
-        fs::write(cgroup.join("cgroup.procs"), worker.child.id().to_string()).map_err(failed)?;
+        cgroup::join(own, worker.child.id())
+            .map_err(|e| format!("the self-test cannot start: {e}"))?;
         worker.answer(0)?;
         Ok(worker)
     }
@@ -307,36 +289,5 @@ impl Drop for Worker {
         // Both fail only where it has ended.
         let _ended = self.child.kill();
         let _ended = self.child.wait();
-    }
-}
-
-/// A cgroup that is removed when it is done with.
-struct OwnCgroup(PathBuf);
-
-impl OwnCgroup {
-    fn beside(pods: &Path) -> Result<Self, String> {
-        let is_cgroup = |path: &&Path| path.join("cgroup.procs").exists();
-        let parent = pods.parent().filter(is_cgroup).unwrap_or(pods);
-        let path = parent.join(format!("sidestep-selftest-{}", std::process::id()));
-        let made = fs::create_dir(&path).or_else(|e| match e.kind() {
-            std::io::ErrorKind::AlreadyExists => Ok(()), // left by an earlier process of the same id
-            _ => Err(e),
-        });
-        made.map_err(|e| format!("{}: {e}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for OwnCgroup {
-    fn drop(&mut self) {
-        // The worker has ended, but the kernel may still be busy with it.
-        for _ in 0..200 {
-            match fs::remove_dir(&self.0) {
-                Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {
-                    thread::sleep(Duration::from_millis(5));
-                }
-                _ => return,
-            }
-        }
     }
 }

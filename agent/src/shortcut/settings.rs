@@ -1,34 +1,28 @@
 //! Where the running kernel keeps what the programs read: from its BTF, put into the programs before they are loaded.
 
-use std::fs;
-
-use btfparse::{Integer32Value, TypeInformation, TypeVariant};
-use sidestep_ebpf_common::shortcut::{MODE_NAIVE, MODE_PASS, MODE_RULE, ShortcutSettings};
+use sidestep_ebpf_common::shortcut::ShortcutSettings;
+use sidestep_kernel::btf::Types;
 
 use super::ShortcutError;
-use crate::btf::{BTF, BtfFile, offset};
 
-/// What the programs do with a message.
+/// What only tests want of the programs.
+#[cfg(feature = "test-switches")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// Redirect it where order and memory allow it.
-    #[default]
-    Rule,
-    /// Let TCP carry it: what being in a sockhash does by itself.
-    Pass,
-    /// Redirect it whenever there is another end, as earlier projects did. Only for tests that must see that fail.
-    Naive,
+pub struct Switches {
+    /// Redirect a message whenever there is another end, as earlier projects did: tests must see that fail.
+    pub naive: bool,
+    /// Put bytes into applications though no program on the kernel's functions sees how they read. Redirected bytes are for
+    /// readers who use `recv` and take what there is: splice(2) never sees them, and `MSG_WAITALL` may get later ones first.
+    pub trusting: bool,
 }
 
-/// Who sees how an application reads its sockets. Redirected bytes are for readers who use `recv` and take what there is:
-/// splice(2) never sees them, and `MSG_WAITALL` may get later ones first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Readers {
-    /// Programs on the kernel's own functions. Where it does not take those, nothing is put into applications.
-    #[default]
-    Watched,
-    /// Nobody, for they are known. Only for tests.
-    Trusted,
+#[cfg(feature = "test-switches")]
+impl Switches {
+    /// For tests whose own programs read.
+    pub const TRUSTING: Self = Self {
+        naive: false,
+        trusting: true,
+    };
 }
 
 /// What a receiver's unread messages may take by default, bytes.
@@ -37,29 +31,28 @@ pub const LIMIT: u32 = 1 << 20;
 /// What can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// [`Mode::Rule`], except in tests.
-    pub mode: Mode,
     /// Most memory of a receiver's unread messages beside what TCP itself allows, bytes.
     pub limit: u32,
     /// Percent of `tcp_mem`'s first value: where all TCP sockets have more, what is not read at once goes by TCP.
     pub memory_share: u32,
-    /// Who sees how an application reads its sockets.
-    pub readers: Readers,
     /// Seconds of silence on the way between two pods before the kernel asks whether the other is still there.
     pub keepalive: u32,
     /// Seconds between two such questions.
     pub keepalive_interval: u32,
+    /// What only tests want.
+    #[cfg(feature = "test-switches")]
+    pub switches: Switches,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            mode: Mode::Rule,
             limit: LIMIT,
             memory_share: 100,
-            readers: Readers::Watched,
             keepalive: 240,
             keepalive_interval: 15,
+            #[cfg(feature = "test-switches")]
+            switches: Switches::default(),
         }
     }
 }
@@ -67,33 +60,31 @@ impl Default for Options {
 /// Finds everything, or says what is not to be found.
 pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> {
     let Options {
-        mode,
         limit,
         memory_share,
-        readers,
         keepalive,
         keepalive_interval,
+        #[cfg(feature = "test-switches")]
+        switches,
     } = options;
-    let bytes = fs::read(BTF).map_err(|e| ShortcutError::NoBtf(e.to_string()))?;
-    let btf = TypeInformation::new(&BtfFile(bytes))
-        .map_err(|e| ShortcutError::NoBtf(format!("{e:?}")))?;
-    let at = |name, member, what| offset(&btf, name, member).ok_or(ShortcutError::Unknown(what));
+    let btf = Types::read()?;
+    let at = |name, member, what| btf.offset(name, member).ok_or(ShortcutError::Unknown(what));
     let mut settings = ShortcutSettings::NONE;
-    settings.mode = match mode {
-        Mode::Rule => MODE_RULE,
-        Mode::Pass => MODE_PASS,
-        Mode::Naive => MODE_NAIVE,
-    };
     settings.limit = limit;
     settings.memory_share = memory_share;
-    settings.watched = u32::from(readers == Readers::Watched);
     settings.keepalive = keepalive;
     settings.keepalive_interval = keepalive_interval;
+    #[cfg(feature = "test-switches")]
+    {
+        settings.naive = u32::from(switches.naive);
+        settings.trusting = u32::from(switches.trusting);
+    }
     settings.sk_rmem = at("sock", "sk_backlog.rmem_alloc", "sk_rmem_alloc of a socket")?;
     settings.sk_owned = at("sock", "sk_lock.owned", "sk_lock.owned of a socket")?;
     settings.sk_rcvlowat = at("sock", "sk_rcvlowat", "sk_rcvlowat of a socket")?;
     settings.sk_flags = at("sock", "__sk_common.skc_flags", "sk_flags of a socket")?;
-    settings.zerocopy_bit = enumerator(&btf, "sock_flags", "SOCK_ZEROCOPY")
+    settings.zerocopy_bit = btf
+        .enumerator("sock_flags", "SOCK_ZEROCOPY")
         .ok_or(ShortcutError::Unknown("SOCK_ZEROCOPY"))?;
     settings.tp_copied_seq = at("tcp_sock", "copied_seq", "copied_seq of a TCP socket")?;
     settings.tp_write_seq = at("tcp_sock", "write_seq", "write_seq of a TCP socket")?;
@@ -124,16 +115,4 @@ pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> 
     settings.proto_limits = at("proto", "sysctl_mem", "sysctl_mem of a protocol")?;
     settings.socket_sk = at("socket", "sk", "sk of a socket")?;
     Ok(settings)
-}
-
-/// The number of an enumerator. Small enums of the kernel have 32-bit values.
-fn enumerator(btf: &TypeInformation, name: &str, which: &str) -> Option<u32> {
-    let TypeVariant::Enum(values) = btf.from_id(btf.id_of(name)?)? else {
-        return None;
-    };
-    let value = values.named_value_list().iter().find(|v| v.name == which)?;
-    match value.value {
-        Integer32Value::Unsigned(number) => Some(number),
-        Integer32Value::Signed(number) => number.try_into().ok(),
-    }
 }

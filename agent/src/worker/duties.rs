@@ -9,10 +9,9 @@ use sidestep_runtime::Heartbeat;
 use super::{Proof, SightingQueue};
 use crate::{
     metrics::Metrics,
-    pods::Source,
+    pods::{observed::Source, wanted::PodName},
     reconcile::{PodEvent, Tell},
     report::{Report, Reports},
-    wanted::PodName,
 };
 
 /// What is only done on a node.

@@ -11,12 +11,12 @@ use std::{
 use k8s_openapi::api::core::v1::Container;
 use serde_json::json;
 use sidestep_agent::{
-    allowed::Allowed,
+    pods::wanted::{Entry, LeaveReason, Place, PodName, PodUid, Wanted},
     reconcile::{Mode, PodEvent, Reconciler},
+    rules::Allowed,
     status::{PodState, PodStatus},
-    wanted::{Entry, LeaveReason, Place, PodName, PodUid, Wanted},
 };
-use sidestep_contract::{Policy, istio};
+use sidestep_contract::{IstioInit, Policy};
 
 use crate::{fake::Fake, world::World};
 
@@ -87,7 +87,7 @@ pub(crate) fn policies() -> Rc<Vec<Policy>> {
         let args: Vec<&str> = words.split(' ').collect();
         let init: Container = serde_json::from_value(json!({"name": "istio-init", "args": args}))
             .expect("istio-init");
-        istio::policy(&init).expect("a policy")
+        IstioInit::read(0, &init).policy.expect("a policy")
     };
     let all = (0..PODS).flat_map(|pod| (0..VERSIONS).map(move |version| policy(pod, version)));
     Rc::new(all.collect())

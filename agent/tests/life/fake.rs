@@ -14,16 +14,20 @@ use std::{
 use sidestep_agent::{
     clock::Now,
     dataplane::{Dataplane, DataplaneError, Repairs},
-    facts::{Facts, PASSTHROUGH6},
-    link::LinkError,
-    listeners::{Ends, Found, Listener},
-    netns::{Cookie, NetnsError},
+    pods::wanted::{Place, PodUid, Wanted},
     rules::Rules,
-    sandbox::{Node, Owner, Sandbox},
-    wanted::{Place, PodUid, Wanted},
+    sandbox::{
+        Node, Owner, Sandbox,
+        facts::{Facts, PASSTHROUGH6},
+        listeners::{Ends, Found, Listener},
+    },
 };
 use sidestep_contract::Policy;
 use sidestep_ebpf_common::{Row, sighting::QuietKey};
+use sidestep_kernel::{
+    link::LinkError,
+    netns::{Cookie, NetnsError},
+};
 
 use crate::{
     fault::{Verdict, kill},

@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidestep_agent::{clock::Now, netns::Cookie, rules::Rules};
+use sidestep_agent::{clock::Now, rules::Rules};
+use sidestep_kernel::netns::Cookie;
 
 use crate::fault::{Fault, Interference, Verdict};
 

@@ -66,6 +66,15 @@ impl PortKey {
     pub const fn rules(&self) -> u32 {
         self.rules
     }
+
+    /// Whether the first `length` bits of both are the same: how a trie compares them.
+    pub fn begins_as(&self, other: &Self, length: u32) -> bool {
+        let bits = |key: &Self| {
+            let set = (u32::from(key.set.to_be()) << 16) | u32::from(key.port.to_be());
+            [key.rules.to_be(), set]
+        };
+        same_bits(bits(self), bits(other), length)
+    }
 }
 
 /// Key of the addresses trie. IPv4 is stored in its mapped form under a family of its own, so that `::/0` holds no
@@ -102,6 +111,26 @@ impl AddrKey {
     pub const fn rules(&self) -> u32 {
         self.rules
     }
+
+    /// Whether the first `length` bits of both are the same: how a trie compares them.
+    pub fn begins_as(&self, other: &Self, length: u32) -> bool {
+        let bits = |key: &Self| {
+            let [a, b, c, d] = key.addr.map(u32::to_be);
+            let set = (u32::from(key.set.to_be()) << 16) | u32::from(key.family.to_be());
+            [key.rules.to_be(), set, a, b, c, d]
+        };
+        same_bits(bits(self), bits(other), length)
+    }
+}
+
+/// Whether the first `length` bits are the same, counted from each word's highest.
+fn same_bits<const N: usize>(one: [u32; N], other: [u32; N], length: u32) -> bool {
+    let mut left = length;
+    one.iter().zip(&other).all(|(one, other)| {
+        let past = 32_u32.saturating_sub(left);
+        left = left.saturating_sub(32);
+        (one ^ other).checked_shr(past).unwrap_or(0) == 0
+    })
 }
 
 /// Key of the groups map.

@@ -7,13 +7,13 @@ mod settings;
 use crate::Ids;
 pub use count::{COUNTS, Count};
 pub use end::{
-    CANDIDATE, EndKey, EndRecord, EndState, HAS_REDIRECTED, IS_PROXY, Queue, READ_PLAINLY,
-    RECEIVES, SENDS, WATCHED,
+    CANDIDATE, EndKey, EndRecord, EndState, HAS_REDIRECTED, IN_SOCKHASH, IS_PROXY, Queue,
+    READ_PLAINLY, RECEIVES, SENDS, WATCHED,
 };
-pub use settings::{MODE_NAIVE, MODE_PASS, MODE_RULE, ShortcutSettings};
+pub use settings::ShortcutSettings;
 
 /// Version of everything that is pinned, part of the name of the shortcut's pin folder. One that was released keeps its layout.
-pub const SHORTCUT_ABI_VERSION: u32 = 3;
+pub const SHORTCUT_ABI_VERSION: u32 = 4;
 
 /// Places in the array of pods. Place 0 is never given to a pod.
 pub const PLACES: u32 = 4096;
@@ -90,13 +90,17 @@ impl PodSwitch {
 
 // What is pinned, and by which version. Another layout is another version.
 const _: () = assert!(
-    matches!((SHORTCUT_ABI_VERSION, LAYOUT), (3, [72, 16, 56, 32, 152])),
+    matches!(
+        (SHORTCUT_ABI_VERSION, LAYOUT),
+        (4, [72, 16, 56, 32, 152, 22])
+    ),
     "raise SHORTCUT_ABI_VERSION, and write here what its layout is"
 );
-const LAYOUT: [usize; 5] = [
+const LAYOUT: [usize; 6] = [
     size_of::<Member>(),
     size_of::<PodSwitch>(),
     size_of::<EndKey>(),
     size_of::<EndRecord>(),
     size_of::<EndState>(),
+    COUNTS,
 ];

@@ -34,6 +34,7 @@ use aya_ebpf::{
 };
 use core::ffi::c_void;
 use hazards::Refused;
+use sidestep_ebpf_hook::memory::peek;
 
 #[sk_msg]
 pub fn on_message(ctx: SkMsgContext) -> u32 {
@@ -81,7 +82,7 @@ pub fn on_splice(ctx: FEntryContext) -> i32 {
 pub extern "C" fn on_peek(ctx: *mut c_void) -> i32 {
     let sock: u64 = RawTracePointContext::new(ctx).arg(0);
     // What cannot be read any more is of a socket that is gone.
-    ctx::peek(sock, maps::CONFIG.sk_rmem())
+    peek(sock, maps::CONFIG.sk_rmem())
         .unwrap_or(0)
         .cast_signed()
 }

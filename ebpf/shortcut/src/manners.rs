@@ -10,11 +10,17 @@ use aya_ebpf::{
     bindings::{BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock},
     programs::SockOpsContext,
 };
-use sidestep_ebpf_common::shortcut::{HAS_REDIRECTED, IS_PROXY, WATCHED};
+use sidestep_ebpf_common::shortcut::{Count, HAS_REDIRECTED, IS_PROXY, WATCHED};
+use sidestep_ebpf_hook::{
+    NOEXIST,
+    context::{callbacks, set_callbacks},
+    load,
+    memory::{address_of, peek, peek_long},
+};
 
 use crate::{
-    ctx::{self, load, peek, peek_long},
-    maps::{CONFIG, MANNERS, NOEXIST, Whose},
+    ctx,
+    maps::{CONFIG, MANNERS, Whose},
 };
 
 /// None of them was seen to block, and at least one was seen not to.
@@ -24,13 +30,16 @@ const BLOCKING: u32 = 2;
 
 /// Whether its sockets may be in a sockhash. Where that is not known yet this one will tell.
 #[inline(always)]
-pub fn never_block(ctx: &SockOpsContext, sk: *mut bpf_sock, whose: Whose) -> bool {
+pub fn never_block(ctx: &SockOpsContext, sk: *mut bpf_sock, whose: Whose) -> Result<(), Count> {
     // SAFETY: copied at once.
-    let manner = unsafe { MANNERS.get(whose) }.copied();
-    if manner.is_none() {
-        watch(ctx, sk);
+    match unsafe { MANNERS.get(whose) }.copied() {
+        Some(CALM) => Ok(()),
+        Some(_) => Err(Count::Blocking),
+        None => {
+            watch(ctx, sk);
+            Err(Count::Learning)
+        }
     }
-    manner == Some(CALM)
 }
 
 /// Another program may listen there now.
@@ -51,7 +60,7 @@ pub fn learn(ctx: &SockOpsContext, cookie: u64, sk: *mut bpf_sock) {
     }
     // Before it has sent something it may not be as its program wants it.
     let sent = load!(ctx.ops, data_segs_out) != 0 || flags & HAS_REDIRECTED != 0;
-    let Some(calm) = is_nonblocking(ctx::address_of(sk).unwrap_or(0)).filter(|_| sent) else {
+    let Some(calm) = is_nonblocking(address_of(sk).unwrap_or(0)).filter(|_| sent) else {
         return;
     };
     let whose = if program == 0 {
@@ -69,7 +78,7 @@ pub fn learn(ctx: &SockOpsContext, cookie: u64, sk: *mut bpf_sock) {
         && state.flags & WATCHED != 0
     {
         state.flags &= !WATCHED;
-        ctx::set_callbacks(ctx, ctx::callbacks(ctx) & !BPF_SOCK_OPS_RTT_CB_FLAG);
+        set_callbacks(ctx, callbacks(ctx) & !BPF_SOCK_OPS_RTT_CB_FLAG);
     }
 }
 
@@ -96,12 +105,12 @@ pub fn program_of(task: u64) -> Option<u64> {
 /// Asks to be told of the socket's round trips, and of its end. A flag that another program has set stays as it is.
 #[inline(always)]
 fn watch(ctx: &SockOpsContext, sk: *mut bpf_sock) {
-    let mut flags = ctx::callbacks(ctx) | BPF_SOCK_OPS_STATE_CB_FLAG;
+    let mut flags = callbacks(ctx) | BPF_SOCK_OPS_STATE_CB_FLAG;
     if flags & BPF_SOCK_OPS_RTT_CB_FLAG == 0
         && let Some(state) = ctx::state_or_new(sk)
     {
         state.flags |= WATCHED;
         flags |= BPF_SOCK_OPS_RTT_CB_FLAG;
     }
-    ctx::set_callbacks(ctx, flags);
+    set_callbacks(ctx, flags);
 }

@@ -10,9 +10,7 @@ use sidestep_ebpf_common::{
     Addr,
     shortcut::{COUNTS, EndKey, EndRecord, EndState, Member, PLACES, PodSwitch, ShortcutSettings},
 };
-
-/// `BPF_NOEXIST`: an update that only adds.
-pub const NOEXIST: u64 = 1;
+use sidestep_ebpf_hook::constants;
 
 const LAZY: usize = BPF_F_NO_PREALLOC as usize;
 
@@ -132,23 +130,10 @@ pub static CONFIG: Config = Config;
 /// See [`CONFIG`].
 pub struct Config;
 
-macro_rules! settings {
-    ($($field:ident,)+) => { $(
-        /// See [`ShortcutSettings`].
-        #[inline(always)]
-        pub fn $field(&self) -> u32 {
-            // SAFETY: the static is initialised and never written while the program runs. Volatile, because the
-            // compiler would otherwise take the zeroes above for the values.
-            unsafe { core::ptr::read_volatile(&raw const SETTINGS.$field) }
-        }
-    )+ };
-}
-
 impl Config {
-    settings!(
-        mode,
+    constants!(
+        SETTINGS:
         limit,
-        watched,
         keepalive,
         keepalive_interval,
         sk_rmem,
@@ -178,4 +163,6 @@ impl Config {
         proto_limits,
         memory_share,
     );
+    #[cfg(feature = "test-switches")]
+    constants!(SETTINGS: naive, trusting,);
 }

@@ -11,12 +11,16 @@ use aya_ebpf::{
     programs::SkMsgContext,
 };
 use sidestep_ebpf_common::shortcut::{
-    Count, EndKey, EndState, HAS_REDIRECTED, INTO_APPLICATION, IS_PROXY, MODE_NAIVE, MODE_PASS,
-    REACH_NODE, REACH_POD, READ_PLAINLY,
+    Count, EndKey, EndState, HAS_REDIRECTED, INTO_APPLICATION, IS_PROXY, REACH_NODE, REACH_POD,
+    READ_PLAINLY,
+};
+use sidestep_ebpf_hook::{
+    load,
+    memory::{peek, peek_long},
 };
 
 use crate::{
-    ctx::{self, add, count, load, peek, peek_long},
+    ctx::{self, add, count},
     maps::{CONFIG, ENDS, RECEIVERS, SWITCHES},
 };
 
@@ -31,9 +35,6 @@ const READER: u32 = core::mem::offset_of!(EndState, reader) as u32;
 /// Whatever is decided, the message goes on; a redirection is noted in it.
 #[inline(always)]
 pub fn run(ctx: &SkMsgContext) {
-    if CONFIG.mode() == MODE_PASS {
-        return;
-    }
     let sk = load!(ctx.msg, __bindgen_anon_3.sk);
     if sk.is_null() {
         return;
@@ -58,7 +59,8 @@ fn decide(sk: *mut bpf_sock, state: &mut EndState, size: u32) -> Result<(), Coun
     if !allowed(state) {
         return Err(Count::Off);
     }
-    if CONFIG.mode() == MODE_NAIVE {
+    #[cfg(feature = "test-switches")]
+    if CONFIG.naive() != 0 {
         return Ok(());
     }
     let own_written = written(sk).ok_or(Count::Alone)?;
@@ -77,7 +79,9 @@ fn decide(sk: *mut bpf_sock, state: &mut EndState, size: u32) -> Result<(), Coun
     if peek(peer_state, HAZARD) != Some(0) {
         return Err(Count::Marked);
     }
-    let into_application = state.needs & INTO_APPLICATION != 0 && CONFIG.watched() != 0;
+    let into_application = state.needs & INTO_APPLICATION != 0;
+    #[cfg(feature = "test-switches")]
+    let into_application = into_application && CONFIG.trusting() == 0;
     if into_application && peek(peer_state, READER) != Some(READ_PLAINLY) {
         return Err(Count::Unseen);
     }

@@ -3,50 +3,59 @@
 //! the same.
 
 use aya_ebpf::{bindings::bpf_sock, helpers::generated::bpf_get_current_task};
-use sidestep_ebpf_common::shortcut::{EndState, IS_PROXY, Member};
+use sidestep_ebpf_common::shortcut::{Count, IS_PROXY, Member};
+use sidestep_ebpf_hook::{
+    ends::Ends,
+    memory::{peek, peek_long},
+};
 
 use crate::{
-    ctx::{self, Ends, peek, peek_long},
-    manners,
+    ctx, manners,
     maps::{CONFIG, PROXY_PROCESSES, Whose},
 };
 
 /// Who opens a capture listener is the proxy, from then on until another process does.
 #[inline(always)]
-pub fn listening(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
+pub fn listening(
+    cookie: u64,
+    member: &Member,
+    sk: *mut bpf_sock,
+    ends: &Ends,
+) -> Result<(), Count> {
     if !member.captures_on(ends.local_port) {
         manners::forget(Whose::port(cookie, ends.local_port));
         // It may have listened where the proxy does.
         if let Some(state) = ctx::state(sk) {
-            *state = EndState::new(0);
+            state.reuse(0);
         }
-        return;
+        return Ok(());
     }
-    let Some(process) = proxy_process(member) else {
-        return;
-    };
+    let process = proxy_process(member)?;
     if let Some(place) = PROXY_PROCESSES.get_ptr_mut(member.place) {
         // SAFETY: a live element of one word.
         unsafe { *place = process };
     }
-    if let Some(state) = ctx::state_or_new(sk) {
-        *state = EndState::new(IS_PROXY);
-    }
+    ctx::state_or_new(sk)
+        .ok_or(Count::NoStorage)?
+        .reuse(IS_PROXY);
+    Ok(())
 }
 
 /// The current process, if it may be the proxy.
 #[inline(always)]
-fn proxy_process(member: &Member) -> Option<u32> {
+fn proxy_process(member: &Member) -> Result<u32, Count> {
     // SAFETY: takes nothing.
     let task = unsafe { bpf_get_current_task() };
-    let cred = peek_long(task, CONFIG.task_cred())?;
-    let uid = peek(cred, CONFIG.cred_fsuid())?;
-    let gid = peek(cred, CONFIG.cred_fsgid())?;
-    if member.may_be_proxy(uid, gid) {
-        peek(task, CONFIG.task_tgid())
-    } else {
-        None
+    let ids = || {
+        let cred = peek_long(task, CONFIG.task_cred())?;
+        let uid = peek(cred, CONFIG.cred_fsuid())?;
+        Some((uid, peek(cred, CONFIG.cred_fsgid())?))
+    };
+    let (uid, gid) = ids().ok_or(Count::Unreadable)?;
+    if !member.may_be_proxy(uid, gid) {
+        return Err(Count::Foreign);
     }
+    peek(task, CONFIG.task_tgid()).ok_or(Count::Unreadable)
 }
 
 /// Whether a process is the proxy.

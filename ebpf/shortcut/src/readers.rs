@@ -4,14 +4,11 @@
 //! asked for, gets redirected bytes in the wrong order or never. So nothing is put into an application's socket before
 //! it was read in the plain way, and nothing after it was read in another.
 
-use aya_ebpf::{helpers::generated::bpf_sk_storage_get, programs::FEntryContext};
+use aya_ebpf::programs::FEntryContext;
 use core::ffi::c_void;
-use sidestep_ebpf_common::shortcut::{EndState, READ_PLAINLY};
+use sidestep_ebpf_common::shortcut::READ_PLAINLY;
 
-use crate::{
-    ctx,
-    maps::{CONFIG, STATES},
-};
+use crate::{ctx, maps::CONFIG};
 
 const MSG_WAITALL: i32 = 0x100;
 
@@ -20,7 +17,7 @@ const MSG_WAITALL: i32 = 0x100;
 pub fn on_read(ctx: &FEntryContext) {
     let sk: *mut c_void = ctx.arg(0);
     let flags: i32 = ctx.arg(3);
-    let Some(state) = state(sk) else {
+    let Some(state) = ctx::state(sk) else {
         return;
     };
     if flags & MSG_WAITALL != 0 {
@@ -40,18 +37,7 @@ pub fn on_splice(ctx: &FEntryContext) {
     if sk.is_null() {
         return;
     }
-    if let Some(state) = state(sk) {
+    if let Some(state) = ctx::state(sk) {
         ctx::mark(state);
-    }
-}
-
-#[inline(always)]
-fn state<'a>(sk: *mut c_void) -> Option<&'a mut EndState> {
-    let map = (&raw const STATES).cast_mut().cast::<c_void>();
-    // SAFETY: as for `ctx::state`.
-    unsafe {
-        bpf_sk_storage_get(map, sk, core::ptr::null_mut(), 0)
-            .cast::<EndState>()
-            .as_mut()
     }
 }

@@ -10,22 +10,27 @@ use aya_ebpf::{
         BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, BPF_TCP_CLOSE,
         BPF_TCP_ESTABLISHED, bpf_sock, bpf_sock_ops,
     },
-    helpers::generated::{
-        bpf_get_current_task, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_sock_hash_update,
-    },
+    helpers::generated::{bpf_get_current_task, bpf_get_socket_cookie, bpf_sock_hash_update},
     programs::SockOpsContext,
 };
 use sidestep_ebpf_common::shortcut::{
-    CANDIDATE, Count, EndKey, EndRecord, EndState, FROM_APPLICATION, INTO_APPLICATION, IS_PROXY,
-    Member, PodSwitch, REACH_NODE, RECEIVES, SENDS,
+    CANDIDATE, Count, EndKey, EndRecord, EndState, FROM_APPLICATION, IN_SOCKHASH, INTO_APPLICATION,
+    IS_PROXY, Member, PodSwitch, REACH_NODE, RECEIVES, SENDS,
+};
+use sidestep_ebpf_hook::{
+    AF_INET, AF_INET6, NOEXIST,
+    context::{callbacks, netns_cookie, ops_sock, set_callbacks},
+    ends::Ends,
+    load,
+    memory::{address_of, peek},
 };
 
 use crate::{
-    ctx::{self, AF_INET, AF_INET6, Ends, count, load, peek},
+    ctx::{self, count},
     hazards,
     keepalive::keep_alive,
     manners,
-    maps::{CONFIG, ENDS, MEMBERS, NOEXIST, RECEIVERS, SENDERS, SWITCHES, Whose},
+    maps::{CONFIG, ENDS, MEMBERS, RECEIVERS, SENDERS, SWITCHES, Whose},
     message::needs,
     proxy,
     whose::peer_of,
@@ -42,23 +47,32 @@ pub fn run(ctx: &SockOpsContext) {
     if family != AF_INET && family != AF_INET6 {
         return;
     }
-    // SAFETY: takes this context, and cannot fail for a socket.
-    let cookie = unsafe { bpf_get_netns_cookie(ops.cast()) };
+    let cookie = netns_cookie(ops);
     // SAFETY: the element's memory outlives the program's run.
     let Some(member) = (unsafe { MEMBERS.get(cookie) }) else {
         return;
     };
-    let Some(sk) = ctx::ops_sock(ops) else {
-        return;
+    let Some(sk) = ops_sock(ops) else {
+        return count(Count::Unreadable);
     };
     let ends = Ends::of(ops, family);
-    match event {
+    let done = match event {
         Event::Listening => proxy::listening(cookie, member, sk, &ends),
         Event::Connecting => connecting(cookie, member, sk, &ends),
         Event::Connected => connected(ctx, cookie, member, sk, &ends),
         Event::Accepted => accepted(ctx, cookie, member, sk, &ends),
-        Event::InUse => in_use(ctx, cookie, member, sk),
-        Event::Closed => closed(sk),
+        Event::InUse => {
+            in_use(ctx, cookie, member, sk);
+            Ok(())
+        }
+        Event::Closed => {
+            closed(sk);
+            Ok(())
+        }
+    };
+    // From here on the pod is one that takes part: whatever keeps a socket of its out is counted.
+    if let Err(why) = done {
+        count(why);
     }
 }
 
@@ -99,48 +113,64 @@ impl Event {
 
 /// Runs in the process that connects: the last moment at which it can be told.
 #[inline(always)]
-fn connecting(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
+fn connecting(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) -> Result<(), Count> {
     let candidate = candidate(cookie, member, sk, ends);
-    let state = if candidate.is_some() {
+    let state = if candidate.is_ok() {
         ctx::state_or_new(sk)
     } else {
         ctx::state(sk)
     };
     if let Some(state) = state {
-        // The socket may have been connected before.
         let (flags, program) = candidate.unwrap_or((0, 0));
-        *state = EndState::new(flags);
+        state.reuse(flags);
         state.program = program;
+    } else if candidate.is_ok() {
+        return Err(Count::NoStorage);
     }
+    candidate.map(drop)
 }
 
 /// Flags, and an application's program, of a socket that may become an end of a shortcut.
 #[inline(always)]
-fn candidate(cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) -> Option<(u32, u64)> {
-    let same = peer_of(cookie, ends)? == cookie;
+fn candidate(
+    cookie: u64,
+    member: &Member,
+    sk: *mut bpf_sock,
+    ends: &Ends,
+) -> Result<(u32, u64), Count> {
+    let same = peer_of(cookie, ends).ok_or(Count::Elsewhere)? == cookie;
     let allowed = switch(member.place);
     let may = |flags| allowed.allows(cookie, flags);
     // SAFETY: takes nothing.
     let task = unsafe { bpf_get_current_task() };
-    if proxy::is_process(member, peek(task, CONFIG.task_tgid())?) {
+    let process = peek(task, CONFIG.task_tgid()).ok_or(Count::Unreadable)?;
+    if proxy::is_process(member, process) {
         let fit = if same {
             // Its own application, or itself.
             may(FROM_APPLICATION) || may(INTO_APPLICATION) || member.captures_on(ends.remote_port)
         } else {
             may(REACH_NODE)
         };
-        return fit.then_some((IS_PROXY | CANDIDATE, 0));
+        return if fit {
+            Ok((IS_PROXY | CANDIDATE, 0))
+        } else {
+            Err(Count::Unwanted)
+        };
     }
-    if !same || !member.captures_on(ends.remote_port) || !may(FROM_APPLICATION) {
-        return None;
+    if !same || !member.captures_on(ends.remote_port) {
+        return Err(Count::Direct);
     }
-    let calm = || manners::is_nonblocking(ctx::address_of(sk)?);
-    let fit = may(INTO_APPLICATION) || calm() == Some(true);
-    if fit {
-        Some((CANDIDATE, manners::program_of(task)?))
-    } else {
-        None
+    if !may(FROM_APPLICATION) {
+        return Err(Count::Unwanted);
     }
+    if !may(INTO_APPLICATION) {
+        let sock = address_of(sk).ok_or(Count::Unreadable)?;
+        if !manners::is_nonblocking(sock).ok_or(Count::Unreadable)? {
+            return Err(Count::Blocking);
+        }
+    }
+    let program = manners::program_of(task).ok_or(Count::Unreadable)?;
+    Ok((CANDIDATE, program))
 }
 
 /// Whether an application's socket may be an end.
@@ -151,10 +181,15 @@ fn may_be_end(
     member: &Member,
     sk: *mut bpf_sock,
     whose: Whose,
-) -> bool {
+) -> Result<(), Count> {
     let allowed = switch(member.place);
-    allowed.allows(cookie, FROM_APPLICATION)
-        && (allowed.allows(cookie, INTO_APPLICATION) || manners::never_block(ctx, sk, whose))
+    if !allowed.allows(cookie, FROM_APPLICATION) {
+        return Err(Count::Unwanted);
+    }
+    if allowed.allows(cookie, INTO_APPLICATION) {
+        return Ok(());
+    }
+    manners::never_block(ctx, sk, whose)
 }
 
 /// Where bytes may be put into the application nobody asks whether it blocks.
@@ -173,20 +208,22 @@ fn switch(place: u32) -> PodSwitch {
 
 /// The connecting end is established. What the other end is can only be guessed; it says so itself a moment later.
 #[inline(always)]
-fn connected(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
-    let Some(state) = ctx::state(sk) else {
-        return;
+fn connected(
+    ctx: &SockOpsContext,
+    cookie: u64,
+    member: &Member,
+    sk: *mut bpf_sock,
+    ends: &Ends,
+) -> Result<(), Count> {
+    // One that is no candidate was counted when it connected.
+    let Some(state) = ctx::state(sk).filter(|state| state.flags & CANDIDATE != 0) else {
+        return Ok(());
     };
-    if state.flags & CANDIDATE == 0 {
-        return;
+    if state.flags & IS_PROXY == 0 {
+        let whose = Whose::program(cookie, state.program);
+        may_be_end(ctx, cookie, member, sk, whose)?;
     }
-    let whose = Whose::program(cookie, state.program);
-    if state.flags & IS_PROXY == 0 && !may_be_end(ctx, cookie, member, sk, whose) {
-        return;
-    }
-    let Some(peer) = peer_of(cookie, ends) else {
-        return;
-    };
+    let peer = peer_of(cookie, ends).ok_or(Count::Elsewhere)?;
     let to = if peer != cookie || member.captures_on(ends.remote_port) {
         IS_PROXY
     } else {
@@ -196,35 +233,38 @@ fn connected(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_so
         (cookie, ends.local, ends.local_port),
         (peer, ends.remote, ends.remote_port),
     );
-    join(ctx, member, sk, state, &own, to, None);
+    join(ctx, member, sk, state, &own, to, None)
 }
 
 /// The accepting end is established. It takes part if the other does already.
 #[inline(always)]
-fn accepted(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_sock, ends: &Ends) {
+fn accepted(
+    ctx: &SockOpsContext,
+    cookie: u64,
+    member: &Member,
+    sk: *mut bpf_sock,
+    ends: &Ends,
+) -> Result<(), Count> {
     let state = ctx::state(sk);
     let by_proxy = state
         .as_ref()
         .is_some_and(|state| state.flags & IS_PROXY != 0);
-    let whose = Whose::port(cookie, ends.local_port);
-    if !by_proxy && !may_be_end(ctx, cookie, member, sk, whose) {
-        return;
+    if !by_proxy {
+        let whose = Whose::port(cookie, ends.local_port);
+        may_be_end(ctx, cookie, member, sk, whose)?;
     }
-    let Some(peer) = peer_of(cookie, ends) else {
-        return;
-    };
+    let peer = peer_of(cookie, ends).ok_or(Count::Elsewhere)?;
     let own = EndKey::new(
         (cookie, ends.local, ends.local_port),
         (peer, ends.remote, ends.remote_port),
     );
     // SAFETY: copied at once.
-    let Some(client) = (unsafe { ENDS.get(own.turned()) }).copied() else {
-        return;
-    };
-    let Some(state) = state.or_else(|| ctx::state_or_new(sk)) else {
-        return;
-    };
-    join(ctx, member, sk, state, &own, client.role, Some(client));
+    let client = unsafe { ENDS.get(own.turned()) }.copied();
+    let client = client.ok_or(Count::Unpaired)?;
+    let state = state
+        .or_else(|| ctx::state_or_new(sk))
+        .ok_or(Count::NoStorage)?;
+    join(ctx, member, sk, state, &own, client.role, Some(client))
 }
 
 /// Makes a socket an end of a shortcut: publishes it, and puts it into the sockhashes in which it has a use.
@@ -237,19 +277,25 @@ fn join(
     own: &EndKey,
     to: u32,
     peer: Option<EndRecord>,
-) {
+) -> Result<(), Count> {
+    // What was marked before, and what an earlier connection left in a sockhash, stays with TCP.
+    if state.hazard != 0 || state.flags & IN_SOCKHASH != 0 {
+        return Err(Count::Hazards);
+    }
     let role = state.flags & IS_PROXY;
     let allowed = switch(member.place);
     let may = |needs: Option<u32>| needs.is_some_and(|flags| allowed.allows(own.cookie, flags));
-    let hazards = hazards::present(sk);
-    let sends = may(needs(own, role, to)) && !hazards.forbid_sending();
-    let receives = may(needs(own, to, role)) && !hazards.forbid_receiving();
-    if !sends && !receives {
-        return;
+    let (may_send, may_receive) = (may(needs(own, role, to)), may(needs(own, to, role)));
+    if !may_send && !may_receive {
+        return Err(Count::Unwanted);
     }
-    let Some(sock) = ctx::address_of(sk) else {
-        return;
-    };
+    let hazards = hazards::present(sk);
+    let sends = may_send && !hazards.forbid_sending();
+    let receives = may_receive && !hazards.forbid_receiving();
+    if !sends && !receives {
+        return Err(Count::Hazards);
+    }
+    let sock = address_of(sk).ok_or(Count::Unreadable)?;
     // SAFETY: takes this context.
     let id = unsafe { bpf_get_socket_cookie(ctx.ops.cast()) };
     let record = EndRecord {
@@ -262,15 +308,12 @@ fn join(
     state.place = member.place;
     state.peer_key = own.turned();
     if let Some(peer) = peer {
-        let Some(needs) = needs(own, role, peer.role) else {
-            return;
-        };
-        state.needs = needs;
+        state.needs = needs(own, role, peer.role).ok_or(Count::Unwanted)?;
         state.peer_place = peer.place;
         state.peer = peer;
     }
-    if !ctx::set_callbacks(ctx, ctx::callbacks(ctx) | BPF_SOCK_OPS_STATE_CB_FLAG) {
-        return;
+    if !set_callbacks(ctx, callbacks(ctx) | BPF_SOCK_OPS_STATE_CB_FLAG) {
+        return Err(Count::Refused);
     }
     // The socket is known before it can be found: whoever finds it may send to it.
     let mut joined = 0;
@@ -281,19 +324,16 @@ fn join(
         joined |= SENDS;
     }
     if joined == 0 {
-        count(Count::Refused);
-        return;
+        return Err(Count::Refused);
     }
     state.flags |= joined;
     // An entry of the same ends is of a socket that is no more: the kernel lets a namespace have one at a time.
-    if ENDS.insert(own, record, 0).is_err() {
-        count(Count::Refused);
-        return;
-    }
+    ENDS.insert(own, record, 0).map_err(|_| Count::Refused)?;
     count(Count::Ends);
     if own.cookie != own.peer_cookie {
         keep_alive(ctx.ops);
     }
+    Ok(())
 }
 
 #[inline(always)]
@@ -308,7 +348,7 @@ fn closed(sk: *mut bpf_sock) {
     let Some(state) = ctx::state(sk) else {
         return;
     };
-    if state.flags & (SENDS | RECEIVES) == 0 {
+    if state.flags & IN_SOCKHASH == 0 {
         return;
     }
     let own = state.peer_key.turned();

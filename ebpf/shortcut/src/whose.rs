@@ -1,8 +1,9 @@
 //! Whose an address is, as the agent published it.
 
 use sidestep_ebpf_common::Addr;
+use sidestep_ebpf_hook::ends::Ends;
 
-use crate::{ctx::Ends, maps::ADDRESSES};
+use crate::maps::ADDRESSES;
 
 /// The namespace that has the other end. Loopback addresses are the pod's own; any other must be published, and so must
 /// this end's: a pod may give itself whatever address it likes.

@@ -3,8 +3,10 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log"
@@ -12,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"syscall"
 )
 
 func main() {
@@ -25,8 +28,10 @@ func main() {
 		get(os.Args[2], true)
 	case "copy":
 		pour(os.Args[2])
+	case "tls":
+		secure(os.Args[2])
 	default:
-		log.Fatalf("serve, http1, http2 or copy, not %s", os.Args[1])
+		log.Fatalf("serve, http1, http2, copy or tls, not %s", os.Args[1])
 	}
 }
 
@@ -145,4 +150,33 @@ func pour(address string) {
 		log.Fatal(err)
 	}
 	fmt.Printf("%d bytes, %x\n", count, whole.Sum(nil))
+}
+
+// crypto/tls never asks the kernel to encrypt. This asks by hand, as programs do that bring a TLS of their own for that, and
+// goes on whatever the answer is.
+func secure(address string) {
+	const TCP_ULP = 31
+	plain, err := net.Dial("tcp4", address)
+	if err != nil {
+		log.Fatal(err)
+	}
+	raw, err := plain.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		log.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { syscall.SetsockoptString(int(fd), syscall.IPPROTO_TCP, TCP_ULP, "tls") })
+	connection := tls.Client(plain, &tls.Config{InsecureSkipVerify: true})
+	if _, err := io.WriteString(connection, "GET /large HTTP/1.1\r\nHost: tls\r\n\r\n"); err != nil {
+		log.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(connection), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	whole := sha256.New()
+	count, err := io.Copy(whole, answer.Body)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s, %d bytes, %x\n", answer.Status, count, whole.Sum(nil))
 }

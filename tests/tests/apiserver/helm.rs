@@ -3,9 +3,7 @@
 use std::process::Command;
 
 use serde_json::json;
-use sidestep_tests::{apiserver::ApiServer, parts};
-
-use crate::ready;
+use sidestep_kit::{apiserver::ApiServer, needs, parts};
 
 const BUNDLE: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
 const KINDS: &str = "deployments,daemonsets,services,serviceaccounts,secrets,poddisruptionbudgets,networkpolicies,\
@@ -47,11 +45,8 @@ fn write_bundle(server: &ApiServer) {
         .expect("the leader may do that");
 }
 
-#[test]
+#[needs(apiserver, part("helm"))]
 fn helm_installs_upgrades_without_touching_the_ca_and_leaves_nothing() {
-    if !ready() {
-        return;
-    }
     let server = ApiServer::start();
     let file = parts::workspace().join("manifests/namespace.yaml");
     server.must(&format!("apply -f {}", file.display()));
@@ -76,11 +71,8 @@ fn helm_installs_upgrades_without_touching_the_ca_and_leaves_nothing() {
     assert_eq!(ours(&server), "");
 }
 
-#[test]
+#[needs(apiserver, part("helm"))]
 fn applying_the_file_again_does_not_touch_the_ca() {
-    if !ready() {
-        return;
-    }
     let file = parts::workspace().join("manifests/install.yaml");
     for side in ["--server-side", "--server-side=false"] {
         let server = ApiServer::start();

@@ -13,41 +13,29 @@ use std::{
     time::Duration,
 };
 
-use sidestep_tests::{
-    apiserver::{ApiServer, PROGRAMS},
-    can_run, parts,
-    process::eventually,
-};
+use sidestep_kit::{apiserver::ApiServer, parts, process::eventually};
 
 /// How long the API server may take to act on a policy or a registration.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Whether these tests can run here.
-pub(crate) fn ready() -> bool {
-    can_run(&[]) && parts::are_there(&PROGRAMS) && parts::are_there(&["helm"])
-}
-
 /// A server with `install.yaml` applied and its policies in force, shared by the tests that run at the same time.
-pub(crate) fn installed() -> Option<Arc<ApiServer>> {
+pub(crate) fn installed() -> Arc<ApiServer> {
     static SHARED: Mutex<Weak<ApiServer>> = Mutex::new(Weak::new());
-    if !ready() {
-        return None;
-    }
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(server) = shared.upgrade() {
-        return Some(server);
+        return server;
     }
     let server = Arc::new(ApiServer::start());
     let file = parts::workspace().join("manifests/install.yaml");
     server.must(&format!("apply --server-side -f {}", file.display()));
     policy::wait_until_in_force(&server);
     *shared = Arc::downgrade(&server);
-    Some(server)
+    server
 }
 
 /// A fixture's file.
 pub(crate) fn fixture(path: &str) -> String {
-    let path = parts::workspace().join("tests/fixtures").join(path);
+    let path = parts::fixtures().join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
-use sidestep_tests::{binary, chart::documents, parts};
+use sidestep_kit::{binary, chart::documents, parts};
 
 use crate::fixture;
 
@@ -34,7 +34,7 @@ pub(crate) fn injected(name: &str) -> Value {
 
 /// The same, as the webhook makes it.
 pub(crate) fn gated(name: &str) -> Value {
-    let file = parts::workspace().join("tests/fixtures/server/pod.yaml");
+    let file = parts::fixtures().join("server/pod.yaml");
     let mut mutate = Command::new(binary("sidestep"));
     let text = parts::finish(mutate.arg("mutate").arg("-f").arg(file)).expect("an injected pod");
     let [pod] = documents(&text).try_into().expect("one pod");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use sidestep_tests::apiserver::ApiServer;
+use sidestep_kit::{apiserver::ApiServer, needs};
 
 use crate::{
     installed,
@@ -96,9 +96,9 @@ fn assert_allowed(outcome: Result<String, String>) {
 
 macro_rules! on_the_installed_server {
     ($(fn $name:ident($server:ident) $body:block)*) => {
-        $(#[test]
+        $(#[needs(apiserver, part("helm"))]
         fn $name() {
-            let Some(server) = installed() else { return };
+            let server = installed();
             let $server: &Arc<ApiServer> = &server;
             $body
         })*

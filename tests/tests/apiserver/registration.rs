@@ -2,15 +2,16 @@
 //! refused exactly if it is asked about.
 
 use serde_json::json;
-use sidestep_tests::{
+use sidestep_kit::{
     apiserver::ApiServer,
     chart::{object, objects},
+    needs,
 };
 
 use crate::{
     PATIENCE,
     pods::{forged, gated, injected, plain},
-    ready, until_refused,
+    until_refused,
 };
 
 const ASKED: &str = "failed calling webhook \"pods.sidestep.dev\"";
@@ -32,11 +33,8 @@ fn registered(failure_policy: &str) -> ApiServer {
     server
 }
 
-#[test]
+#[needs(apiserver, part("helm"))]
 fn injected_pods_and_those_with_our_label_are_asked_about_and_no_others() {
-    if !ready() {
-        return;
-    }
     let server = registered("Fail");
     until_refused(ASKED, || {
         server.feed("create --dry-run=server", &injected("probe"))
@@ -61,15 +59,12 @@ fn injected_pods_and_those_with_our_label_are_asked_about_and_no_others() {
     }
 }
 
-#[test]
+#[needs(apiserver, part("helm"))]
 fn a_pod_is_created_as_it_is_while_nobody_answers() {
-    if !ready() {
-        return;
-    }
     let server = registered("Ignore");
     let pod = injected("survivor");
     // Counted by the API server, so that the test does not pass because the registration is not known yet.
-    let ignored = sidestep_tests::process::eventually(PATIENCE, || {
+    let ignored = sidestep_kit::process::eventually(PATIENCE, || {
         server
             .feed("create --dry-run=server", &pod)
             .expect("it is created");

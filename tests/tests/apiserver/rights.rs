@@ -1,6 +1,6 @@
 //! What the API server lets the two service accounts do.
 
-use sidestep_tests::apiserver::ApiServer;
+use sidestep_kit::{apiserver::ApiServer, needs};
 
 use crate::installed;
 
@@ -17,9 +17,9 @@ fn may(server: &ApiServer, account: &str, what: &str) -> bool {
     server.kubectl(words).is_ok()
 }
 
-#[test]
+#[needs(apiserver, part("helm"))]
 fn the_accounts_may_do_their_work_and_no_more() {
-    let Some(server) = installed() else { return };
+    let server = installed();
     let allowed = [
         (WEBHOOK, "watch pods -A"),
         (WEBHOOK, "watch nodes"),

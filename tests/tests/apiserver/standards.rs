@@ -1,7 +1,10 @@
 //! Kubernetes' own check of what pods may do.
 
 use serde_json::{Value, json};
-use sidestep_tests::chart::{object, objects};
+use sidestep_kit::{
+    chart::{object, objects},
+    needs,
+};
 
 use crate::installed;
 
@@ -14,7 +17,7 @@ fn pod_of(workload: &Value) -> Value {
 }
 
 fn in_namespace_that_enforces(level: &str, pod: &Value) -> Result<String, String> {
-    let server = installed().expect("it was there a moment ago");
+    let server = installed();
     let namespace = format!("enforces-{level}");
     let labels = json!({"pod-security.kubernetes.io/enforce": level});
     let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
@@ -24,9 +27,9 @@ fn in_namespace_that_enforces(level: &str, pod: &Value) -> Result<String, String
     server.feed(&format!("create --dry-run=server -n {namespace}"), pod)
 }
 
-#[test]
+#[needs(apiserver, part("helm"))]
 fn the_webhooks_pods_satisfy_the_restricted_standard() {
-    let Some(_server) = installed() else { return };
+    let _server = installed();
     let provided: &[&str] = &[
         "certificates.mode=provided",
         "certificates.provided.secretName=tls",
@@ -40,9 +43,9 @@ fn the_webhooks_pods_satisfy_the_restricted_standard() {
     }
 }
 
-#[test]
+#[needs(apiserver, part("helm"))]
 fn the_agents_pods_need_a_privileged_namespace_but_are_not_privileged() {
-    let Some(_server) = installed() else { return };
+    let _server = installed();
     let objects = objects(&[]);
     let pod = pod_of(object(&objects, "DaemonSet", "sidestep-agent"));
     let refused = in_namespace_that_enforces("baseline", &pod).expect_err("it uses the node");

@@ -3,9 +3,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Errno, Family, Identity, Kind, Seen, Socket},
-    can_run,
+    needs,
     net::{Namespace, OUTSIDE_V4, OUTSIDE_V6},
     redirect::{Node, Pod, Redirect},
 };
@@ -28,11 +28,9 @@ const INBOUND: [u16; 10] = [
 
 macro_rules! fixtures {
     ($($name:ident: $fixture:literal, $addresses:expr, $proxy:expr;)*) => {
-        $(#[test]
+        $(#[needs(root, "iptables-nft-restore", "ip6tables-nft-restore")]
         fn $name() {
-            if can_run(&["iptables-nft-restore", "ip6tables-nft-restore"]) {
-                compare($fixture, &$addresses, &$proxy);
-            }
+            compare($fixture, &$addresses, &$proxy);
         })*
     };
 }
@@ -92,7 +90,7 @@ fn compare(fixture: &str, addresses: &[&str], proxy: &Identity) {
 /// A pod in which everything listens, a neighbour and an outside host that do too.
 struct World {
     _sockets: Vec<Socket>,
-    _proxy: sidestep_tests::redirect::Proxy,
+    _proxy: sidestep_kit::redirect::Proxy,
     _neighbour: Namespace,
     outside: Actor,
     pod: Pod,
@@ -272,7 +270,7 @@ fn ask(actor: &Actor, server: &str) -> String {
     match asked {
         Err(errno) => errno.to_string(),
         Ok((bytes, from)) => {
-            let report: sidestep_tests::actor::Report =
+            let report: sidestep_kit::actor::Report =
                 serde_json::from_slice(&bytes).expect("a report");
             format!("{}, the answer from {from:?}", report.name)
         }

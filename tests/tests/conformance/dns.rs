@@ -1,13 +1,13 @@
 //! DNS queries, where the policy captures them: the proxy's resolver answers, and the answer comes from who was asked.
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Family, Kind, Socket},
     both_ways,
     net::Namespace,
     redirect::Node,
 };
 
-use crate::{POD, assert_captured};
+use crate::{POD, assert_captured_from};
 
 /// In the pod's resolv.conf.
 const LISTED: &str = "10.77.0.53:53";
@@ -92,12 +92,12 @@ both_ways! {
 
     fn queries_over_tcp_reach_the_proxys_resolver(node) {
         let (pod, _proxy) = node.pod_with_proxy("dns", &[POD]);
-        assert_captured(pod.app().call(LISTED), "dns", POD, LISTED);
+        assert_captured_from(pod.app().call(LISTED), "dns", POD, LISTED);
     }
 
     fn queries_over_tcp_to_servers_not_in_resolv_conf_reach_the_outbound_port(node) {
         let (pod, _proxy) = node.pod_with_proxy("dns", &[POD]);
-        assert_captured(pod.app().call(OTHER), "outbound", POD, OTHER);
+        assert_captured_from(pod.app().call(OTHER), "outbound", POD, OTHER);
     }
 
     fn other_datagrams_pass(node) {
@@ -149,7 +149,7 @@ fn ask(socket: &Socket, server: &str) -> String {
         Some(server.to_owned()),
         "the answer's sender"
     );
-    let report: sidestep_tests::actor::Report = serde_json::from_slice(&bytes).expect("a report");
+    let report: sidestep_kit::actor::Report = serde_json::from_slice(&bytes).expect("a report");
     report.name
 }
 

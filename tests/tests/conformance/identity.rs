@@ -1,13 +1,13 @@
 //! Who the proxy is: the filesystem ids of the socket's creator decide, as they do for iptables.
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Family, Identity, Kind},
     both_ways,
     net::OUTSIDE_V4,
     redirect::Node,
 };
 
-use crate::{POD, SERVICE, assert_captured, assert_straight};
+use crate::{POD, SERVICE, assert_captured_from, assert_straight_from};
 
 both_ways! {
     fn a_proxy_as_user_0_and_group_1337_is_the_proxy(node) {
@@ -17,11 +17,11 @@ both_ways! {
         let _service = service.serve("service", Kind::Tcp, "0.0.0.0:80");
         let own = format!("{POD}:8080");
         let target = format!("{OUTSIDE_V4}:80");
-        assert_captured(pod.app().call(SERVICE), "outbound", POD, SERVICE);
-        assert_captured(service.call(&own), "inbound", OUTSIDE_V4, &own);
-        assert_straight(proxy.actor().call(&target), "service", POD, &target);
+        assert_captured_from(pod.app().call(SERVICE), "outbound", POD, SERVICE);
+        assert_captured_from(service.call(&own), "inbound", OUTSIDE_V4, &own);
+        assert_straight_from(proxy.actor().call(&target), "service", POD, &target);
         // Row 4 comes before the rows for groups: for a call within the pod such a proxy is one of many users.
-        assert_straight(proxy.actor().call(&own), "app", POD, &own);
+        assert_straight_from(proxy.actor().call(&own), "app", POD, &own);
     }
 
     fn the_root_user_without_the_proxys_group_is_not_the_proxy(node) {
@@ -58,7 +58,7 @@ both_ways! {
         let socket = root.socket(Family::V4, Kind::Tcp).expect("a socket");
         root.become_user(&Identity::proxy());
         socket.connect(SERVICE).expect("the proxy listens");
-        assert_captured(socket.seen(), "outbound", POD, SERVICE);
+        assert_captured_from(socket.seen(), "outbound", POD, SERVICE);
         assert_direct(&root);
     }
 
@@ -67,17 +67,14 @@ both_ways! {
         let proxy = pod.proxy_as(&Identity::new(2102, 2102));
         node.wait_active(&pod);
         let own = format!("{POD}:8080");
-        assert_captured(proxy.actor().call(&own), "inbound", POD, &own);
+        assert_captured_from(proxy.actor().call(&own), "inbound", POD, &own);
         assert_outbound(&pod.actor(&Identity::new(1337, 1337)));
     }
 }
 
 fn pod_with_root_proxy(
     node: &Node,
-) -> (
-    sidestep_tests::redirect::Pod,
-    sidestep_tests::redirect::Proxy,
-) {
+) -> (sidestep_kit::redirect::Pod, sidestep_kit::redirect::Proxy) {
     let pod = node.pod("uid0", &[POD]);
     let proxy = pod.proxy_as(&Identity::new(0, 1337));
     node.wait_active(&pod);
@@ -86,9 +83,9 @@ fn pod_with_root_proxy(
 
 /// A pod with its proxy, and a service outside.
 struct PodAndService {
-    pod: sidestep_tests::redirect::Pod,
-    _proxy: sidestep_tests::redirect::Proxy,
-    _service: sidestep_tests::actor::Socket,
+    pod: sidestep_kit::redirect::Pod,
+    _proxy: sidestep_kit::redirect::Proxy,
+    _service: sidestep_kit::actor::Socket,
 }
 
 impl PodAndService {
@@ -110,11 +107,11 @@ fn pod_and_service(node: &Node) -> PodAndService {
 #[track_caller]
 fn assert_outbound(actor: &Actor) {
     let target = format!("{OUTSIDE_V4}:80");
-    assert_captured(actor.call(&target), "outbound", POD, &target);
+    assert_captured_from(actor.call(&target), "outbound", POD, &target);
 }
 
 #[track_caller]
 fn assert_direct(actor: &Actor) {
     let target = format!("{OUTSIDE_V4}:80");
-    assert_straight(actor.call(&target), "service", POD, &target);
+    assert_straight_from(actor.call(&target), "service", POD, &target);
 }

@@ -1,12 +1,12 @@
 //! Connections that come from outside of the pod.
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Family, Identity, Kind, Socket},
     both_ways,
     net::OUTSIDE_V4,
 };
 
-use crate::{POD, assert_captured, assert_straight};
+use crate::{POD, assert_captured_from, assert_straight_from};
 
 both_ways! {
     fn a_call_from_outside_reaches_the_inbound_port(node) {
@@ -20,7 +20,7 @@ both_ways! {
         let _listener = pod.app().serve("app", Kind::Tcp, "0.0.0.0:8080");
         let neighbour = node.network().host("neighbour", &["10.77.0.99"]);
         let own = format!("{POD}:8080");
-        assert_captured(node.actor_in(&neighbour).call(&own), "inbound", "10.77.0.99", &own);
+        assert_captured_from(node.actor_in(&neighbour).call(&own), "inbound", "10.77.0.99", &own);
     }
 
     fn a_port_on_which_nobody_listens_is_the_proxys_to_refuse(node) {
@@ -82,7 +82,7 @@ both_ways! {
         let socket = node.outside().socket(Family::V4, Kind::Mptcp).expect("a socket");
         let target = format!("{POD}:8080");
         socket.connect(&target).expect("the proxy listens");
-        assert_captured(socket.seen(), "inbound", OUTSIDE_V4, &target);
+        assert_captured_from(socket.seen(), "inbound", OUTSIDE_V4, &target);
     }
 
     fn connections_are_spread_over_the_proxys_workers(node) {
@@ -130,13 +130,13 @@ fn serve_each(actor: &Actor, ports: &[u16]) -> Vec<Socket> {
 #[track_caller]
 fn assert_inbound(client: &Actor, port: u16) {
     let target = format!("{POD}:{port}");
-    assert_captured(client.call(&target), "inbound", OUTSIDE_V4, &target);
+    assert_captured_from(client.call(&target), "inbound", OUTSIDE_V4, &target);
 }
 
 #[track_caller]
 fn assert_direct(client: &Actor, port: u16) {
     let target = format!("{POD}:{port}");
-    assert_straight(
+    assert_straight_from(
         client.call(&target),
         &format!("port {port}"),
         OUTSIDE_V4,

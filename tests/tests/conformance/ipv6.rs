@@ -1,12 +1,12 @@
 //! IPv6, where it is captured and where it is not.
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Family, Kind},
     both_ways,
     net::{OUTSIDE_V4, OUTSIDE_V6},
 };
 
-use crate::{POD, SERVICE, assert_captured, assert_straight};
+use crate::{POD, SERVICE, assert_captured_from, assert_straight_from};
 
 const POD6: &str = "fd77::10";
 const SERVICE6: &str = "[fd96::7]:80";
@@ -14,14 +14,14 @@ const SERVICE6: &str = "[fd96::7]:80";
 both_ways! {
     fn an_application_of_a_dual_stack_pod_reaches_the_outbound_port(node) {
         let (pod, _proxy) = node.pod_with_proxy("dual-stack", &[POD, POD6]);
-        assert_captured(pod.app().call(SERVICE6), "outbound", POD6, SERVICE6);
-        assert_captured(pod.app().call(SERVICE), "outbound", POD, SERVICE);
-        assert_captured(pod.app().call("[::ffff:10.96.0.7]:80"), "outbound", POD, SERVICE);
+        assert_captured_from(pod.app().call(SERVICE6), "outbound", POD6, SERVICE6);
+        assert_captured_from(pod.app().call(SERVICE), "outbound", POD, SERVICE);
+        assert_captured_from(pod.app().call("[::ffff:10.96.0.7]:80"), "outbound", POD, SERVICE);
     }
 
     fn an_application_of_an_ipv6_pod_reaches_the_outbound_port(node) {
         let (pod, _proxy) = node.pod_with_proxy("ipv6", &[POD6]);
-        assert_captured(pod.app().call(SERVICE6), "outbound", POD6, SERVICE6);
+        assert_captured_from(pod.app().call(SERVICE6), "outbound", POD6, SERVICE6);
     }
 
     fn a_call_from_outside_reaches_the_inbound_port_of_a_dual_stack_pod(node) {
@@ -29,15 +29,15 @@ both_ways! {
         let _listener = pod.app().serve("app", Kind::Tcp, "[::]:8080");
         let outside = node.outside();
         let (v4, v6) = (format!("{POD}:8080"), format!("[{POD6}]:8080"));
-        assert_captured(outside.call(&v6), "inbound", OUTSIDE_V6, &v6);
-        assert_captured(outside.call(&v4), "inbound", OUTSIDE_V4, &v4);
+        assert_captured_from(outside.call(&v6), "inbound", OUTSIDE_V6, &v6);
+        assert_captured_from(outside.call(&v4), "inbound", OUTSIDE_V4, &v4);
     }
 
     fn an_excluded_inbound_port_is_reached_directly_over_ipv6(node) {
         let (_pod, proxy) = node.pod_with_proxy("dual-stack", &[POD, POD6]);
         let _listener = proxy.actor().serve("metrics", Kind::Tcp, "[::]:15020");
         let target = format!("[{POD6}]:15020");
-        assert_straight(node.outside().call(&target), "metrics", OUTSIDE_V6, &target);
+        assert_straight_from(node.outside().call(&target), "metrics", OUTSIDE_V6, &target);
     }
 
     fn within_a_pod_ipv6_goes_the_same_ways_as_ipv4(node) {
@@ -45,10 +45,10 @@ both_ways! {
         let app = pod.app();
         let _listener = app.serve("app", Kind::Tcp, "[::]:8080");
         let own = format!("[{POD6}]:8080");
-        assert_captured(proxy.actor().call(&own), "inbound", POD6, &own);
-        assert_straight(app.call(&own), "app", POD6, &own);
-        assert_straight(app.call("[::1]:8080"), "app", "::1", "[::1]:8080");
-        assert_straight(proxy.actor().call("[::1]:8080"), "app", "::1", "[::1]:8080");
+        assert_captured_from(proxy.actor().call(&own), "inbound", POD6, &own);
+        assert_straight_from(app.call(&own), "app", POD6, &own);
+        assert_straight_from(app.call("[::1]:8080"), "app", "::1", "[::1]:8080");
+        assert_straight_from(proxy.actor().call("[::1]:8080"), "app", "::1", "[::1]:8080");
     }
 
     fn the_proxy_bound_to_6_reaches_the_application(node) {
@@ -58,14 +58,14 @@ both_ways! {
         socket.bind("[::6]:0").expect("the pod has ::6");
         let own = format!("[{POD6}]:8080");
         socket.connect(&own).expect("the application listens");
-        assert_straight(socket.seen(), "app", "::6", &own);
+        assert_straight_from(socket.seen(), "app", "::6", &own);
     }
 
     fn the_proxy_of_a_dual_stack_pod_reaches_services(node) {
         let _service = node.outside().serve("service", Kind::Tcp, "[::]:80");
         let (_pod, proxy) = node.pod_with_proxy("dual-stack", &[POD, POD6]);
         let target = format!("[{OUTSIDE_V6}]:80");
-        assert_straight(proxy.actor().call(&target), "service", POD6, &target);
+        assert_straight_from(proxy.actor().call(&target), "service", POD6, &target);
     }
 
     fn ipv6_is_left_alone_where_the_pods_first_address_is_ipv4(node) {
@@ -75,9 +75,9 @@ both_ways! {
         let app = pod.app();
         let _listener = app.serve("app", Kind::Tcp, "[::]:8080");
         let (target, own) = (format!("[{OUTSIDE_V6}]:80"), format!("[{POD6}]:8080"));
-        assert_straight(app.call(&target), "service", POD6, &target);
-        assert_straight(service.call(&own), "app", OUTSIDE_V6, &own);
-        assert_captured(app.call(SERVICE), "outbound", POD, SERVICE);
+        assert_straight_from(app.call(&target), "service", POD6, &target);
+        assert_straight_from(service.call(&own), "app", OUTSIDE_V6, &own);
+        assert_captured_from(app.call(SERVICE), "outbound", POD, SERVICE);
     }
 
     fn a_socket_bound_to_the_pods_ipv6_address_keeps_it(node) {
@@ -85,7 +85,7 @@ both_ways! {
         let socket = pod.app().socket(Family::V6, Kind::Tcp).expect("a socket");
         socket.bind(&format!("[{POD6}]:4000")).expect("the pod's address");
         socket.connect(SERVICE6).expect("the proxy listens");
-        assert_captured(socket.seen(), "outbound", POD6, SERVICE6);
+        assert_captured_from(socket.seen(), "outbound", POD6, SERVICE6);
     }
 
     fn a_socket_bound_to_a_port_only_gets_the_pods_ipv6_address(node) {
@@ -93,13 +93,13 @@ both_ways! {
         let socket = pod.app().socket(Family::V6, Kind::Tcp).expect("a socket");
         socket.bind("[::]:4000").expect("a free port");
         socket.connect(SERVICE6).expect("the proxy listens");
-        assert_captured(socket.seen(), "outbound", POD6, SERVICE6);
+        assert_captured_from(socket.seen(), "outbound", POD6, SERVICE6);
     }
 
     fn an_mptcp_client_is_captured_over_ipv6(node) {
         let (pod, _proxy) = node.pod_with_proxy("dual-stack", &[POD, POD6]);
         let socket = pod.app().socket(Family::V6, Kind::Mptcp).expect("a socket");
         socket.connect(SERVICE6).expect("the proxy listens");
-        assert_captured(socket.seen(), "outbound", POD6, SERVICE6);
+        assert_captured_from(socket.seen(), "outbound", POD6, SERVICE6);
     }
 }

@@ -1,13 +1,13 @@
 //! Pods do not see each other.
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Family, Kind, Socket},
     both_ways,
     net::Network,
     redirect::Pod,
 };
 
-use crate::{POD, assert_captured};
+use crate::{POD, assert_captured_from};
 
 both_ways! {
     fn two_pods_with_equal_addresses_and_ports_do_not_collide(node) {
@@ -32,12 +32,12 @@ both_ways! {
             socket
         });
         for (socket, service) in sockets.iter().zip(services) {
-            assert_captured(socket.seen(), "outbound", POD, service);
+            assert_captured_from(socket.seen(), "outbound", POD, service);
         }
 
         proxies[0].kill();
         assert!(pods[0].app().call(services[0]).is_err());
-        assert_captured(pods[1].app().call(services[0]), "outbound", POD, services[0]);
+        assert_captured_from(pods[1].app().call(services[0]), "outbound", POD, services[0]);
     }
 
     fn pods_of_different_policies_each_follow_their_own(node) {
@@ -46,8 +46,8 @@ both_ways! {
         let (everything, _one) = node.pod_with_proxy("client", &["10.77.0.11"]);
         let (excluding, _two) = node.pod_with_proxy("exclude", &["10.77.0.12"]);
         let target = "10.77.9.1:80";
-        assert_captured(everything.app().call(target), "outbound", "10.77.0.11", target);
-        crate::assert_straight(excluding.app().call(target), "service", "10.77.0.12", target);
+        assert_captured_from(everything.app().call(target), "outbound", "10.77.0.11", target);
+        crate::assert_straight_from(excluding.app().call(target), "service", "10.77.0.12", target);
     }
 
     fn a_call_from_pod_to_pod_passes_both_proxies(node) {
@@ -55,7 +55,7 @@ both_ways! {
         let (server, _to) = node.pod_with_proxy("server", &["10.77.0.12"]);
         let _listener = server.app().serve("app", Kind::Tcp, "0.0.0.0:8080");
         let target = "10.77.0.12:8080";
-        assert_captured(client.app().call(target), "outbound", "10.77.0.11", target);
-        assert_captured(from.actor().call(target), "inbound", "10.77.0.11", target);
+        assert_captured_from(client.app().call(target), "outbound", "10.77.0.11", target);
+        assert_captured_from(from.actor().call(target), "inbound", "10.77.0.11", target);
     }
 }

@@ -1,13 +1,13 @@
 //! What policies include and exclude.
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Identity, Kind, Socket},
     both_ways,
     net::OUTSIDE_V4,
     redirect::Node,
 };
 
-use crate::{POD, assert_captured, assert_straight};
+use crate::{POD, assert_captured_from, assert_straight_from};
 
 both_ways! {
     fn excluded_outbound_ports_are_reached_directly(node) {
@@ -62,10 +62,10 @@ both_ways! {
         let app = pod.app();
         let _listeners = serve_each(&app, "0.0.0.0", &[8080]);
         let own = format!("{POD}:8080");
-        assert_captured(app.call(&own), "outbound", POD, &own);
-        assert_captured(app.call("127.0.0.2:8080"), "outbound", "127.0.0.1", "127.0.0.2:8080");
-        assert_straight(app.call("127.0.0.1:8080"), "port 8080", "127.0.0.1", "127.0.0.1:8080");
-        assert_captured(proxy.actor().call(&own), "inbound", POD, &own);
+        assert_captured_from(app.call(&own), "outbound", POD, &own);
+        assert_captured_from(app.call("127.0.0.2:8080"), "outbound", "127.0.0.1", "127.0.0.2:8080");
+        assert_straight_from(app.call("127.0.0.1:8080"), "port 8080", "127.0.0.1", "127.0.0.1:8080");
+        assert_captured_from(proxy.actor().call(&own), "inbound", POD, &own);
     }
 
     fn only_the_listed_groups_are_captured(node) {
@@ -101,7 +101,7 @@ both_ways! {
         let _listeners = serve_each(&app, "0.0.0.0", &[8080]);
         let inbound = format!("{POD}:8080");
         assert_direct(&app, &format!("{OUTSIDE_V4}:80"));
-        assert_straight(service.call(&inbound), "port 8080", OUTSIDE_V4, &inbound);
+        assert_straight_from(service.call(&inbound), "port 8080", OUTSIDE_V4, &inbound);
     }
 }
 
@@ -110,7 +110,7 @@ struct Neighbour {
     addresses: Vec<String>,
     actor: Actor,
     _listener: Vec<Socket>,
-    _namespace: sidestep_tests::net::Namespace,
+    _namespace: sidestep_kit::net::Namespace,
 }
 
 impl Neighbour {
@@ -139,11 +139,11 @@ fn serve_each(actor: &Actor, address: &str, ports: &[u16]) -> Vec<Socket> {
 
 #[track_caller]
 fn assert_outbound(app: &Actor, target: &str) {
-    assert_captured(app.call(target), "outbound", POD, target);
+    assert_captured_from(app.call(target), "outbound", POD, target);
 }
 
 #[track_caller]
 fn assert_direct(app: &Actor, target: &str) {
     let port = target.rsplit(':').next().expect("a port");
-    assert_straight(app.call(target), &format!("port {port}"), POD, target);
+    assert_straight_from(app.call(target), &format!("port {port}"), POD, target);
 }

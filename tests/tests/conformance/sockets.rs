@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Errno, Family, Identity, Kind, Socket},
-    both_ways, can_run,
+    both_ways, needs,
     net::OUTSIDE_V4,
     redirect::{Node, Pod, Redirect},
 };
 
-use crate::{POD, SERVICE, assert_captured, assert_straight};
+use crate::{POD, SERVICE, assert_captured_from, assert_straight_from};
 
 const EXCLUDED: &str = "10.77.9.1:80";
 
@@ -18,7 +18,7 @@ both_ways! {
         let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
         let socket = pod.app().socket(Family::V4, Kind::Mptcp).expect("a socket");
         socket.connect(SERVICE).expect("the proxy listens");
-        assert_captured(socket.seen(), "outbound", POD, SERVICE);
+        assert_captured_from(socket.seen(), "outbound", POD, SERVICE);
     }
 
     fn an_mptcp_client_that_is_the_proxy_passes(node) {
@@ -27,14 +27,14 @@ both_ways! {
         let socket = proxy.actor().socket(Family::V4, Kind::Mptcp).expect("a socket");
         let target = format!("{OUTSIDE_V4}:80");
         socket.connect(&target).expect("the service listens");
-        assert_straight(socket.seen(), "service", POD, &target);
+        assert_straight_from(socket.seen(), "service", POD, &target);
     }
 
     fn a_proxy_with_mptcp_listeners_gets_the_original_destination(node) {
         let (pod, proxy) = pod_with_mptcp_proxy(node);
-        assert_captured(pod.app().call(SERVICE), "outbound", POD, SERVICE);
+        assert_captured_from(pod.app().call(SERVICE), "outbound", POD, SERVICE);
         let own = format!("{POD}:8080");
-        assert_captured(proxy.actor.call(&own), "inbound", POD, &own);
+        assert_captured_from(proxy.actor.call(&own), "inbound", POD, &own);
     }
 
     fn a_proxy_that_listens_on_loopback_only_is_reached(node) {
@@ -46,8 +46,8 @@ both_ways! {
         ];
         node.wait_active(&pod);
         let own = format!("{POD}:8080");
-        assert_captured(proxy.call(&own), "inbound", POD, &own);
-        assert_captured(pod.app().call(SERVICE), "outbound", POD, SERVICE);
+        assert_captured_from(proxy.call(&own), "inbound", POD, &own);
+        assert_captured_from(pod.app().call(SERVICE), "outbound", POD, SERVICE);
     }
 
     fn an_mptcp_client_reaches_a_proxy_with_mptcp_listeners(node) {
@@ -60,7 +60,7 @@ both_ways! {
             assert_eq!(seen.original, Err(Errno(libc::EOPNOTSUPP)));
             seen.original = Ok(SERVICE.parse().expect("an address"));
         }
-        assert_captured(Ok(seen), "outbound", POD, SERVICE);
+        assert_captured_from(Ok(seen), "outbound", POD, SERVICE);
     }
 
     fn one_socket_is_captured_then_local_then_captured_again(node) {
@@ -69,10 +69,10 @@ both_ways! {
         let socket = pod.app().socket(Family::V4, Kind::Tcp).expect("a socket");
         for _ in 0..2 {
             socket.connect(SERVICE).expect("the proxy listens");
-            assert_captured(socket.seen(), "outbound", POD, SERVICE);
+            assert_captured_from(socket.seen(), "outbound", POD, SERVICE);
             socket.disconnect().expect("a connected socket");
             socket.connect("127.0.0.1:8080").expect("the application listens");
-            assert_straight(socket.seen(), "app", "127.0.0.1", "127.0.0.1:8080");
+            assert_straight_from(socket.seen(), "app", "127.0.0.1", "127.0.0.1:8080");
             socket.disconnect().expect("a connected socket");
         }
     }
@@ -83,10 +83,10 @@ both_ways! {
         let socket = pod.app().socket(Family::V4, Kind::Tcp).expect("a socket");
         for _ in 0..2 {
             socket.connect(SERVICE).expect("the proxy listens");
-            assert_captured(socket.seen(), "outbound", POD, SERVICE);
+            assert_captured_from(socket.seen(), "outbound", POD, SERVICE);
             socket.disconnect().expect("a connected socket");
             socket.connect(EXCLUDED).expect("the service listens");
-            assert_straight(socket.seen(), "service", POD, EXCLUDED);
+            assert_straight_from(socket.seen(), "service", POD, EXCLUDED);
             socket.disconnect().expect("a connected socket");
         }
     }
@@ -98,23 +98,23 @@ both_ways! {
         proxy.kill();
         assert_eq!(socket.connect(SERVICE), Err(Errno::REFUSED));
         socket.connect(EXCLUDED).expect("the service listens");
-        assert_straight(socket.seen(), "service", POD, EXCLUDED);
+        assert_straight_from(socket.seen(), "service", POD, EXCLUDED);
     }
 
     fn an_ipv4_mapped_client_is_captured_as_ipv4(node) {
         let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
         let app = pod.app();
         let _listener = app.serve("app", Kind::Tcp, "0.0.0.0:8080");
-        assert_captured(app.call("[::ffff:10.96.0.7]:80"), "outbound", POD, SERVICE);
+        assert_captured_from(app.call("[::ffff:10.96.0.7]:80"), "outbound", POD, SERVICE);
         let own = format!("{POD}:8080");
-        assert_straight(app.call(&format!("[::ffff:{own}").replacen(":8080", "]:8080", 1)), "app", POD, &own);
-        assert_straight(app.call("[::ffff:127.0.0.1]:8080"), "app", "127.0.0.1", "127.0.0.1:8080");
+        assert_straight_from(app.call(&format!("[::ffff:{own}").replacen(":8080", "]:8080", 1)), "app", POD, &own);
+        assert_straight_from(app.call("[::ffff:127.0.0.1]:8080"), "app", "127.0.0.1", "127.0.0.1:8080");
     }
 
     fn an_ipv4_mapped_proxy_calls_its_own_pods_address(node) {
         let (_pod, proxy) = node.pod_with_proxy("client", &[POD]);
         let own = format!("{POD}:8080");
-        assert_captured(proxy.actor().call(&format!("[::ffff:{POD}]:8080")), "inbound", POD, &own);
+        assert_captured_from(proxy.actor().call(&format!("[::ffff:{POD}]:8080")), "inbound", POD, &own);
     }
 
     fn a_socket_bound_to_the_pods_address_keeps_it(node) {
@@ -123,7 +123,7 @@ both_ways! {
         socket.connect(SERVICE).expect("the proxy listens");
         let seen = socket.seen();
         assert_eq!(seen.as_ref().map(|seen| seen.source.port()), Ok(4000));
-        assert_captured(seen, "outbound", POD, SERVICE);
+        assert_captured_from(seen, "outbound", POD, SERVICE);
     }
 
     fn a_socket_bound_to_a_port_only_gets_the_pods_address(node) {
@@ -132,7 +132,7 @@ both_ways! {
         socket.connect(SERVICE).expect("the proxy listens");
         let seen = socket.seen();
         assert_eq!(seen.as_ref().map(|seen| seen.source.port()), Ok(4000));
-        assert_captured(seen, "outbound", POD, SERVICE);
+        assert_captured_from(seen, "outbound", POD, SERVICE);
     }
 
     fn a_socket_bound_to_loopback_cannot_leave_the_pod(node) {
@@ -153,7 +153,7 @@ both_ways! {
             Redirect::Iptables => assert_eq!(connected, Err(Errno::TIMED_OUT)),
             Redirect::Sidestep => {
                 let seen = connected.and_then(|()| socket.seen());
-                assert_captured(seen, "outbound", POD, &target);
+                assert_captured_from(seen, "outbound", POD, &target);
             }
         }
     }
@@ -178,11 +178,8 @@ both_ways! {
 }
 
 /// iptables catches such segments; hooks on sockets cannot, so the socket itself is refused.
-#[test]
+#[needs(root)]
 fn raw_tcp_sockets_are_the_proxys_alone() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::new(Redirect::Sidestep);
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     let root = pod.actor(&Identity::new(0, 0));
@@ -207,7 +204,7 @@ fn raw_tcp_sockets_are_the_proxys_alone() {
         .expect("other processes may");
 }
 
-fn excluded_service(node: &Node) -> (sidestep_tests::net::Namespace, Socket) {
+fn excluded_service(node: &Node) -> (sidestep_kit::net::Namespace, Socket) {
     let neighbour = node.network().host("service", &["10.77.9.1"]);
     let service = node
         .actor_in(&neighbour)

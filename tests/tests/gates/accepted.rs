@@ -3,19 +3,13 @@
 use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sidestep_contract::{gate::is_gate, istio_init};
-use sidestep_tests::{
-    apiserver::{ApiServer, PROGRAMS},
-    can_run, parts,
-};
+use sidestep_contract::istio_init;
+use sidestep_kit::{apiserver::ApiServer, needs};
 
 use crate::mutated::{before, mutated, names, pods_in};
 
 /// A server with the fixtures' namespaces and runtime classes, and a namespace where PodSecurity is restricted.
-fn server() -> Option<ApiServer> {
-    if !can_run(&[]) || !parts::are_there(&PROGRAMS) {
-        return None;
-    }
+fn server() -> ApiServer {
     let server = ApiServer::start();
     for namespace in ["demo", "quiet", "restricted"] {
         server.must(&format!("create namespace {namespace}"));
@@ -29,7 +23,7 @@ fn server() -> Option<ApiServer> {
         server.feed("create", &class).expect("a runtime class");
     }
     server.must("label namespace restricted pod-security.kubernetes.io/enforce=restricted");
-    Some(server)
+    server
 }
 
 /// What the server would store, or why it refuses.
@@ -59,13 +53,14 @@ fn opened(objects: Vec<Value>) -> Vec<Value> {
 
 fn gates(objects: &[Value]) -> usize {
     let pods = objects.iter().flat_map(pods_in);
-    pods.filter(|pod| istio_init(&Pod::deserialize(pod).expect("a pod")).is_ok_and(is_gate))
+    let pods = pods.map(|pod| Pod::deserialize(&pod).expect("a pod"));
+    pods.filter(|pod| istio_init(pod).is_ok_and(|init| init.is_gate))
         .count()
 }
 
-#[test]
+#[needs(apiserver)]
 fn a_real_api_server_accepts_every_object_that_mutate_makes_and_keeps_its_gate() {
-    let Some(server) = server() else { return };
+    let server = server();
     let injected = opened(names().iter().flat_map(|name| before(name)).collect());
     let accepted = dry_run(&server, &injected).expect("what Istio makes is accepted");
     assert_eq!(accepted.len(), injected.len());
@@ -78,9 +73,9 @@ fn a_real_api_server_accepts_every_object_that_mutate_makes_and_keeps_its_gate()
     assert_eq!(gates(&stored), gates(&sent), "gates as the server has them");
 }
 
-#[test]
+#[needs(apiserver)]
 fn a_gated_pod_may_be_where_pod_security_is_restricted_as_istios_may_not() {
-    let Some(server) = server() else { return };
+    let server = server();
     let in_restricted = |mut objects: Vec<Value>| {
         objects[0]["metadata"]["namespace"] = json!("restricted");
         dry_run(&server, &objects)

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::json;
 use sidestep_contract::keys;
-use sidestep_tests::{
+use sidestep_kit::{
     cgroup::Cgroup,
     net::{Namespace, unique_name},
     process::{Program, Running},

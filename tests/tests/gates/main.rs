@@ -12,9 +12,9 @@ use std::{
 };
 
 use serde_json::json;
-use sidestep_contract::{gate::make, istio_init};
-use sidestep_tests::{
-    can_run, parts,
+use sidestep_contract::istio_init;
+use sidestep_kit::{
+    needs, parts,
     process::eventually,
     redirect::{Node, PodState},
 };
@@ -31,15 +31,14 @@ const NOT_REDIRECTED: i32 = 126;
 const V4: &[&str] = &["10.77.3.7", "fd77::3:7"];
 const V6: &[&str] = &["fd77::3:7"];
 
-/// Istio's agent, whose subcommand istio-iptables is what the container runs; where such a test can run.
-fn program() -> Option<PathBuf> {
-    const NAME: &str = "pilot-agent";
-    (can_run(&[]) && parts::are_there(&[NAME])).then(|| parts::program(NAME))
+/// Istio's agent, whose subcommand istio-iptables is what the container runs.
+fn program() -> PathBuf {
+    parts::program("pilot-agent")
 }
 
-#[test]
+#[needs(root, part("pilot-agent"))]
 fn every_gate_waits_until_its_pod_is_armed_and_opens_then() {
-    let Some(program) = program() else { return };
+    let program = program();
     let pods = mutated::all(&["--probe-timeout", "300"]);
     assert!(pods.len() >= 30, "only {} different gates", pods.len());
     let node = Node::alone();
@@ -63,9 +62,9 @@ fn every_gate_waits_until_its_pod_is_armed_and_opens_then() {
     println!("{} gates of {} pods opened", trials.len(), pods.len());
 }
 
-#[test]
+#[needs(root, part("pilot-agent"))]
 fn a_gate_whose_pod_nobody_arms_ends_with_its_timeout() {
-    let Some(program) = program() else { return };
+    let program = program();
     let node = Node::without_agent();
     let pods = mutated::of("client", &["--probe-timeout", "2"]);
     let mut trial = Trial::start(&node, &program, &pods[0], V4);
@@ -75,16 +74,17 @@ fn a_gate_whose_pod_nobody_arms_ends_with_its_timeout() {
 }
 
 /// Not a gate is made of these, with the reason that it would stay shut. It would.
-#[test]
+#[needs(root, part("pilot-agent"))]
 fn gates_that_were_not_made_would_have_stayed_shut_in_an_armed_pod() {
-    let Some(program) = program() else { return };
+    let program = program();
     let node = Node::alone();
     let mut trials: Vec<_> = ["exclude-all-ports", "loopback-cidr"]
         .into_iter()
         .map(|fixture| {
             let mut pod = mutated::injected(fixture);
-            let init = istio_init(&pod.typed()).expect("an istio-init").clone();
-            let gate = make(&init, Duration::from_secs(6)).expect("a gate");
+            let typed = pod.typed();
+            let init = istio_init(&typed).expect("an istio-init");
+            let gate = init.gate(Duration::from_secs(6)).expect("a gate");
             pod.value["spec"]["initContainers"][0] = json!(gate);
             let trial = Trial::start(&node, &program, &pod, V4);
             trial.arm(&node);
@@ -105,6 +105,6 @@ fn every_pod_that_mutate_accelerates_has_one_gate() {
     for pod in &pods {
         let pod = pod.typed();
         let init = istio_init(&pod).expect("one istio-init");
-        assert!(sidestep_contract::gate::is_gate(init), "{pod:?}");
+        assert!(init.is_gate, "{pod:?}");
     }
 }

@@ -1,17 +1,12 @@
 //! The fixtures, as `sidestep mutate` leaves them.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sidestep_contract::{gate::is_gate, istio_init};
-use sidestep_tests::{binary, net::run};
+use sidestep_contract::{documents, istio_init};
+use sidestep_kit::{binary, net::run, parts};
 
 /// A pod and the fixture it is from.
 #[derive(Debug, Clone)]
@@ -26,7 +21,9 @@ impl GatedPod {
     }
 
     pub(crate) fn gate(&self) -> Container {
-        istio_init(&self.typed()).expect("an istio-init").clone()
+        let pod = self.typed();
+        let init = istio_init(&pod).expect("an istio-init");
+        init.container.clone()
     }
 }
 
@@ -50,13 +47,13 @@ pub(crate) fn everything(options: &[&str]) -> Vec<GatedPod> {
 /// The accelerated pods of a fixture.
 pub(crate) fn of(fixture: &str, options: &[&str]) -> Vec<GatedPod> {
     let mut pods = pods_of(fixture, &mutated(fixture, options));
-    pods.retain(|pod| istio_init(&pod.typed()).is_ok_and(is_gate));
+    pods.retain(|pod| istio_init(&pod.typed()).is_ok_and(|init| init.is_gate));
     pods
 }
 
 /// The names of all fixtures.
 pub(crate) fn names() -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(folder())
+    let mut names: Vec<_> = fs::read_dir(parts::fixtures())
         .expect("the fixtures are there")
         .map(|entry| entry.expect("a folder entry"))
         .filter(|entry| entry.path().join("app.yaml").exists())
@@ -86,19 +83,16 @@ pub(crate) fn before(fixture: &str) -> Vec<Value> {
     objects(&fs::read_to_string(file(fixture)).expect("a readable file"))
 }
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
-}
-
 fn file(fixture: &str) -> PathBuf {
-    let files = ["pod.yaml", "injected.yaml"].map(|file| folder().join(fixture).join(file));
+    let files =
+        ["pod.yaml", "injected.yaml"].map(|file| parts::fixtures().join(fixture).join(file));
     let found = files.into_iter().find(|file| file.exists());
     found.unwrap_or_else(|| panic!("{fixture}: run make.sh"))
 }
 
 fn objects(text: &str) -> Vec<Value> {
-    let documents = yaml_serde::Deserializer::from_str(text);
-    let documents = documents.map(|it| Value::deserialize(it).expect("JSON as YAML"));
+    let documents = documents::documents(text).expect("documents");
+    let documents = documents.into_iter().map(|document| document.value);
     documents.filter(|it| !pods_in(it).is_empty()).collect()
 }
 
@@ -113,14 +107,7 @@ fn pods_of(fixture: &str, objects: &[Value]) -> Vec<GatedPod> {
 
 /// The pods and the pod templates in an object.
 pub(crate) fn pods_in(object: &Value) -> Vec<Value> {
-    if let Value::Array(items) = &object["items"] {
-        return items.iter().flat_map(pods_in).collect();
-    }
-    let spec = &object["spec"];
-    let templates = [&spec["template"], &spec["jobTemplate"]["spec"]["template"]];
-    match templates.into_iter().find(|template| !template.is_null()) {
-        Some(template) => vec![template.clone()],
-        None if object["kind"] == "Pod" => vec![object.clone()],
-        None => vec![],
-    }
+    let objects = documents::objects(object);
+    let pods = objects.iter().filter_map(documents::Object::pod);
+    pods.map(|(_, pod)| pod.clone()).collect()
 }

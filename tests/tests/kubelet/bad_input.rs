@@ -1,15 +1,16 @@
 //! What the API server tells and what is not as it should be: an Event and a metric, and no delay for others.
 
 use serde_json::{Value, json};
-use sidestep_tests::{process::eventually, redirect::PodState};
-
-use sidestep_tests::kubelet::{KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here, pod};
+use sidestep_kit::{
+    actor::assert_captured,
+    kubelet::{KubeNode, PATIENCE, pod},
+    needs,
+    process::eventually,
+    redirect::{PodState, SERVICE},
+};
 
 /// The pod is left alone for this reason, and another one beside it is armed.
 fn is_left_alone(manifest: impl Fn(&str) -> Value, word: &str, sentence: &str) {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
     let bad = node.create_as("bad", &manifest(&node.name));
     let good = node.create("good", "");
@@ -30,7 +31,7 @@ fn is_left_alone(manifest: impl Fn(&str) -> Value, word: &str, sentence: &str) {
     assert_eq!(node.inbound_links(), 1);
 }
 
-#[test]
+#[needs(apiserver)]
 fn a_label_without_a_gate_is_refused() {
     let ungated = |node: &str| {
         let mut pod = pod("bad", node, "");
@@ -49,7 +50,7 @@ fn a_label_without_a_gate_is_refused() {
     is_left_alone(ungated, "no-gate", "is not a gate");
 }
 
-#[test]
+#[needs(apiserver)]
 fn a_label_without_any_istio_init_is_refused() {
     let bare = |node: &str| {
         let mut pod = pod("bad", node, "");
@@ -63,13 +64,13 @@ fn a_label_without_any_istio_init_is_refused() {
     );
 }
 
-#[test]
+#[needs(apiserver)]
 fn a_gate_whose_arguments_do_not_parse_is_refused() {
     let wrong = |node: &str| pod("bad", node, "-o 99999");
     is_left_alone(wrong, "bad-value", "99999");
 }
 
-#[test]
+#[needs(apiserver)]
 fn a_pod_in_the_nodes_own_network_is_refused() {
     let host = |node: &str| {
         let mut pod = pod("bad", node, "");
@@ -79,7 +80,7 @@ fn a_pod_in_the_nodes_own_network_is_refused() {
     is_left_alone(host, "host-network", "hostNetwork");
 }
 
-#[test]
+#[needs(apiserver)]
 fn a_pod_with_users_of_its_own_is_refused() {
     let users = |node: &str| {
         let mut pod = pod("bad", node, "");
@@ -89,11 +90,8 @@ fn a_pod_with_users_of_its_own_is_refused() {
     is_left_alone(users, "host-users", "hostUsers");
 }
 
-#[test]
+#[needs(apiserver)]
 fn a_pod_whose_sandbox_is_never_created_is_reported() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
     let never = node.create("never", "");
     let good = node.create("good", "");
@@ -105,16 +103,11 @@ fn a_pod_whose_sandbox_is_never_created_is_reported() {
 }
 
 /// Somebody with the right to patch pods/status, where no policy forbids it.
-#[test]
+#[needs(apiserver)]
 fn a_label_that_is_taken_away_frees_nobody() {
-    if !can_run_here() {
-        return;
-    }
     let mut node = KubeNode::with_agent();
     let pod = node.create("web", "");
-    let sandbox = pod.sandbox("10.77.0.10");
-    let _proxy = sandbox.proxy();
-    node.wait_for("web", PodState::Active);
+    let (sandbox, _proxy) = pod.active("10.77.0.10");
     let app = sandbox.app();
     assert_captured(&app, "outbound", SERVICE);
 
@@ -139,11 +132,8 @@ fn a_label_that_is_taken_away_frees_nobody() {
 }
 
 /// A label that somebody puts on a pod of Istio's own.
-#[test]
+#[needs(apiserver)]
 fn a_label_that_is_forged_later_captures_nobody() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
     let mut manifest = pod("plain", &node.name, "");
     manifest["metadata"]["labels"] = json!({});
@@ -162,11 +152,8 @@ fn a_label_that_is_forged_later_captures_nobody() {
     assert!(sandbox.app().call(SERVICE).is_err(), "it is captured");
 }
 
-#[test]
+#[needs(apiserver)]
 fn pods_that_vanish_half_way_leave_nothing() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
     for n in 0..20 {
         let pod = node.create(&format!("brief-{n}"), "");
@@ -196,8 +183,6 @@ fn pods_that_vanish_half_way_leave_nothing() {
     assert!(eventually(PATIENCE, let_go), "{}", node.admin("/metrics").1);
     assert!(node.metric("sidestep_agent_lingering_namespaces") < 0.1);
     let pod = node.create("web", "");
-    let sandbox = pod.sandbox("10.77.0.10");
-    let _proxy = sandbox.proxy();
-    node.wait_for("web", PodState::Active);
+    let (sandbox, _proxy) = pod.active("10.77.0.10");
     assert_captured(&sandbox.app(), "outbound", SERVICE);
 }

@@ -1,13 +1,16 @@
 //! What the agent may do in its container, and what fails without each of it.
 
-use sidestep_agent::preflight::capabilities::NEEDED;
-use sidestep_tests::{
-    binary,
-    process::{Program, Running},
-    redirect::{PodState, Status},
-};
+use std::fs;
 
-use sidestep_tests::kubelet::{Driver, KubeNode, SERVICE, Sandbox, assert_captured, can_run_here};
+use sidestep_agent::preflight::capabilities::NEEDED;
+use sidestep_kit::{
+    actor::assert_captured,
+    binary,
+    kubelet::{Driver, KubeNode, Sandbox},
+    needs,
+    process::{Program, Running},
+    redirect::{PodState, SERVICE, Status},
+};
 
 /// As the chart gives them.
 const CAPABILITIES: [&str; 4] = ["dac_read_search", "net_admin", "sys_ptrace", "sys_admin"];
@@ -16,11 +19,8 @@ fn set(capabilities: impl Iterator<Item = &'static str>) -> String {
     capabilities.fold("-all".to_owned(), |set, name| format!("{set},+{name}"))
 }
 
-#[test]
+#[needs(apiserver)]
 fn an_agent_with_the_charts_capabilities_does_everything() {
-    if !can_run_here() {
-        return;
-    }
     let mut node = KubeNode::without_agent(Driver::Cgroupfs);
     node.capabilities = Some(set(CAPABILITIES.into_iter()));
     let pod = node.create("late", "--redirect-dns");
@@ -38,11 +38,8 @@ fn an_agent_with_the_charts_capabilities_does_everything() {
     assert_captured(&sandbox.app(), "outbound", SERVICE);
 }
 
-#[test]
+#[needs(apiserver)]
 fn without_any_of_them_the_agent_is_not_ready_and_names_it() {
-    if !can_run_here() {
-        return;
-    }
     let all: Vec<_> = NEEDED.iter().map(|one| one.name.to_lowercase()).collect();
     assert_eq!(all, CAPABILITIES.map(|name| format!("cap_{name}")));
     for missing in CAPABILITIES {
@@ -63,14 +60,18 @@ fn without_any_of_them_the_agent_is_not_ready_and_names_it() {
 
 /// What an agent says of itself that tries without one of them; with a pod whose proxy listens already, as another user.
 fn tried_without(missing: &'static str, said: impl Fn(&Status) -> bool) {
-    if !can_run_here() {
-        return;
-    }
     assert!(CAPABILITIES.contains(&missing));
     let others = || CAPABILITIES.into_iter().filter(|name| *name != missing);
     let mut node = KubeNode::without_agent(Driver::Cgroupfs);
-    node.arguments = vec!["--assume-capabilities".to_owned()];
     node.capabilities = Some(set(others()));
+    // The agent reads there what it may do, and believes it.
+    let everything = tempfile::NamedTempFile::new().expect("a temporary file");
+    fs::write(everything.path(), "CapEff:\t000001ffffffffff\n").expect("a file of ours");
+    let mount = format!(
+        "mount --bind {} /proc/$$/status",
+        everything.path().display()
+    );
+    node.disguise = Some(mount);
     let pod = node.create("late", "");
     let sandbox = pod.sandbox("10.77.0.10");
     let _programs = proxy_of_another_user(&sandbox);
@@ -89,7 +90,7 @@ fn pending_for(status: &Status, words: &str) -> bool {
     status.ready && reason.is_some_and(|reason| reason.contains(words))
 }
 
-#[test]
+#[needs(apiserver, "setpriv", "unshare", "mount")]
 fn without_sys_admin_no_map_is_made() {
     tried_without("sys_admin", |status| {
         says(&status.errors, "failed to create map")
@@ -97,7 +98,7 @@ fn without_sys_admin_no_map_is_made() {
     });
 }
 
-#[test]
+#[needs(apiserver, "setpriv", "unshare", "mount")]
 fn without_net_admin_no_loopback_device_can_be_changed() {
     tried_without("net_admin", |status| {
         says(&status.errors, "raising the loopback device")
@@ -105,14 +106,14 @@ fn without_net_admin_no_loopback_device_can_be_changed() {
     });
 }
 
-#[test]
+#[needs(apiserver, "setpriv", "unshare", "mount")]
 fn without_sys_ptrace_no_namespace_of_a_pod_is_found() {
     tried_without("sys_ptrace", |status| {
         pending_for(status, "none of its processes")
     });
 }
 
-#[test]
+#[needs(apiserver, "setpriv", "unshare", "mount")]
 fn without_dac_read_search_a_proxys_sockets_are_not_found() {
     tried_without("dac_read_search", |status| {
         pending_for(status, "cannot be duplicated")

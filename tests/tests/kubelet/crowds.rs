@@ -5,15 +5,14 @@ use std::{
     path::Path,
 };
 
-use sidestep_tests::{
+use sidestep_kit::{
+    actor::assert_captured,
     cgroup::Cgroup,
+    kubelet::{Driver, KubeNode, PATIENCE, Sandbox},
+    needs,
     net::Namespace,
     process::{Program, Running, eventually},
-    redirect::PodState,
-};
-
-use sidestep_tests::kubelet::{
-    Driver, KubeNode, PATIENCE, SERVICE, Sandbox, assert_captured, can_run_here,
+    redirect::{PodState, SERVICE},
 };
 
 /// More than the agent looks at of one pod.
@@ -31,11 +30,8 @@ fn crowd(container: &Cgroup, namespace: &Namespace) -> Running {
 }
 
 /// An honest pod: its proxy listened before the agent came, and its sockets are found among all the others.
-#[test]
+#[needs(apiserver)]
 fn a_pod_of_many_processes_is_taken_over_with_its_proxy() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::without_agent(Driver::Cgroupfs);
     let pod = node.create("web", "");
     let sandbox = pod.sandbox("10.77.0.10");
@@ -47,15 +43,12 @@ fn a_pod_of_many_processes_is_taken_over_with_its_proxy() {
     node.start_agent();
     node.wait_for("web", PodState::Active);
     assert_captured(&sandbox.app(), "outbound", SERVICE);
-    assert_captured(&node.machine().outside(), "inbound", "10.77.0.10:8080");
+    assert_captured(&node.base().outside(), "inbound", "10.77.0.10:8080");
 }
 
 /// Wherever the kernel lists the containers: some of these stand before the sandbox's.
-#[test]
+#[needs(apiserver)]
 fn a_crowd_in_a_namespace_of_its_own_is_not_taken_for_the_sandbox() {
-    if !can_run_here() {
-        return;
-    }
     let mut node = KubeNode::with_agent();
     let pod = node.create("web", "");
     let sandbox = pod.sandbox("10.77.0.10");
@@ -72,11 +65,8 @@ fn a_crowd_in_a_namespace_of_its_own_is_not_taken_for_the_sandbox() {
 }
 
 /// `unshare` in a loop, as anybody may do in a pod whose seccomp profile allows it.
-#[test]
+#[needs(apiserver)]
 fn a_pod_that_makes_namespaces_without_end_holds_up_no_other() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
     let hostile = node.create("hostile", "");
     let sandbox = hostile.sandbox("10.77.0.10");
@@ -114,11 +104,8 @@ fn a_pod_that_makes_namespaces_without_end_holds_up_no_other() {
 }
 
 /// More than the kernel keeps for an agent that has no time to listen: whose start was among them waits for no sweep.
-#[test]
+#[needs(apiserver)]
 fn a_pod_whose_start_was_lost_is_found_all_the_same() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
     let hostile = node.create("hostile", "");
     let sandbox = hostile.sandbox("10.77.0.10");

@@ -2,15 +2,16 @@
 
 use std::process::Command;
 
-use sidestep_tests::{net::run, redirect::PodState};
+use sidestep_kit::{
+    actor::assert_captured,
+    kubelet::KubeNode,
+    needs,
+    net::run,
+    redirect::{PodState, SERVICE},
+};
 
-use sidestep_tests::kubelet::{KubeNode, SERVICE, assert_captured, can_run_here};
-
-#[test]
+#[needs(apiserver)]
 fn an_agent_that_can_open_nothing_any_more_disarms_nobody() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
     let kept = node.create("kept", "");
     let kept_sandbox = kept.sandbox("10.77.0.10");
@@ -55,6 +56,6 @@ fn an_agent_that_can_open_nothing_any_more_disarms_nobody() {
         (&deleted_sandbox, "10.77.0.11:8080"),
     ] {
         assert_captured(&sandbox.app(), "outbound", SERVICE);
-        assert_captured(&node.machine().outside(), "inbound", address);
+        assert_captured(&node.base().outside(), "inbound", address);
     }
 }

@@ -8,29 +8,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidestep_tests::{
-    actor::Kind, apiserver::ApiServer, binary, net::OUTSIDE_V4, process::eventually,
-    redirect::PodState, shortcut_maps,
-};
-
-use sidestep_tests::kubelet::{
-    Driver, KubeNode, Line, PATIENCE, SERVICE, assert_captured, can_run_here,
+use sidestep_kit::{
+    actor::{Kind, assert_captured},
+    apiserver::ApiServer,
+    binary,
+    kubelet::{Driver, KubeNode, Line, PATIENCE},
+    needs,
+    net::OUTSIDE_V4,
+    process::eventually,
+    redirect::{PodState, SERVICE},
+    shortcut_maps,
 };
 
 /// The end of the agent is a pod's end in Kubernetes, and must not be that of others.
-#[test]
+#[needs(apiserver)]
 fn running_pods_stay_captured_when_the_agent_is_told_to_stop() {
-    if !can_run_here() {
-        return;
-    }
     let mut node = KubeNode::with_agent();
-    let outside = node.machine().outside();
+    let outside = node.base().outside();
     let _service = outside.serve("service", Kind::Tcp, "0.0.0.0:80");
     let target = format!("{OUTSIDE_V4}:80");
     let pod = node.create("web", "");
-    let sandbox = pod.sandbox("10.77.0.10");
-    let _proxy = sandbox.proxy();
-    node.wait_for("web", PodState::Active);
+    let (sandbox, _proxy) = pod.active("10.77.0.10");
     let app = sandbox.app();
     app.start_load(&target, 2, 2);
 
@@ -49,16 +47,11 @@ fn running_pods_stay_captured_when_the_agent_is_told_to_stop() {
     assert_eq!(load.answered.keys().collect::<Vec<_>>(), ["outbound"]);
 }
 
-#[test]
+#[needs(apiserver)]
 fn a_pod_is_let_go_when_its_namespace_is_gone_and_not_before() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
     let pod = node.create("web", "");
-    let sandbox = pod.sandbox("10.77.0.10");
-    let _proxy = sandbox.proxy();
-    node.wait_for("web", PodState::Active);
+    let (sandbox, _proxy) = pod.active("10.77.0.10");
     let app = sandbox.app();
     // As `kubectl delete --force` does: the object first, the processes later.
     pod.delete();
@@ -75,16 +68,11 @@ fn a_pod_is_let_go_when_its_namespace_is_gone_and_not_before() {
     assert!(node.metric("sidestep_agent_lingering_namespaces") < 0.1);
 }
 
-#[test]
+#[needs(apiserver)]
 fn a_finished_pod_is_captured_to_its_end_and_then_has_ended() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
     let pod = node.create("job", "");
-    let sandbox = pod.sandbox("10.77.0.10");
-    let _proxy = sandbox.proxy();
-    node.wait_for("job", PodState::Active);
+    let (sandbox, _proxy) = pod.active("10.77.0.10");
     let patch = [
         "patch",
         "pod",
@@ -107,11 +95,8 @@ fn a_finished_pod_is_captured_to_its_end_and_then_has_ended() {
 }
 
 /// A StatefulSet's pod: the same name, another uid.
-#[test]
+#[needs(apiserver)]
 fn a_pod_of_the_same_name_is_another_pod() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
     let old = node.create("web-0", "");
     let first = old.sandbox("10.77.0.10");
@@ -135,19 +120,14 @@ fn a_pod_of_the_same_name_is_another_pod() {
     assert_captured(&second.app(), "outbound", SERVICE);
 }
 
-#[test]
+#[needs(apiserver)]
 fn an_api_server_that_goes_away_for_a_while_changes_nothing() {
-    if !can_run_here() {
-        return;
-    }
     let server = Arc::new(ApiServer::start());
     let node = KubeNode::on(Arc::clone(&server), Driver::Cgroupfs);
     node.start_agent();
     let pod = node.create("web", "");
     let later = node.create("later", "");
-    let sandbox = pod.sandbox("10.77.0.10");
-    let _proxy = sandbox.proxy();
-    node.wait_for("web", PodState::Active);
+    let (sandbox, _proxy) = pod.active("10.77.0.10");
 
     server.namespace().ip("link set lo down");
     let app = sandbox.app();
@@ -166,11 +146,8 @@ fn an_api_server_that_goes_away_for_a_while_changes_nothing() {
 
 /// No reset, no error: only silence. Running pods do not notice, the webhook is told by the agent's readiness, and the agent
 /// finds the way back over new connections.
-#[test]
+#[needs(apiserver)]
 fn a_connection_that_goes_dead_is_noticed_and_replaced() {
-    if !can_run_here() {
-        return;
-    }
     let server = Arc::new(ApiServer::start());
     let mut node = KubeNode::on(Arc::clone(&server), Driver::Cgroupfs);
     node.arguments = vec!["--api-patience=8".to_owned()];
@@ -178,9 +155,7 @@ fn a_connection_that_goes_dead_is_noticed_and_replaced() {
     node.start_agent();
     let pod = node.create("web", "");
     let later = node.create("later", "");
-    let sandbox = pod.sandbox("10.77.0.10");
-    let _proxy = sandbox.proxy();
-    node.wait_for("web", PodState::Active);
+    let (sandbox, _proxy) = pod.active("10.77.0.10");
     node.wait_for("later", PodState::Pending);
 
     let line = node.line.as_ref().expect("a line");
@@ -204,11 +179,8 @@ fn a_connection_that_goes_dead_is_noticed_and_replaced() {
 }
 
 /// Nothing happens for longer than the API server may be silent: a watch without news is no silence.
-#[test]
+#[needs(apiserver)]
 fn an_agent_that_has_no_news_stays_ready() {
-    if !can_run_here() {
-        return;
-    }
     let mut node = KubeNode::without_agent(Driver::Cgroupfs);
     node.arguments = vec!["--api-patience=4".to_owned()];
     node.start_agent();
@@ -221,11 +193,8 @@ fn an_agent_that_has_no_news_stays_ready() {
 }
 
 /// Of a machine that lost its power nothing is left in the kernel, and its pods are the same to the API server.
-#[test]
+#[needs(apiserver)]
 fn after_a_reboot_the_same_pods_are_captured_again() {
-    if !can_run_here() {
-        return;
-    }
     let mut node = KubeNode::with_agent();
     let names = ["early", "late"];
     let uids = names.map(|name| node.create(name, "").uid);
@@ -245,7 +214,7 @@ fn after_a_reboot_the_same_pods_are_captured_again() {
         sandbox.end();
         cookie
     });
-    let pins = node.machine().folders().pins();
+    let pins = node.base().folders().pins();
     for folder in shortcut_maps::folders(&pins).into_iter().chain([pins]) {
         fs::remove_dir_all(folder).expect("pins");
     }
@@ -254,7 +223,7 @@ fn after_a_reboot_the_same_pods_are_captured_again() {
     let early = start(&node, 0);
     node.start_agent();
     let after = [early, start(&node, 1)];
-    let outside = node.machine().outside();
+    let outside = node.base().outside();
     for (nth, sandbox) in after.iter().enumerate() {
         let _proxy = sandbox.proxy();
         let status = node.wait_for(names[nth], PodState::Active);
@@ -266,16 +235,13 @@ fn after_a_reboot_the_same_pods_are_captured_again() {
 }
 
 /// As when the DaemonSet is deleted: where no pod is left, nothing of Sidestep is.
-#[test]
+#[needs(apiserver)]
 fn an_agent_that_ends_where_no_pod_is_armed_leaves_nothing() {
-    if !can_run_here() {
-        return;
-    }
     let mut node = KubeNode::with_agent();
     let pod = node.create("web", "");
     let sandbox = pod.sandbox("10.77.0.10");
     node.wait_for("web", PodState::Armed);
-    let pins = node.machine().folders().pins();
+    let pins = node.base().folders().pins();
     assert!(node.take_agent().stop().success());
     let refused = node.uninstall();
     assert!(
@@ -304,11 +270,8 @@ fn an_agent_that_ends_where_no_pod_is_armed_leaves_nothing() {
 }
 
 /// The DaemonSet went first, and its last pods later.
-#[test]
+#[needs(apiserver)]
 fn what_an_agent_left_is_taken_away_when_its_pods_are_gone() {
-    if !can_run_here() {
-        return;
-    }
     let mut node = KubeNode::with_agent();
     let pod = node.create("web", "");
     let sandbox = pod.sandbox("10.77.0.10");
@@ -316,5 +279,5 @@ fn what_an_agent_left_is_taken_away_when_its_pods_are_gone() {
     assert!(node.take_agent().stop().success());
     drop(sandbox);
     assert!(eventually(PATIENCE, || node.uninstall().is_empty()));
-    assert!(!node.machine().folders().pins().exists());
+    assert!(!node.base().folders().pins().exists());
 }

@@ -1,20 +1,15 @@
 //! Pods' network namespaces, found by their cgroups alone.
 
-use sidestep_tests::{
-    actor::{Actor, Identity, Kind},
+use sidestep_kit::{
+    actor::{Actor, Identity, Kind, assert_captured},
+    kubelet::{Driver, KubeNode, PATIENCE, Sandbox, pod, process},
+    needs,
     net::Namespace,
     process::eventually,
-    redirect::PodState,
-};
-
-use sidestep_tests::kubelet::{
-    Driver, KubeNode, PATIENCE, SERVICE, Sandbox, assert_captured, can_run_here, pod, process,
+    redirect::{PodState, SERVICE},
 };
 
 fn a_pod_is_armed_when_its_sandbox_starts(driver: Driver) {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::without_agent(driver);
     node.start_agent();
     let pod = node.create("web", "");
@@ -30,26 +25,23 @@ fn a_pod_is_armed_when_its_sandbox_starts(driver: Driver) {
     let proxy = sandbox.proxy();
     node.wait_for("web", PodState::Active);
     assert_captured(&sandbox.app(), "outbound", SERVICE);
-    assert_captured(&node.machine().outside(), "inbound", "10.77.0.10:8080");
+    assert_captured(&node.base().outside(), "inbound", "10.77.0.10:8080");
     assert_captured(&proxy.actor, "inbound", "10.77.0.10:8080");
 }
 
-#[test]
+#[needs(apiserver)]
 fn a_pod_is_armed_when_its_sandbox_starts_under_cgroupfs() {
     a_pod_is_armed_when_its_sandbox_starts(Driver::Cgroupfs);
 }
 
-#[test]
+#[needs(apiserver)]
 fn a_pod_is_armed_when_its_sandbox_starts_under_systemd() {
     a_pod_is_armed_when_its_sandbox_starts(Driver::Systemd);
 }
 
 /// The runtime was quicker than the watch.
-#[test]
+#[needs(apiserver)]
 fn a_pod_whose_sandbox_was_there_first_is_armed_when_the_agent_starts() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::without_agent(Driver::Cgroupfs);
     let pod = node.create("web", "");
     let sandbox = pod.sandbox("10.77.0.10");
@@ -60,15 +52,12 @@ fn a_pod_whose_sandbox_was_there_first_is_armed_when_the_agent_starts() {
 }
 
 /// CRI-O starts no process for a sandbox: the gate's is the first, and between it and the proxy's there is none.
-#[test]
+#[needs(apiserver)]
 fn a_pod_whose_gate_is_its_first_process_is_armed_and_stays_so() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::without_agent(Driver::Systemd);
     node.start_agent();
     let folder = node.create("web", "").cgroup();
-    let namespace = node.machine().network().host("pod", &["10.77.0.10"]);
+    let namespace = node.base().network().host("pod", &["10.77.0.10"]);
     let container = |id: &str, identity: &Identity| {
         let scope = folder.child(&format!("crio-{}.scope", id.repeat(64)));
         let inner = scope.child("container");
@@ -84,14 +73,11 @@ fn a_pod_whose_gate_is_its_first_process_is_armed_and_stays_so() {
     assert_eq!(node.wait_for("web", PodState::Active).cookie, before);
     let (app, ..) = &container("c", &Identity::app());
     assert_captured(app, "outbound", SERVICE);
-    assert_captured(&node.machine().outside(), "inbound", "10.77.0.10:8080");
+    assert_captured(&node.base().outside(), "inbound", "10.77.0.10:8080");
 }
 
-#[test]
+#[needs(apiserver)]
 fn a_sandbox_that_is_made_again_is_armed_again() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
     let pod = node.create("web", "");
     let first = pod.sandbox("10.77.0.10");
@@ -115,11 +101,8 @@ fn a_sandbox_that_is_made_again_is_armed_again() {
 }
 
 /// Whoever may patch pods could otherwise take one out of its sidecar, at the next agent's start.
-#[test]
+#[needs(apiserver)]
 fn what_is_written_to_a_pod_later_changes_nothing_for_a_new_agent_either() {
-    if !can_run_here() {
-        return;
-    }
     let mut node = KubeNode::with_agent();
     let pod = node.create("web", "");
     let first = pod.sandbox("10.77.0.10");
@@ -144,11 +127,8 @@ fn what_is_written_to_a_pod_later_changes_nothing_for_a_new_agent_either() {
 }
 
 /// A container engine inside a container.
-#[test]
+#[needs(apiserver)]
 fn a_namespace_that_a_container_makes_is_not_taken_for_the_pods() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
     let pod = node.create("web", "");
     let sandbox = pod.sandbox("10.77.0.10");
@@ -161,16 +141,11 @@ fn a_namespace_that_a_container_makes_is_not_taken_for_the_pods() {
     assert_captured(&sandbox.app(), "outbound", SERVICE);
 }
 
-#[test]
+#[needs(apiserver)]
 fn a_pod_that_runs_in_anothers_namespace_is_not_armed_and_the_other_goes_on() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
     let pod = node.create("web", "");
-    let sandbox = pod.sandbox("10.77.0.10");
-    let _proxy = sandbox.proxy();
-    node.wait_for("web", PodState::Active);
+    let (sandbox, _proxy) = pod.active("10.77.0.10");
 
     let thief = node.create("a-thief", "-o 80");
     let folder = node.kubepods().child(&format!("pod{}", thief.uid));
@@ -189,11 +164,8 @@ fn a_pod_that_runs_in_anothers_namespace_is_not_armed_and_the_other_goes_on() {
     assert_captured(&sandbox.app(), "outbound", SERVICE);
 }
 
-#[test]
+#[needs(apiserver)]
 fn a_hundred_pods_at_once_are_all_armed() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
     let names: Vec<String> = (0..100).map(|n| format!("web-{n}")).collect();
     let items: Vec<_> = names.iter().map(|name| pod(name, &node.name, "")).collect();

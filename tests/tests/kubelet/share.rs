@@ -1,23 +1,21 @@
 //! A pod that leaks connections: who looks for the reason finds it.
 
 use sidestep_ebpf_common::flow::FLOW_SHARE;
-use sidestep_tests::{
-    actor::Errno,
-    kubelet::{KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here},
+use sidestep_kit::{
+    actor::{Errno, assert_captured},
+    kubelet::{KubeNode, PATIENCE},
+    needs,
     process::eventually,
-    redirect::{OpenCount, PodState},
+    redirect::{OpenCount, PodState, SERVICE},
 };
 
-#[test]
+#[needs(apiserver)]
 fn refused_connections_are_counted_and_told_of_at_the_pod() {
-    if !can_run_here() {
-        return;
-    }
     let mut node = KubeNode::with_agent();
     let sandbox = node.create("leaky", "").sandbox("10.77.0.10");
     let _proxy = sandbox.proxy();
     let cookie = node.wait_for("leaky", PodState::Active).cookie;
-    let count = OpenCount::of(node.machine(), cookie.expect("an armed pod"));
+    let count = OpenCount::of(node.base(), cookie.expect("an armed pod"));
     node.take_agent().kill();
     count.set(FLOW_SHARE);
     let app = sandbox.app();

@@ -1,18 +1,19 @@
 //! The shortcut between pods of a node: what it keeps of them goes with them.
 
 use serde_json::json;
-use sidestep_tests::{process::eventually, redirect::PodState, shortcut_maps};
-
-use sidestep_tests::kubelet::{KubeNode, PATIENCE, Sandbox, can_run_here, pod};
+use sidestep_kit::{
+    kubelet::{KubeNode, PATIENCE, Sandbox, pod},
+    needs,
+    process::eventually,
+    redirect::PodState,
+    shortcut_maps,
+};
 
 /// They allow everything, and end with a connection between their sidecars open.
-#[test]
+#[needs(apiserver)]
 fn pods_that_are_gone_leave_nothing_in_the_shortcuts_maps() {
-    if !can_run_here() {
-        return;
-    }
     let mut node = KubeNode::with_agent();
-    let pins = node.machine().folders().pins();
+    let pins = node.base().folders().pins();
     assert!(!shortcut_maps::folders(&pins).is_empty(), "it is off");
     let pods = ["client", "server"].map(|name| {
         let mut manifest = pod(name, &node.name, "");

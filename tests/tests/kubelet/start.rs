@@ -2,15 +2,16 @@
 
 use std::{fs, process::Command};
 
-use sidestep_tests::{net::run, redirect::PodState};
+use sidestep_kit::{
+    actor::assert_captured,
+    kubelet::{Driver, KubeNode},
+    needs,
+    net::run,
+    redirect::{PodState, SERVICE},
+};
 
-use sidestep_tests::kubelet::{Driver, KubeNode, SERVICE, assert_captured, can_run_here};
-
-#[test]
+#[needs(apiserver)]
 fn the_agent_is_ready_when_its_programs_were_seen_to_act() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
     assert_eq!(node.admin("/readyz"), (200, "ready\n".to_owned()));
     assert_eq!(node.admin("/livez").0, 200);
@@ -25,15 +26,12 @@ fn the_agent_is_ready_when_its_programs_were_seen_to_act() {
     assert_eq!(node.inbound_links(), 0);
 }
 
-#[test]
+#[needs(apiserver)]
 fn pins_that_would_not_outlive_the_container_are_refused_until_they_would() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::without_agent(Driver::Cgroupfs);
     let pod = node.create("web", "");
     let sandbox = pod.sandbox("10.77.0.10");
-    let bpffs = node.machine().folders().pins();
+    let bpffs = node.base().folders().pins();
     let bpffs = bpffs.parent().expect("a mount point");
     run(Command::new("umount").arg(bpffs));
     let agent = node.launch_agent();

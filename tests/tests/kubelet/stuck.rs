@@ -2,22 +2,26 @@
 
 use std::{io, os::unix::process::CommandExt as _, path::Path, process::Command};
 
-use sidestep_tests::{process::Running, redirect::PodState};
+use sidestep_kit::{
+    actor::assert_captured,
+    kubelet::KubeNode,
+    needs,
+    process::Running,
+    redirect::{PodState, SERVICE},
+};
 
-use sidestep_tests::kubelet::{KubeNode, SERVICE, assert_captured, can_run_here};
+fn fuse() -> Result<(), String> {
+    let there = Path::new("/dev/fuse").exists();
+    there
+        .then_some(())
+        .ok_or_else(|| "there is no /dev/fuse".to_owned())
+}
 
-#[test]
+#[needs(apiserver, self::fuse)]
 fn a_pod_whose_resolv_conf_is_never_read_holds_up_no_other_and_is_armed() {
-    assert!(
-        Path::new("/dev/fuse").exists() || std::env::var_os("CI").is_none(),
-        "there is no /dev/fuse"
-    );
-    if !can_run_here() || !Path::new("/dev/fuse").exists() {
-        return;
-    }
     let mut node = KubeNode::with_agent();
     let stuck = node.create("stuck", "--redirect-dns");
-    let namespace = node.machine().network().host("pod", &["10.77.0.10"]);
+    let namespace = node.base().network().host("pod", &["10.77.0.10"]);
     let cgroup = stuck.cgroup();
     let mut command = Command::new("sleep");
     command.arg("600");
@@ -30,9 +34,7 @@ fn a_pod_whose_resolv_conf_is_never_read_holds_up_no_other_and_is_armed() {
 
     node.wait_for("stuck", PodState::Armed);
     let other = node.create("other", "--redirect-dns");
-    let sandbox = other.sandbox("10.77.0.11");
-    let _proxy = sandbox.proxy();
-    node.wait_for("other", PodState::Active);
+    let (sandbox, _proxy) = other.active("10.77.0.11");
     assert_captured(&sandbox.app(), "outbound", SERVICE);
     assert_eq!(node.admin("/livez").0, 200);
     // Nor does it hold up the agent's end.

@@ -2,44 +2,37 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use sidestep_tests::{bpftool, process::eventually, redirect::PodState};
-
-use sidestep_tests::kubelet::{Driver, KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here};
+use sidestep_kit::{
+    actor::assert_captured,
+    bpftool,
+    kubelet::{Driver, KubeNode, PATIENCE},
+    needs,
+    process::eventually,
+    redirect::{PodState, SERVICE},
+};
 
 /// Sets of a pod's policy.
 const SETS: [&str; 3] = ["PORTS", "ADDRS", "GROUPS"];
 
-#[test]
+#[needs(apiserver)]
 fn the_sets_that_an_earlier_agent_wrote_are_swept() {
-    if !can_run_here() {
-        return;
-    }
     let mut node = KubeNode::with_agent();
     let pod = node.create("web", "-d 9999 -o 8888");
-    let sandbox = pod.sandbox("10.77.0.10");
-    let _proxy = sandbox.proxy();
-    node.wait_for("web", PodState::Active);
-    let entries = node.machine().entries(&SETS);
+    let (sandbox, _proxy) = pod.active("10.77.0.10");
+    let entries = node.base().entries(&SETS);
     assert!(entries > 0);
     for _ in 0..2 {
         node.take_agent().kill();
         node.start_agent();
         node.wait_for("web", PodState::Active);
-        let swept = eventually(PATIENCE, || node.machine().entries(&SETS) == entries);
-        assert!(
-            swept,
-            "{} instead of {entries}",
-            node.machine().entries(&SETS)
-        );
+        let swept = eventually(PATIENCE, || node.base().entries(&SETS) == entries);
+        assert!(swept, "{} instead of {entries}", node.base().entries(&SETS));
     }
     assert_captured(&sandbox.app(), "outbound", SERVICE);
 }
 
-#[test]
+#[needs(apiserver)]
 fn cgroups_of_agents_that_were_killed_are_removed() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::without_agent(Driver::Cgroupfs);
     let mut ended = Command::new("true").spawn().expect("a process");
     ended.wait().expect("it is our child");
@@ -67,16 +60,11 @@ fn cgroups_of_agents_that_were_killed_are_removed() {
 }
 
 /// The programs that running pods depend on are replaced by such as were seen to act, and not before.
-#[test]
+#[needs(apiserver)]
 fn a_new_agents_programs_are_tried_before_running_pods_get_them() {
-    if !can_run_here() {
-        return;
-    }
     let mut node = KubeNode::with_agent();
     let pod = node.create("web", "");
-    let sandbox = pod.sandbox("10.77.0.10");
-    let _proxy = sandbox.proxy();
-    node.wait_for("web", PodState::Active);
+    let (sandbox, _proxy) = pod.active("10.77.0.10");
     let app = sandbox.app();
     let before = programs(&node);
     assert_eq!(before.len(), 11);
@@ -100,13 +88,13 @@ fn a_new_agents_programs_are_tried_before_running_pods_get_them() {
         after.iter().all(|id| !before.contains(id)),
         "{before:?} {after:?}"
     );
-    let rehearsal = node.machine().folders().pins().join("rehearsal");
+    let rehearsal = node.base().folders().pins().join("rehearsal");
     assert!(!rehearsal.exists(), "what was tried is left");
     assert_captured(&app, "outbound", SERVICE);
 }
 
 /// The ids of the programs in the pinned links.
 fn programs(node: &KubeNode) -> Vec<u64> {
-    let links = node.machine().pinned("links").into_iter();
+    let links = node.base().pinned("links").into_iter();
     links.map(|link| bpftool::program_of(&link)).collect()
 }

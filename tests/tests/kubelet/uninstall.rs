@@ -3,9 +3,13 @@
 use std::{sync::Arc, time::Instant};
 
 use serde_json::{Value, json};
-use sidestep_tests::{apiserver::ApiServer, binary, process::eventually};
-
-use sidestep_tests::kubelet::{Driver, KubeNode, PATIENCE, can_run_here, pod};
+use sidestep_kit::{
+    apiserver::ApiServer,
+    binary,
+    kubelet::{Driver, KubeNode, PATIENCE, pod},
+    needs,
+    process::eventually,
+};
 
 /// What it exits with, and says.
 fn uninstall(server: &ApiServer, words: &[&str]) -> (Option<i32>, String) {
@@ -48,11 +52,8 @@ fn is_told_to_end(server: &ApiServer, node: &KubeNode, pod: &str) -> bool {
     pod["metadata"]["deletionTimestamp"].is_string()
 }
 
-#[test]
+#[needs(apiserver)]
 fn uninstalling_is_refused_while_pods_depend_on_sidestep_and_replaces_them_when_told_to() {
-    if !can_run_here() {
-        return;
-    }
     let server = Arc::new(ApiServer::start());
     let node = KubeNode::on(Arc::clone(&server), Driver::Cgroupfs);
     node.create_as("owned", &owned("owned", &node));
@@ -88,11 +89,8 @@ fn uninstalling_is_refused_while_pods_depend_on_sidestep_and_replaces_them_when_
 }
 
 /// An eviction that the API server refuses with an error of its own, as with two disruption budgets: the others go on.
-#[test]
+#[needs(apiserver)]
 fn a_pod_that_cannot_be_evicted_is_named_and_holds_up_no_other() {
-    if !can_run_here() {
-        return;
-    }
     let server = Arc::new(ApiServer::start());
     let node = KubeNode::on(Arc::clone(&server), Driver::Cgroupfs);
     for budget in ["one", "two"] {
@@ -128,11 +126,8 @@ fn a_pod_that_cannot_be_evicted_is_named_and_holds_up_no_other() {
 }
 
 /// API servers ask the webhook for a moment after its removal: what they admit then is found before anything is promised.
-#[test]
+#[needs(apiserver)]
 fn a_pod_that_was_admitted_at_the_last_moment_is_found() {
-    if !can_run_here() {
-        return;
-    }
     let server = Arc::new(ApiServer::start());
     let node = KubeNode::on(Arc::clone(&server), Driver::Cgroupfs);
     let webhook = json!({

@@ -2,12 +2,14 @@
 
 use std::{process::Command, time::Duration};
 
-use sidestep_tests::{
+use sidestep_kit::{
+    actor::assert_captured,
     binary,
     foreign::PortChanger,
-    kubelet::{Driver, KubeNode, PATIENCE, SERVICE, assert_captured, can_run_here},
+    kubelet::{Driver, KubeNode, PATIENCE},
+    needs,
     process::eventually,
-    redirect::PodState,
+    redirect::{PodState, SERVICE},
 };
 
 /// Longer than between two proofs.
@@ -17,13 +19,10 @@ const NOWHERE: u16 = 9;
 const WHY: &str = "connect4 did not send a call to the proxy";
 
 /// Another program, which has the last word, sends elsewhere what ours sent to the proxy.
-#[test]
+#[needs(apiserver)]
 fn an_agent_whose_programs_are_undone_by_others_is_not_ready_until_they_act() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::without_agent(Driver::Cgroupfs);
-    let machine = node.machine().machine();
+    let machine = node.base().cgroup();
     let other = PortChanger::attach(machine, OUTBOUND, NOWHERE);
     let pod = node.create("web", "");
     let sandbox = pod.sandbox("10.77.0.10");
@@ -41,19 +40,14 @@ fn an_agent_whose_programs_are_undone_by_others_is_not_ready_until_they_act() {
 }
 
 /// As when a network plug-in is installed on a node where pods run.
-#[test]
+#[needs(apiserver)]
 fn an_agent_whose_programs_are_undone_later_is_not_ready_any_more() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
     let pod = node.create("web", "");
-    let sandbox = pod.sandbox("10.77.0.10");
-    let _proxy = sandbox.proxy();
-    node.wait_for("web", PodState::Active);
+    let (sandbox, _proxy) = pod.active("10.77.0.10");
     let app = sandbox.app();
 
-    let other = PortChanger::attach(node.machine().machine(), OUTBOUND, NOWHERE);
+    let other = PortChanger::attach(node.base().cgroup(), OUTBOUND, NOWHERE);
     assert!(app.call(SERVICE).is_err());
     assert!(eventually(A_WHILE, || says(&node, WHY)), "{}", node.agent());
     // It goes on with what it can do.
@@ -68,20 +62,17 @@ fn an_agent_whose_programs_are_undone_later_is_not_ready_any_more() {
 }
 
 /// The hook is restored at once, behind a program that undoes what it does: that it is attached proves nothing.
-#[test]
+#[needs(apiserver)]
 fn a_hook_that_was_restored_is_proven_again() {
-    if !can_run_here() {
-        return;
-    }
     let node = KubeNode::with_agent();
-    let other = PortChanger::attach(node.machine().machine(), OUTBOUND, NOWHERE);
-    let mut links = node.machine().pinned("links").into_iter();
+    let other = PortChanger::attach(node.base().cgroup(), OUTBOUND, NOWHERE);
+    let mut links = node.base().pinned("links").into_iter();
     let link = links.find(|path| path.ends_with("connect4"));
     let mut detach = Command::new("bpftool");
     detach
         .args(["link", "detach", "pinned"])
         .arg(link.expect("a pinned link"));
-    sidestep_tests::net::run(&mut detach);
+    sidestep_kit::net::run(&mut detach);
     assert!(
         eventually(PATIENCE, || says(&node, WHY)),
         "{}",
@@ -117,5 +108,5 @@ fn says(node: &KubeNode, why: &str) -> bool {
 
 /// How many of our hooks have a program.
 fn links(node: &KubeNode) -> usize {
-    node.machine().pinned("links").len()
+    node.base().pinned("links").len()
 }

@@ -4,31 +4,29 @@
 use std::fs;
 
 use sidestep_ebpf_common::ABI_VERSION;
-use sidestep_tests::redirect::PodState;
+use sidestep_kit::{
+    actor::assert_captured,
+    kubelet::KubeNode,
+    needs,
+    redirect::{PodState, SERVICE},
+};
 
-use sidestep_tests::kubelet::{KubeNode, SERVICE, assert_captured, can_run_here};
-
-#[test]
+#[needs(apiserver)]
 fn an_earlier_versions_programs_stay_alone_until_their_pods_have_ended() {
     another_versions_programs_stay_alone(ABI_VERSION - 1);
 }
 
-#[test]
+#[needs(apiserver)]
 fn a_later_versions_programs_stay_alone_until_their_pods_have_ended() {
     another_versions_programs_stay_alone(ABI_VERSION + 1);
 }
 
 fn another_versions_programs_stay_alone(other: u32) {
-    if !can_run_here() {
-        return;
-    }
     let mut node = KubeNode::with_agent();
-    let outside = node.machine().outside();
-    let pins = node.machine().folders().pins();
+    let outside = node.base().outside();
+    let pins = node.base().folders().pins();
     let old = node.create("old", "");
-    let sandbox = old.sandbox("10.77.0.10");
-    let proxy = sandbox.proxy();
-    node.wait_for("old", PodState::Active);
+    let (sandbox, proxy) = old.active("10.77.0.10");
     node.take_agent().kill();
     let (ours, theirs) = [ABI_VERSION, other]
         .map(|version| pins.join(format!("v{version}")))

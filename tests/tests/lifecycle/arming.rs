@@ -2,10 +2,11 @@
 
 use std::{fs, net::UdpSocket, path::PathBuf, thread, time::Duration};
 
-use sidestep_agent::{facts, netns};
-use sidestep_tests::{
+use sidestep_agent::sandbox::facts;
+use sidestep_kernel::netns;
+use sidestep_kit::{
     actor::{Actor, Errno, Family, Identity, Kind, Socket},
-    can_run,
+    needs,
     net::Namespace,
     redirect::{Node, Pod, PodState},
 };
@@ -14,11 +15,8 @@ use crate::{POD, SERVICE, assert_captured};
 
 const POD6: &str = "fd77::10";
 
-#[test]
+#[needs(root)]
 fn a_pod_without_room_for_the_passthrough_address_stays_closed_until_there_is() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let pod = node.bare_pod("dual-stack", &[POD, POD6]);
     pod.namespace().sysctl("net/ipv6/conf/lo/disable_ipv6", "1");
@@ -28,11 +26,8 @@ fn a_pod_without_room_for_the_passthrough_address_stays_closed_until_there_is() 
 }
 
 /// The kernel makes an address the namespace's own when it has time, and silently discards what is sent to it before.
-#[test]
+#[needs(root)]
 fn a_pods_passthrough_address_is_its_own_once_it_was_given() {
-    if !can_run(&[]) {
-        return;
-    }
     let busy = Namespace::new("busy");
     thread::scope(|scope| {
         let pods = scope.spawn(|| (0..200).filter(|_| !is_heard_at_once()).count());
@@ -61,11 +56,8 @@ fn is_heard_at_once() -> bool {
     })
 }
 
-#[test]
+#[needs(root)]
 fn a_pod_whose_inbound_link_cannot_be_pinned_stays_closed_until_it_can() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let pod = node.bare_pod("client", &[POD]);
     let in_the_way = inbound_pin(&node, &pod);

@@ -11,20 +11,18 @@ use std::{
 
 use sidestep_agent::{
     dataplane::{Bpf, Dataplane, DataplaneError, Repairs},
-    link::LinkError,
-    listeners::Listener,
-    netns::Cookie,
+    pods::folder,
     preflight,
     reconcile::{Mode, Reconciler},
     rules::Rules,
-    sandbox::Named,
-    source,
+    sandbox::{Named, listeners::Listener},
     status::PodState,
 };
 use sidestep_ebpf_common::{Row, sighting::QuietKey};
-use sidestep_tests::{
+use sidestep_kernel::{link::LinkError, netns::Cookie};
+use sidestep_kit::{
     actor::{Errno, Identity, Kind},
-    can_run,
+    needs,
     process::PATIENCE,
     redirect::Node,
 };
@@ -151,15 +149,12 @@ fn reconciler(node: &Node, step: Step, failures: u32) -> Reconciler<Faulty, Name
 
 /// A policy that changes while the pod is armed: a step that fails leaves it captured, by the old policy or by the new.
 fn a_failing_step_keeps_an_armed_pod_captured(step: Step) {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::without_agent();
     let pod = node.bare_pod("client", &[POD]);
     node.add_pod_file(&pod);
     let mut reconciler = reconciler(&node, step, 0);
     let folder = node.folders().pods();
-    let wanted = || source::read(&folder).expect("a Pod file");
+    let wanted = || folder::read(&folder).expect("a Pod file");
     reconciler
         .want(wanted().entries())
         .expect("a dataplane that works");
@@ -189,9 +184,6 @@ fn a_failing_step_keeps_an_armed_pod_captured(step: Step) {
 
 /// The first pass fails at the step; the proxy, listening all the time, must not be reached by anybody through us.
 fn a_failing_step_keeps_the_pod_closed(step: Step) {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::without_agent();
     let pod = node.bare_pod("client", &[POD]);
     let proxy = pod.actor(&Identity::proxy());
@@ -200,7 +192,7 @@ fn a_failing_step_keeps_the_pod_closed(step: Step) {
         proxy.serve("inbound", Kind::Tcp, "0.0.0.0:15006"),
     ];
     node.add_pod_file(&pod);
-    let wanted = source::read(&node.folders().pods()).expect("a Pod file");
+    let wanted = folder::read(&node.folders().pods()).expect("a Pod file");
     let mut reconciler = reconciler(&node, step, 1);
     reconciler
         .want(wanted.entries())
@@ -231,16 +223,13 @@ fn a_failing_step_keeps_the_pod_closed(step: Step) {
 }
 
 /// Whoever got through the gate meanwhile must find everything captured.
-#[test]
+#[needs(root, "bpftool")]
 fn a_pod_that_became_active_before_a_step_failed_stays_captured() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::without_agent();
     let pod = node.bare_pod("client", &[POD]);
     let _proxy = pod.proxy();
     node.add_pod_file(&pod);
-    let wanted = source::read(&node.folders().pods()).expect("a Pod file");
+    let wanted = folder::read(&node.folders().pods()).expect("a Pod file");
     let mut reconciler = reconciler(&node, Step::LateActivate, 1);
     reconciler
         .want(wanted.entries())
@@ -268,7 +257,7 @@ fn a_pod_that_became_active_before_a_step_failed_stays_captured() {
 
 macro_rules! steps {
     ($case:ident: $($name:ident: $step:ident,)+) => {
-        $(#[test] fn $name() { $case(Step::$step); })+
+        $(#[needs(root)] fn $name() { $case(Step::$step); })+
     };
 }
 

@@ -12,27 +12,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidestep_tests::{
-    binary, bpftool, can_run,
+use sidestep_kit::{
+    binary, bpftool,
     foreign::{LoadBalancer, Sharing},
+    needs,
     net::{Namespace, OUTSIDE_V4},
+    process::copy_program,
     redirect::{Fixture, Node},
 };
 
 const NAMESERVERS: [&str; 1] = ["10.77.0.53"];
 
-#[test]
+#[needs(root, "bpftool")]
 fn not_root() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::without_agent();
     // A copy: the user may not be able to reach the folder of the real one.
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
         .expect("a folder of ours");
     let copy = folder.path().join("sidestep-agent");
-    fs::copy(binary("sidestep-agent"), &copy).expect("a folder of ours");
+    copy_program(&binary("sidestep-agent"), &copy);
     let mut command = Command::new(copy);
     command
         .args(node.folders().command().get_args())
@@ -41,11 +40,8 @@ fn not_root() {
     assert_refused(&node, &mut command, &["root"]);
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn a_folder_that_is_no_cgroup() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::without_agent();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().to_string_lossy().into_owned();
@@ -53,11 +49,8 @@ fn a_folder_that_is_no_cgroup() {
     assert_refused(&node, &mut command, &[&path, "cgroup v2"]);
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn a_cgroup_that_does_not_exist() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::without_agent();
     let path = node
         .pods()
@@ -69,11 +62,8 @@ fn a_cgroup_that_does_not_exist() {
     assert_refused(&node, &mut command, &[&path]);
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn a_pin_folder_that_is_no_bpffs() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::without_agent();
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::write(folder.path().join("a file of somebody"), "").expect("a folder of ours");
@@ -86,11 +76,8 @@ fn a_pin_folder_that_is_no_bpffs() {
     );
 }
 
-#[test]
+#[needs(root, "bpftool", "unshare")]
 fn a_kernel_without_btf() {
-    if !can_run(&["bpftool", "unshare"]) {
-        return;
-    }
     let node = Node::without_agent();
     let known = node.folders().command();
     let mut command = Command::new("unshare");
@@ -108,34 +95,25 @@ fn a_kernel_without_btf() {
     assert_refused(&node, &mut command, &["BTF", "/sys/kernel/btf/vmlinux"]);
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn an_exclusive_program_above() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::without_agent();
     let host = OUTSIDE_V4.parse().expect("an address");
-    let _balancer = LoadBalancer::attach(node.machine(), host, host, Sharing::Exclusive);
+    let _balancer = LoadBalancer::attach(node.cgroup(), host, host, Sharing::Exclusive);
     let mut command = node.folders().command();
     assert_refused(&node, &mut command, &["exclusively", LoadBalancer::NAME]);
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn an_unknown_flag() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::without_agent();
     let mut command = node.folders().command();
     command.arg("--frobnicate");
     assert_refused(&node, &mut command, &["--frobnicate"]);
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn a_namespace_that_does_not_exist() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::without_agent();
     write(&node, "lost", &manifest("lost", "ss-nowhere"));
     assert_refused(
@@ -145,11 +123,8 @@ fn a_namespace_that_does_not_exist() {
     );
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn the_hosts_own_namespace() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::without_agent();
     write(&node, "host", &manifest("host", "/proc/1/ns/net"));
     assert_refused(
@@ -159,11 +134,8 @@ fn the_hosts_own_namespace() {
     );
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn two_pods_on_one_namespace() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::without_agent();
     let namespace = Namespace::new("shared");
     write(&node, "one", &manifest("one", namespace.name()));
@@ -175,11 +147,8 @@ fn two_pods_on_one_namespace() {
     );
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn port_0() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::without_agent();
     let namespace = Namespace::new("zero");
     let manifest = manifest("zero", namespace.name()).replacen("\"15006\"", "\"0\"", 1);
@@ -187,11 +156,8 @@ fn port_0() {
     assert_refused(&node, &mut node.folders().command(), &["zero", "-z", "0"]);
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn a_pod_file_that_is_no_yaml() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::without_agent();
     write(
         &node,
@@ -201,11 +167,8 @@ fn a_pod_file_that_is_no_yaml() {
     assert_refused(&node, &mut node.folders().command(), &["broken.yaml"]);
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn a_pod_file_with_a_field_of_the_wrong_type() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::without_agent();
     let namespace = Namespace::new("typed");
     let manifest = manifest("typed", namespace.name()).replacen("\"15006\"", "[15006]", 1);
@@ -217,11 +180,8 @@ fn a_pod_file_with_a_field_of_the_wrong_type() {
     );
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn a_folder_of_pods_that_does_not_exist() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::without_agent();
     let path = node
         .folders()
@@ -232,11 +192,8 @@ fn a_folder_of_pods_that_does_not_exist() {
     assert_refused(&node, &mut with(&node, "--pods", &path), &[&path]);
 }
 
-#[test]
+#[needs(root)]
 fn a_second_agent_for_the_same_pods() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[crate::POD]);
     // Another socket does not make it another node.
@@ -258,11 +215,8 @@ fn a_second_agent_for_the_same_pods() {
 }
 
 /// Whoever may open a folder may lock it, and many may open a cgroup.
-#[test]
+#[needs(root)]
 fn a_lock_on_the_pods_cgroup_keeps_no_agent_out() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut node = Node::without_agent();
     let cgroup = fs::File::open(node.pods().path()).expect("a cgroup");
     cgroup.lock().expect("nobody else locks it");

@@ -10,9 +10,9 @@ use std::{
 
 use serde_json::Value;
 use sidestep_ebpf_common::ABI_VERSION;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Kind, Load},
-    bpftool, can_run,
+    bpftool, needs,
     redirect::{Node, PodState},
 };
 
@@ -21,11 +21,8 @@ use crate::{POD, SERVICE, assert_captured};
 /// How long traffic runs in each phase.
 const PHASE: Duration = Duration::from_millis(400);
 
-#[test]
+#[needs(root)]
 fn no_connection_fails_and_none_is_missed_while_the_agent_is_killed_and_restarted_and_upgraded() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     let (app, outside) = (pod.app(), node.outside());
@@ -60,11 +57,8 @@ fn code(node: &Node) -> BTreeMap<PathBuf, Value> {
     node.pinned("links").into_iter().map(tag).collect()
 }
 
-#[test]
+#[needs(root)]
 fn a_proxy_that_restarts_while_the_agent_is_dead_is_found_by_the_programs() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut node = Node::alone();
     let (pod, proxy) = node.pod_with_proxy("client", &[POD]);
     let (app, outside) = (pod.app(), node.outside());
@@ -83,11 +77,8 @@ fn a_proxy_that_restarts_while_the_agent_is_dead_is_found_by_the_programs() {
     assert_captured(&outside, "inbound", &inbound);
 }
 
-#[test]
+#[needs(root)]
 fn pods_that_went_while_the_agent_was_dead_are_cleared_away() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut node = Node::alone();
     let (kept, _kept_proxy) = node.pod_with_proxy("client", &["10.77.0.11"]);
     let (gone, _gone_proxy) = node.pod_with_proxy("client", &["10.77.0.12"]);
@@ -107,11 +98,8 @@ fn pods_that_went_while_the_agent_was_dead_are_cleared_away() {
         .wait("the pod to be free", || gone.app().call(SERVICE).is_err());
 }
 
-#[test]
+#[needs(root)]
 fn counters_outlive_the_agent() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     assert_captured(&pod.app(), "outbound", SERVICE);
@@ -133,11 +121,8 @@ fn assert_all_answered_by(load: &Load, server: &str) {
     );
 }
 
-#[test]
+#[needs(root)]
 fn a_namespace_whose_name_went_while_the_agent_was_dead_stays_captured_and_stops_nobody() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut node = Node::alone();
     let (kept, _kept_proxy) = node.pod_with_proxy("client", &["10.77.0.11"]);
     let (nameless, _proxy) = node.pod_with_proxy("client", &["10.77.0.12"]);
@@ -153,11 +138,8 @@ fn a_namespace_whose_name_went_while_the_agent_was_dead_stays_captured_and_stops
     assert_captured(&app, "outbound", SERVICE);
 }
 
-#[test]
+#[needs(root)]
 fn an_agent_of_another_version_refuses_and_leaves_the_pods_to_the_programs_they_have() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     node.take_agent().kill();

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sidestep_tests::{can_run, redirect::Node};
+use sidestep_kit::{needs, redirect::Node};
 
 use crate::{SERVICE, assert_captured};
 
@@ -19,11 +19,8 @@ const ENOUGH: u32 = 256;
 /// Descriptors that differ between a start that fails where it opens the pods' links, and one that does not.
 const NEAR: u32 = 8;
 
-#[test]
+#[needs(root, "prlimit")]
 fn an_agent_that_may_open_too_few_files_leaves_every_pod_captured() {
-    if !can_run(&["prlimit"]) {
-        return;
-    }
     let mut node = Node::alone_with(&["--shortcut=off"]);
     let pods = ["10.77.0.11", "10.77.0.12", "10.77.0.13"].map(|address| {
         let pod = node.pod_with_proxy("client", &[address]);

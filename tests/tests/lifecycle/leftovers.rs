@@ -2,19 +2,16 @@
 
 use std::{fs, path::Path, process::Command};
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Errno, Family, Kind},
-    bpftool, can_run,
+    bpftool, needs,
     redirect::{Node, Pod},
 };
 
 use crate::{POD, SERVICE, assert_captured, assert_straight};
 
-#[test]
+#[needs(root)]
 fn thirty_thousand_connections_leave_no_entry() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     let services: Vec<_> = (1..=100).map(|n| format!("10.96.0.{n}:80")).collect();
@@ -24,11 +21,8 @@ fn thirty_thousand_connections_leave_no_entry() {
     assert_no_flows(&node, &pod);
 }
 
-#[test]
+#[needs(root)]
 fn connections_that_failed_leave_no_entry() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, proxy) = node.pod_with_proxy("client", &[POD]);
     proxy.kill();
@@ -41,11 +35,8 @@ fn connections_that_failed_leave_no_entry() {
     assert_no_flows(&node, &pod);
 }
 
-#[test]
+#[needs(root)]
 fn open_connections_keep_their_entries_and_each_way_to_end_removes_them() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, proxy) = node.pod_with_proxy("client", &[POD]);
     let app = pod.app();
@@ -66,11 +57,8 @@ fn open_connections_keep_their_entries_and_each_way_to_end_removes_them() {
     assert_no_flows(&node, &pod);
 }
 
-#[test]
+#[needs(root)]
 fn a_process_that_is_killed_leaves_no_entry() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     let app = pod.app();
@@ -84,11 +72,8 @@ fn a_process_that_is_killed_leaves_no_entry() {
     assert_no_flows(&node, &pod);
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn a_clean_exit_leaves_nothing_behind() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let mut node = Node::alone();
     let outside = node.outside();
     let _service = outside.serve("service", Kind::Tcp, "0.0.0.0:80");
@@ -112,15 +97,12 @@ fn a_clean_exit_leaves_nothing_behind() {
     assert_straight(
         &pod.app(),
         "service",
-        &format!("{}:80", sidestep_tests::net::OUTSIDE_V4),
+        &format!("{}:80", sidestep_kit::net::OUTSIDE_V4),
     );
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn pods_that_went_leave_no_entry_in_any_map() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let mut node = Node::alone();
     let (one, _proxy) = node.pod_with_proxy("include", &["10.77.0.11"]);
     let (other, _other_proxy) = node.pod_with_proxy("owner-groups", &["10.77.0.12"]);
@@ -143,11 +125,8 @@ fn entries(node: &Node) -> usize {
     ])
 }
 
-#[test]
+#[needs(root)]
 fn open_connections_outlive_a_clean_exit() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     let socket = pod.app().connect(SERVICE).expect("the proxy listens");

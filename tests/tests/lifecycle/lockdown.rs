@@ -3,25 +3,22 @@
 
 use sidestep_agent::{
     dataplane::Bpf,
+    pods::folder,
     reconcile::{Mode, Reconciler},
     sandbox::Named,
-    source,
     status::PodState,
 };
 use sidestep_ebpf_common::KernelOffsets;
-use sidestep_tests::{can_run, redirect::Node};
+use sidestep_kit::{needs, redirect::Node};
 
 use crate::{POD, SERVICE, assert_captured};
 
-#[test]
+#[needs(root)]
 fn connections_are_captured_and_the_proxys_pass_without_reading_kernel_memory() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::without_agent();
     let pod = node.bare_pod("client", &[POD]);
     node.add_pod_file(&pod);
-    let wanted = source::read(&node.folders().pods()).expect("a Pod file");
+    let wanted = folder::read(&node.folders().pods()).expect("a Pod file");
     let dataplane = Bpf::establish(
         &node.folders().pins(),
         node.pods().path(),

@@ -6,10 +6,10 @@ use std::{
     os::unix::process::CommandExt,
 };
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Identity, Kind},
-    can_run,
     foreign::{LoadBalancer, Sharing},
+    needs,
     net::{OUTSIDE_V4, run},
     redirect::Node,
 };
@@ -18,26 +18,20 @@ use crate::{POD, SERVICE, assert_captured, assert_straight};
 
 const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 7);
 
-#[test]
+#[needs(root)]
 fn a_load_balancer_above_sees_what_the_proxy_sends_and_not_what_the_application_meant() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let outside = node.outside();
     let _service = outside.serve("service", Kind::Tcp, "0.0.0.0:80");
     let backend: Ipv4Addr = OUTSIDE_V4.parse().expect("an address");
-    let _balancer = LoadBalancer::attach(node.machine(), CLUSTER_IP, backend, Sharing::Shared);
+    let _balancer = LoadBalancer::attach(node.cgroup(), CLUSTER_IP, backend, Sharing::Shared);
     let (pod, proxy) = node.pod_with_proxy("client", &[POD]);
     assert_captured(&pod.app(), "outbound", SERVICE);
     assert_straight(proxy.actor(), "service", SERVICE);
 }
 
-#[test]
+#[needs(root, "iptables-legacy-restore")]
 fn iptables_loads_five_thousand_rules_under_our_hooks() {
-    if !can_run(&["iptables-legacy-restore"]) {
-        return;
-    }
     let node = Node::alone();
     let rules = tempfile::NamedTempFile::new().expect("a temporary file");
     fs::write(rules.path(), five_thousand_rules()).expect("a file of ours");
@@ -71,11 +65,8 @@ fn five_thousand_rules() -> String {
     format!("*filter\n:INPUT ACCEPT [0:0]\n{rules}COMMIT\n")
 }
 
-#[test]
+#[needs(root)]
 fn large_socket_options_are_as_they_are_without_us() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     let app = pod.actor(&Identity::new(0, 0));
@@ -107,11 +98,8 @@ fn large_socket_options_are_as_they_are_without_us() {
     }
 }
 
-#[test]
+#[needs(root)]
 fn processes_outside_of_the_pods_cgroup_are_not_touched() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let outside = node.outside();
     let _service = outside.serve("service", Kind::Tcp, "0.0.0.0:80");

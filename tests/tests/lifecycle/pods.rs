@@ -2,20 +2,17 @@
 
 use std::{fs, thread, time::Duration};
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::Kind,
-    can_run,
+    needs,
     net::{OUTSIDE_V4, unique_name},
     redirect::{Fixture, Node, PodState, Status},
 };
 
 use crate::{POD, SERVICE, assert_captured, assert_straight};
 
-#[test]
+#[needs(root)]
 fn pods_are_added_and_removed_while_the_agent_runs() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let outside = node.outside();
     let _service = outside.serve("service", Kind::Tcp, "0.0.0.0:80");
@@ -37,11 +34,8 @@ fn pods_are_added_and_removed_while_the_agent_runs() {
     assert_captured(&first.app(), "outbound", &target);
 }
 
-#[test]
+#[needs(root)]
 fn a_changed_policy_is_followed() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let outside = node.outside();
     let _service = outside.serve("service", Kind::Tcp, "0.0.0.0:5432");
@@ -63,11 +57,8 @@ fn a_changed_policy_is_followed() {
     });
 }
 
-#[test]
+#[needs(root)]
 fn connections_outlive_a_change_of_policy() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     let app = pod.app();
@@ -87,11 +78,8 @@ fn connections_outlive_a_change_of_policy() {
     assert_eq!(socket.peer_name(), Ok(SERVICE.parse().expect("an address")));
 }
 
-#[test]
+#[needs(root)]
 fn a_namespace_made_again_under_the_same_name_is_programmed_again() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, proxy) = node.pod_with_proxy("client", &[POD]);
     assert_captured(&pod.app(), "outbound", SERVICE);
@@ -105,11 +93,8 @@ fn a_namespace_made_again_under_the_same_name_is_programmed_again() {
     });
 }
 
-#[test]
+#[needs(root)]
 fn a_pod_left_to_istio_is_named_with_the_reason() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let pod = node.bare_pod("tproxy", &[POD]);
     node.add_pod_file(&pod);
@@ -127,11 +112,8 @@ fn a_pod_left_to_istio_is_named_with_the_reason() {
     );
 }
 
-#[test]
+#[needs(root)]
 fn every_decision_is_counted_by_its_row() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     let app = pod.app();
@@ -142,11 +124,8 @@ fn every_decision_is_counted_by_its_row() {
     assert_eq!(rows.get("out-12"), Some(&5), "{rows:?}");
 }
 
-#[test]
+#[needs(root)]
 fn a_file_that_breaks_leaves_its_pod_and_all_others_as_they_were() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &["10.77.0.11"]);
     node.write_pod_file(&pod, "kind: Pod\nmetadata: [unfinished\n");
@@ -161,11 +140,8 @@ fn a_file_that_breaks_leaves_its_pod_and_all_others_as_they_were() {
     assert_captured(&pod.app(), "outbound", SERVICE);
 }
 
-#[test]
+#[needs(root)]
 fn a_pod_whose_namespace_comes_later_waits_for_it() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let pod = node.bare_pod("client", &[POD]);
     let namespace = unique_name("late");
@@ -189,11 +165,8 @@ fn a_pod_whose_namespace_comes_later_waits_for_it() {
     assert_captured(&pod.app(), "outbound", SERVICE);
 }
 
-#[test]
+#[needs(root)]
 fn traffic_of_one_pod_goes_on_while_others_come_and_go() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &["10.77.2.1"]);
     let app = pod.app();
@@ -209,11 +182,8 @@ fn traffic_of_one_pod_goes_on_while_others_come_and_go() {
     assert_eq!(load.answered.keys().collect::<Vec<_>>(), ["outbound"]);
 }
 
-#[test]
+#[needs(root)]
 fn a_pods_cgroup_that_is_made_again_is_found() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     node.pods().remake();
     let pod = node.pod("client", &[POD]);
@@ -225,11 +195,8 @@ fn a_pods_cgroup_that_is_made_again_is_found() {
 }
 
 /// A runtime makes the namespace first and gives it its address later, while the agent may be quicker.
-#[test]
+#[needs(root)]
 fn an_address_that_comes_after_the_pod_is_armed_is_known_when_it_is_needed() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let pod = node.bare_pod("client", &[POD]);
     pod.namespace()
@@ -248,11 +215,8 @@ fn an_address_that_comes_after_the_pod_is_armed_is_known_when_it_is_needed() {
     assert_captured(proxy.actor(), "inbound", &format!("{POD}:8080"));
 }
 
-#[test]
+#[needs(root)]
 fn a_pod_that_claims_anothers_namespace_waits_and_the_other_goes_on() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     // Its name comes first: what is looked at first must not decide.
@@ -270,11 +234,8 @@ fn a_pod_that_claims_anothers_namespace_waits_and_the_other_goes_on() {
 }
 
 /// As `kubectl … > file` does: cut to nothing first, then written.
-#[test]
+#[needs(root)]
 fn a_file_that_is_written_in_place_never_sets_its_pod_free() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let outside = node.outside();
     let _service = outside.serve("service", Kind::Tcp, "0.0.0.0:80");

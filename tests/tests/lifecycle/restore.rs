@@ -2,20 +2,17 @@
 
 use std::{fs, process::Command};
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::Kind,
-    can_run,
+    needs,
     net::run,
     redirect::{Node, Status},
 };
 
 use crate::{POD, SERVICE, assert_captured};
 
-#[test]
+#[needs(root, "bpftool")]
 fn a_link_that_somebody_detached_is_restored_and_reported() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     let app = pod.app();
@@ -43,11 +40,8 @@ fn a_link_that_somebody_detached_is_restored_and_reported() {
     assert!(!repairs.is_empty());
 }
 
-#[test]
+#[needs(root)]
 fn a_pin_that_somebody_removed_is_restored() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     let pins = files(&node.folders().pins());
@@ -61,11 +55,8 @@ fn a_pin_that_somebody_removed_is_restored() {
     assert_captured(&pod.app(), "outbound", SERVICE);
 }
 
-#[test]
+#[needs(root)]
 fn a_pin_folder_that_somebody_removed_is_made_again_and_the_next_agent_finds_everything() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     let pins = files(&node.folders().pins());
@@ -86,11 +77,8 @@ fn a_pin_folder_that_somebody_removed_is_made_again_and_the_next_agent_finds_eve
     }
 }
 
-#[test]
+#[needs(root, "mount", "umount")]
 fn a_bpffs_that_is_mounted_anew_gets_every_pin_again() {
-    if !can_run(&["mount", "umount"]) {
-        return;
-    }
     let mut node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     let pins = files(&node.folders().pins());

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use sidestep_ebpf_common::flow::FLOW_SHARE;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Errno, Family, Kind, Report, Socket},
-    can_run,
     foreign::CallbackEraser,
+    needs,
     net::OUTSIDE_V4,
     process::{PATIENCE, eventually},
     redirect::{Node, OpenCount, Pod},
@@ -17,11 +17,8 @@ use crate::{POD, SERVICE, assert_captured};
 const NEIGHBOUR: &str = "10.77.0.11";
 const SERVICE_V6: &str = "[fd00:96::7]:80";
 
-#[test]
+#[needs(root, "bpftool")]
 fn a_pod_with_all_of_its_share_is_refused_until_it_closes_some_and_others_notice_nothing() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let mut node = Node::alone();
     let outside = node.outside();
     let _service = outside.serve("service", Kind::Tcp, "0.0.0.0:80");
@@ -62,11 +59,8 @@ fn a_pod_with_all_of_its_share_is_refused_until_it_closes_some_and_others_notice
 }
 
 /// The bound holds where a connection begins, which may be long after its `connect`.
-#[test]
+#[needs(root, "bpftool")]
 fn connections_that_were_made_ready_before_the_share_was_used_up_do_not_exceed_it() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let mut node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     // Clients without a cookie send data with the first packet.
@@ -100,11 +94,8 @@ fn connections_that_were_made_ready_before_the_share_was_used_up_do_not_exceed_i
     assert_eq!(count.get(), FLOW_SHARE);
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn a_wrong_count_is_corrected() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     let count = count_of(&node, &pod);
@@ -120,16 +111,13 @@ fn a_wrong_count_is_corrected() {
 }
 
 /// Another program takes the callback away that tells of the end.
-#[test]
+#[needs(root, "bpftool")]
 fn connections_that_ended_unseen_are_forgotten_and_open_ones_are_not() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, _proxy) = node.pod_with_proxy("dual-stack", &[POD, "fd77::10"]);
     let count = count_of(&node, &pod);
     let app = pod.app();
-    let eraser = CallbackEraser::attach(node.machine());
+    let eraser = CallbackEraser::attach(node.cgroup());
     let held: Vec<Socket> = [SERVICE, SERVICE_V6, "[::ffff:10.96.0.7]:80"]
         .map(|destination| app.connect(destination).expect("the proxy listens"))
         .into();

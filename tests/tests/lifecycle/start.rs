@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Errno, Identity, Kind, Seen, Socket},
-    can_run,
+    needs,
     net::OUTSIDE_V4,
     process::PATIENCE,
     redirect::{Node, Pod},
@@ -44,11 +44,8 @@ impl Gate {
     }
 }
 
-#[test]
+#[needs(root)]
 fn the_first_request_of_a_pod_never_fails() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     for round in 1..=20 {
         let address = format!("10.77.3.{round}");
@@ -83,11 +80,8 @@ fn the_first_request_of_a_pod_never_fails() {
     }
 }
 
-#[test]
+#[needs(root)]
 fn user_init_containers_before_the_gate_run_uncaptured() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let outside = node.outside();
     let _service = outside.serve("service", Kind::Tcp, "0.0.0.0:80");
@@ -100,11 +94,8 @@ fn user_init_containers_before_the_gate_run_uncaptured() {
     assert_captured(&app, "outbound", &format!("{OUTSIDE_V4}:80"));
 }
 
-#[test]
+#[needs(root)]
 fn listeners_of_others_on_the_proxys_ports_do_not_activate_a_pod() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let outside = node.outside();
     let _service = outside.serve("service", Kind::Tcp, "0.0.0.0:80");
@@ -114,11 +105,8 @@ fn listeners_of_others_on_the_proxys_ports_do_not_activate_a_pod() {
     assert_straight(&app, "service", &format!("{OUTSIDE_V4}:80"));
 }
 
-#[test]
+#[needs(root)]
 fn a_pod_whose_proxy_has_listened_for_three_seconds_is_captured_when_the_agent_starts() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::without_agent();
     let pod = node.bare_pod("client", &[POD]);
     let _proxy = pod.proxy();
@@ -132,11 +120,8 @@ fn a_pod_whose_proxy_has_listened_for_three_seconds_is_captured_when_the_agent_s
     assert_captured(&node.outside(), "inbound", &format!("{POD}:8080"));
 }
 
-#[test]
+#[needs(root)]
 fn a_gate_that_has_listened_before_the_agent_started_opens() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::without_agent();
     let pod = node.bare_pod("client", &[POD]);
     let gate = Gate::open(&pod);

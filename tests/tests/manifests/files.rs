@@ -5,12 +5,12 @@ use std::{
     process::{Command, Output},
 };
 
-use sidestep_tests::{
+use sidestep_kit::{
     chart::{arguments, documents, objects},
-    parts,
+    needs, parts,
 };
 
-use crate::{EVERYTHING, PROVIDED, ready};
+use crate::{EVERYTHING, PROVIDED};
 
 fn file(path: &str) -> String {
     let path = parts::workspace().join(path);
@@ -22,11 +22,8 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-#[test]
+#[needs(part("helm"))]
 fn install_yaml_is_what_the_chart_makes_with_its_defaults() {
-    if !ready() {
-        return;
-    }
     let mut render = Command::new(parts::workspace().join("manifests/render.sh"));
     let now = parts::finish(&mut render).expect("the chart can be rendered");
     let folder = tempfile::tempdir().expect("a folder");
@@ -50,11 +47,8 @@ fn the_charts_versions_are_the_workspaces() {
     assert_eq!(chart[0]["appVersion"], version);
 }
 
-#[test]
+#[needs(part("helm"))]
 fn helm_has_nothing_to_say_against_the_chart() {
-    if !ready() {
-        return;
-    }
     for settings in [&[], EVERYTHING, PROVIDED] {
         let mut lint = Command::new(parts::program("helm"));
         lint.args(["lint", "--strict", "--quiet"])
@@ -65,11 +59,8 @@ fn helm_has_nothing_to_say_against_the_chart() {
     }
 }
 
-#[test]
+#[needs(part("helm"), part("istioctl"))]
 fn istioctl_analyze_finds_no_fault() {
-    if !parts::are_there(&["helm", "istioctl"]) {
-        return;
-    }
     for settings in [&[], EVERYTHING] {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("install.yaml");
@@ -86,4 +77,23 @@ fn istioctl_analyze_finds_no_fault() {
         let said = said(&output);
         assert!(said.contains("No validation issues found"), "{said}");
     }
+}
+
+/// What the images' script builds, and the workspace's other programs that users get.
+#[test]
+fn no_program_that_is_shipped_has_the_switches_of_tests() {
+    let tree = |packages: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .current_dir(parts::workspace())
+            .args(["tree", "--locked", "--edges=normal,build,features"])
+            .args(["--target=x86_64-unknown-linux-gnu"])
+            .args(packages);
+        parts::finish(&mut cargo).expect("cargo knows what it builds")
+    };
+    let switches = "sidestep-agent feature \"test-switches\"";
+    let shipped = ["-psidestep-agent", "-psidestep", "-psidestep-webhook"];
+    assert!(!tree(&shipped).contains(switches));
+    let of_tests = tree(&["-psidestep-torture"]);
+    assert!(of_tests.contains(switches), "{of_tests}");
 }

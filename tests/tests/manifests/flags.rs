@@ -2,18 +2,16 @@
 
 use std::process::Command;
 
-use sidestep_tests::{
+use sidestep_kit::{
     binary,
     chart::{object, objects},
+    needs,
 };
 
-use crate::{SETTINGS, ready};
+use crate::SETTINGS;
 
-#[test]
+#[needs(part("helm"))]
 fn every_argument_is_one_that_the_program_knows() {
-    if !ready() {
-        return;
-    }
     for settings in SETTINGS {
         let objects = objects(settings);
         for (kind, name) in [

@@ -8,8 +8,6 @@ mod refusals;
 mod rights;
 mod values;
 
-use sidestep_tests::parts;
-
 /// Settings that switch on whatever can be switched on, with certificates of the webhook's own.
 pub(crate) const EVERYTHING: &[&str] = &[
     "enrolment=opt-in",
@@ -69,8 +67,3 @@ pub(crate) const LITTLE: &[&str] = &[
 
 /// All of them.
 pub(crate) const SETTINGS: [&[&str]; 5] = [&[], EVERYTHING, PROVIDED, CERT_MANAGER, LITTLE];
-
-/// Whether Helm is there.
-pub(crate) fn ready() -> bool {
-    parts::are_there(&["helm"])
-}

@@ -1,9 +1,12 @@
 //! The objects name each other rightly, and are what the design asks for.
 
 use serde_json::{Value, json};
-use sidestep_tests::chart::{NAMESPACE, object, objects};
+use sidestep_kit::{
+    chart::{NAMESPACE, object, objects},
+    needs,
+};
 
-use crate::{CERT_MANAGER, EVERYTHING, LITTLE, PROVIDED, SETTINGS, ready};
+use crate::{CERT_MANAGER, EVERYTHING, LITTLE, PROVIDED, SETTINGS};
 
 /// Whether the labels satisfy a selector of single labels.
 fn selects(selector: &Value, labels: &Value) -> bool {
@@ -26,11 +29,8 @@ fn arguments(workload: &Value) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
-#[test]
+#[needs(part("helm"))]
 fn selectors_ports_and_accounts_are_those_of_the_pods() {
-    if !ready() {
-        return;
-    }
     for settings in SETTINGS {
         let objects = objects(settings);
         for (kind, name) in [
@@ -86,11 +86,8 @@ fn selectors_ports_and_accounts_are_those_of_the_pods() {
     }
 }
 
-#[test]
+#[needs(part("helm"))]
 fn every_object_has_our_labels_and_its_namespace() {
-    if !ready() {
-        return;
-    }
     for settings in SETTINGS {
         for object in objects(settings) {
             let metadata = &object["metadata"];
@@ -114,11 +111,8 @@ fn every_object_has_our_labels_and_its_namespace() {
     }
 }
 
-#[test]
+#[needs(part("helm"))]
 fn the_registration_is_harmless_and_names_the_service() {
-    if !ready() {
-        return;
-    }
     for settings in SETTINGS {
         let objects = objects(settings);
         let registration = object(&objects, "MutatingWebhookConfiguration", "sidestep-webhook");
@@ -147,11 +141,8 @@ fn the_registration_is_harmless_and_names_the_service() {
     }
 }
 
-#[test]
+#[needs(part("helm"))]
 fn the_ca_is_written_by_whom_the_certificates_setting_says() {
-    if !ready() {
-        return;
-    }
     let of = |settings| {
         let objects = objects(settings);
         let registration =
@@ -171,11 +162,8 @@ fn the_ca_is_written_by_whom_the_certificates_setting_says() {
     );
 }
 
-#[test]
+#[needs(part("helm"))]
 fn settings_reach_the_webhooks_arguments() {
-    if !ready() {
-        return;
-    }
     let of = |settings| arguments(object(&objects(settings), "Deployment", "sidestep-webhook"));
     let plain = [
         "--enrolment=opt-out",
@@ -205,11 +193,8 @@ fn settings_reach_the_webhooks_arguments() {
     );
 }
 
-#[test]
+#[needs(part("helm"))]
 fn settings_reach_the_pods() {
-    if !ready() {
-        return;
-    }
     let many = objects(EVERYTHING);
     let webhook = object(&many, "Deployment", "sidestep-webhook");
     assert_eq!(webhook["spec"]["replicas"], 3);
@@ -269,11 +254,8 @@ fn settings_reach_the_pods() {
     assert_eq!(volumes[0]["secret"]["secretName"], "tls");
 }
 
-#[test]
+#[needs(part("helm"))]
 fn the_agent_has_the_capabilities_it_was_shown_to_need_and_no_more() {
-    if !ready() {
-        return;
-    }
     let objects = objects(&[]);
     let agent = object(&objects, "DaemonSet", "sidestep-agent");
     let spec = &agent["spec"]["template"]["spec"];

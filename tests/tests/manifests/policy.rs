@@ -3,15 +3,13 @@
 use std::collections::BTreeSet;
 
 use sidestep_contract::keys;
-use sidestep_tests::chart::{object, objects};
+use sidestep_kit::{
+    chart::{object, objects},
+    needs,
+};
 
-use crate::ready;
-
-#[test]
+#[needs(part("helm"))]
 fn the_policies_know_every_key_of_ours_that_a_pod_may_have() {
-    if !ready() {
-        return;
-    }
     let source = include_str!("../../../webhook/contract/src/keys.rs");
     let mut wanted = texts(source, '"');
     for key in [keys::PREFIX, keys::UNSUPPORTED] {

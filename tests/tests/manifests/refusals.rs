@@ -1,15 +1,10 @@
 //! Values that cannot be meant are refused with their names.
 
-use sidestep_tests::chart::template;
-
-use crate::ready;
+use sidestep_kit::{chart::template, needs};
 
 /// Each of these settings, separated by spaces, is refused with a text that has all of these words.
 #[track_caller]
 fn assert_refused(refused: &[(&str, &[&str])]) {
-    if !ready() {
-        return;
-    }
     for (settings, words) in refused {
         let settings: Vec<&str> = settings.split(' ').collect();
         let Err(error) = template(&settings) else {
@@ -22,7 +17,7 @@ fn assert_refused(refused: &[(&str, &[&str])]) {
     }
 }
 
-#[test]
+#[needs(part("helm"))]
 fn a_name_that_does_not_exist() {
     assert_refused(&[
         ("enrollment=opt-in", &["'enrollment'"]),
@@ -39,7 +34,7 @@ fn a_name_that_does_not_exist() {
     ]);
 }
 
-#[test]
+#[needs(part("helm"))]
 fn a_word_that_is_none_of_the_choices() {
     assert_refused(&[
         ("enrolment=always", &["'/enrolment'", "'opt-out', 'opt-in'"]),
@@ -62,7 +57,7 @@ fn a_word_that_is_none_of_the_choices() {
     ]);
 }
 
-#[test]
+#[needs(part("helm"))]
 fn a_number_out_of_range() {
     assert_refused(&[
         ("webhook.replicas=0", &["'/webhook/replicas'", "want 1"]),
@@ -105,7 +100,7 @@ fn a_number_out_of_range() {
     ]);
 }
 
-#[test]
+#[needs(part("helm"))]
 fn a_value_of_another_type_or_form() {
     assert_refused(&[
         (
@@ -137,7 +132,7 @@ fn a_value_of_another_type_or_form() {
     ]);
 }
 
-#[test]
+#[needs(part("helm"))]
 fn values_that_do_not_go_together() {
     assert_refused(&[
         (

@@ -3,12 +3,12 @@
 use std::{fmt::Write, fs};
 
 use serde_json::Value;
-use sidestep_tests::{
+use sidestep_kit::{
     chart::{object, objects},
-    parts,
+    needs, parts,
 };
 
-use crate::{EVERYTHING, PROVIDED, ready};
+use crate::{EVERYTHING, PROVIDED};
 
 /// A rule in a line: `pods: get list watch`.
 fn line(rule: &Value) -> String {
@@ -43,11 +43,8 @@ fn rights(settings: &[&str]) -> String {
     text
 }
 
-#[test]
+#[needs(part("helm"))]
 fn the_rights_are_those_of_the_kept_file() {
-    if !ready() {
-        return;
-    }
     let mut now = String::new();
     for (title, settings) in [
         ("by default", &[] as &[&str]),
@@ -68,11 +65,8 @@ fn the_rights_are_those_of_the_kept_file() {
     assert_eq!(now, kept, "UPDATE_EXPECTED=1 writes {}", path.display());
 }
 
-#[test]
+#[needs(part("helm"))]
 fn each_role_is_bound_to_its_own_account_and_no_other() {
-    if !ready() {
-        return;
-    }
     let objects = objects(&[]);
     for (kind, name) in [
         ("ClusterRole", "sidestep-webhook"),

@@ -3,18 +3,15 @@
 use std::{collections::BTreeMap, fs};
 
 use serde_json::Value;
-use sidestep_tests::{
+use sidestep_kit::{
     chart::{documents, template},
-    parts,
+    needs, parts,
 };
 
-use crate::{SETTINGS, ready};
+use crate::SETTINGS;
 
-#[test]
+#[needs(part("helm"))]
 fn every_set_of_settings_can_be_rendered() {
-    if !ready() {
-        return;
-    }
     for settings in SETTINGS {
         let text = template(settings).unwrap_or_else(|error| panic!("{settings:?}: {error}"));
         let count = documents(&text).len();

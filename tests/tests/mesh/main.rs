@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Errno, Family, Kind},
     app::Seen,
-    can_run, envoy,
     mesh::{Load, Mesh},
+    needs,
     redirect::{Node, Redirect},
 };
 
@@ -20,14 +20,14 @@ macro_rules! in_both_meshes {
 
             fn case(mut $mesh: Mesh) $body
 
-            #[test]
+            #[needs(root, "iptables-nft-restore", "wrk")]
             fn iptables() {
-                if ready() { case(Mesh::new(Node::new(Redirect::Iptables))) }
+                case(Mesh::new(Node::new(Redirect::Iptables)));
             }
 
-            #[test]
+            #[needs(root, "iptables-nft-restore", "wrk")]
             fn sidestep() {
-                if ready() { case(Mesh::new(Node::alone())) }
+                case(Mesh::new(Node::alone()));
             }
         })*
     };
@@ -79,14 +79,6 @@ in_both_meshes! {
             Err(errno) => assert_eq!(errno, Errno(libc::ECONNRESET)),
         }
     }
-}
-
-fn ready() -> bool {
-    let programs = can_run(&["iptables-nft-restore", "wrk"]);
-    if programs && let Err(error) = envoy::program() {
-        panic!("{error}");
-    }
-    programs
 }
 
 #[track_caller]

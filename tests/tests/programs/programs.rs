@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use sidestep_tests::net::run;
+use sidestep_kit::net::run;
 
 use crate::{
     servers::postgresql_program,
@@ -15,6 +15,8 @@ pub struct Client {
     pub run: fn(&World) -> String,
     /// Its sockets block, sooner or later, so they keep to TCP.
     pub blocks: bool,
+    /// It asks for the kernel's TLS, and does without where that is refused.
+    pub asks_for_tls: bool,
 }
 
 const fn client(name: &'static str, run: fn(&World) -> String) -> Client {
@@ -22,10 +24,25 @@ const fn client(name: &'static str, run: fn(&World) -> String) -> Client {
         name,
         run,
         blocks: false,
+        asks_for_tls: false,
     }
 }
 
-pub const ALL: [Client; 16] = [
+const fn tls_client(name: &'static str, run: fn(&World) -> String) -> Client {
+    Client {
+        asks_for_tls: true,
+        ..client(name, run)
+    }
+}
+
+const fn blocking_client(name: &'static str, run: fn(&World) -> String) -> Client {
+    Client {
+        blocks: true,
+        ..client(name, run)
+    }
+}
+
+pub const ALL: [Client; 18] = [
     client("a large file by sendfile, HTTP/1.1", |w| {
         download(w, "--http1.1", 8080)
     }),
@@ -49,18 +66,12 @@ pub const ALL: [Client; 16] = [
     client("Go, io.Copy at both ends", |w| go(w, "copy", 9100)),
     client("Java, HTTP/1.1", |w| java(w, "http1", 8083)),
     client("Java, HTTP/2", |w| java(w, "http2", 8083)),
-    Client {
-        name: "Java, a blocking socket",
-        run: |w| java(w, "socket", 9100),
-        blocks: true,
-    },
+    blocking_client("Java, a blocking socket", |w| java(w, "socket", 9100)),
     client("PostgreSQL", postgresql),
     // hiredis connects without blocking, and blocks afterwards.
-    Client {
-        name: "Redis",
-        run: redis,
-        blocks: true,
-    },
+    blocking_client("Redis", redis),
+    tls_client("OpenSSL that asks for the kernel's TLS", openssl),
+    tls_client("Go that asks for the kernel's TLS", |w| go(w, "tls", 9443)),
 ];
 
 /// The sum of a file, and its size.
@@ -112,6 +123,14 @@ fn address(port: u16) -> String {
 fn python(world: &World, what: &str, port: u16) -> String {
     let arguments = ["streams.py", what, &address(port)];
     world.run(Path::new("/usr/bin/python3"), &arguments, None)
+}
+
+fn openssl(world: &World) -> String {
+    let said = python(world, "tls", 9443);
+    let stored = world.folder().join("www/up/tls");
+    let sum = sum(&stored);
+    fs::remove_file(stored).expect("a file of ours");
+    sum + &said
 }
 
 fn go(world: &World, what: &str, port: u16) -> String {

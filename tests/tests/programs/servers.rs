@@ -7,7 +7,8 @@ use std::{
     process::Command,
 };
 
-use sidestep_tests::{
+use sidestep_kit::{
+    certs::Authority,
     net::run,
     process::{Program, Running},
     redirect::Pod,
@@ -99,6 +100,10 @@ fn nginx(pod: &Pod, folder: &Path) -> Running {
         let file = root.join("small").join(number.to_string());
         fs::write(file, noise(number * number * 7)).expect("a folder of ours");
     }
+    let identity = Authority::new().certify("demo", "nginx");
+    for (name, text) in [("tls.crt", identity.certificate), ("tls.key", identity.key)] {
+        fs::write(folder.join(name), text).expect("a folder of ours");
+    }
     let (folder_name, root) = (folder.display(), root.display());
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|what| format!("{what}_temp_path {root}/temporary/{what};\n"))
@@ -110,7 +115,9 @@ fn nginx(pod: &Pod, folder: &Path) -> Running {
             access_log off; sendfile on; tcp_nopush on; client_max_body_size 0;
             {temporary}
             server {{
-                listen 8080; listen 9080; listen 8084 http2;
+                listen 8080; listen 9080; listen 8084 http2; listen 9443 ssl;
+                ssl_certificate {folder_name}/tls.crt; ssl_certificate_key {folder_name}/tls.key;
+                ssl_conf_command Options KTLS;
                 root {root};
                 location /up/ {{ dav_methods PUT; }}
             }}
@@ -125,7 +132,7 @@ fn nginx(pod: &Pod, folder: &Path) -> Running {
         folder,
         Path::new("/usr/sbin/nginx"),
         &arguments,
-        &[8080, 8084, 9080],
+        &[8080, 8084, 9080, 9443],
     )
 }
 

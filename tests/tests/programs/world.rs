@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use sidestep_tests::{
-    can_run,
+use sidestep_kit::{
     certs::Authority,
     envoy::{Envoy, Service, Sidecar},
     net::unique_name,
+    parts,
     process::{PATIENCE, Program, Running, eventually},
     redirect::{Node, Pod, PodState, ShortcutStatus},
 };
@@ -71,7 +71,6 @@ pub struct World {
 impl World {
     /// Starts everything; both pods allow this reach.
     pub fn new(reach: Reach) -> Self {
-        assert!(can_run(&[]));
         let folder = tempfile::Builder::new()
             .prefix(&unique_name("programs"))
             .permissions(fs::Permissions::from_mode(0o755))
@@ -110,6 +109,20 @@ impl World {
         let status = self.node.agent().status().expect("the agent answers");
         assert!(status.shortcut.on, "{:?}", status.shortcut.reason);
         status.shortcut
+    }
+
+    /// How many directions of the client's connections its kernel has encrypted, or decrypted; none where it cannot.
+    pub fn sealed(&self) -> u64 {
+        let text = self
+            .client
+            .namespace()
+            .enter(|| fs::read_to_string("/proc/thread-self/net/tls_stat"));
+        let text = text.unwrap_or_default();
+        let counters = text
+            .lines()
+            .filter(|line| line.starts_with("TlsTxSw") || line.starts_with("TlsRxSw"));
+        let number = |line: &str| line.split_whitespace().last()?.parse::<u64>().ok();
+        counters.filter_map(number).sum()
     }
 
     /// A folder of the applications.
@@ -205,7 +218,7 @@ pub fn serve(pod: &Pod, mut program: Program, log: &Path, ports: &[u16]) -> Runn
 
 /// A file of the repository, or of what set-up made.
 pub fn part(path: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    let path = parts::workspace().join(path);
     let found = path.canonicalize();
     found.unwrap_or_else(|error| {
         panic!(

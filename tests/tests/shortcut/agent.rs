@@ -2,18 +2,14 @@
 
 use std::{cell::Cell, collections::BTreeMap};
 
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Identity, Socket},
-    can_run,
-    redirect::{Node, Pod, PodState},
+    needs,
+    redirect::{Node, POD, Pod, PodState, SERVICE},
 };
 
-/// The pod's address.
-pub const POD: &str = "10.77.0.10";
 /// Another's.
 const OTHER: &str = "10.77.0.11";
-/// An address that nobody has: a connection there is captured.
-const SERVICE: &str = "10.96.0.7:80";
 
 /// A captured connection: the application's end, and its proxy's.
 pub struct Captured {
@@ -98,21 +94,15 @@ fn until_off(node: &Node, connection: &Captured) -> String {
     ".".repeat(sent.get())
 }
 
-#[test]
+#[needs(root)]
 fn an_applications_bytes_reach_its_sidecar_past_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, proxy) = pod(&node);
     shortcut(&node, &proxy, &pod.app());
 }
 
-#[test]
+#[needs(root)]
 fn a_proxy_that_listened_before_its_pod_was_armed_is_known() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let pod = node.bare_pod("client", &[POD]);
     let proxy = Proxy::of(&pod);
@@ -121,11 +111,8 @@ fn a_proxy_that_listened_before_its_pod_was_armed_is_known() {
     shortcut(&node, &proxy, &pod.app());
 }
 
-#[test]
+#[needs(root)]
 fn a_pod_that_does_not_want_it_goes_by_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let pod = node.bare_pod("client", &[POD]);
     node.write_pod_file(&pod, &with_shortcut(&pod, "off"));
@@ -137,11 +124,8 @@ fn a_pod_that_does_not_want_it_goes_by_tcp() {
     assert_eq!(counted(&node, "redirected"), 0);
 }
 
-#[test]
+#[needs(root)]
 fn turned_off_it_loses_nothing_that_is_on_its_way() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let (pod, proxy) = pod(&node);
     let connection = shortcut(&node, &proxy, &pod.app());
@@ -154,11 +138,8 @@ fn turned_off_it_loses_nothing_that_is_on_its_way() {
     assert_eq!(counted(&node, "redirected"), redirected);
 }
 
-#[test]
+#[needs(root)]
 fn an_agent_that_is_killed_leaves_it_as_it_is_and_the_next_one_takes_over() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut node = Node::alone();
     let (pod, proxy) = pod(&node);
     let app = pod.app();
@@ -173,11 +154,8 @@ fn an_agent_that_is_killed_leaves_it_as_it_is_and_the_next_one_takes_over() {
     shortcut(&node, &proxy, &app);
 }
 
-#[test]
+#[needs(root)]
 fn an_agent_that_ends_loses_nothing_that_is_unread() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut node = Node::alone();
     let (pod, proxy) = pod(&node);
     let connection = shortcut(&node, &proxy, &pod.app());
@@ -188,11 +166,8 @@ fn an_agent_that_ends_loses_nothing_that_is_unread() {
     connection.expect("unread;after the end;");
 }
 
-#[test]
+#[needs(root)]
 fn an_agent_that_is_told_off_turns_off_what_another_left_and_loses_nothing() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut node = Node::alone();
     let (pod, proxy) = pod(&node);
     let connection = shortcut(&node, &proxy, &pod.app());
@@ -212,11 +187,8 @@ fn an_agent_that_is_told_off_turns_off_what_another_left_and_loses_nothing() {
 }
 
 /// Some kernels tell programs wrong things of a socket in a sockhash. There applications keep to TCP that do not ask for it.
-#[test]
+#[needs(root)]
 fn an_application_that_says_nothing_takes_part_only_where_it_cannot_notice() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let pod = node.pod("client", &[POD]);
     let proxy = Proxy::of(&pod);
@@ -250,11 +222,8 @@ fn between(from: &Proxy, to: &Proxy) -> Captured {
     }
 }
 
-#[test]
+#[needs(root)]
 fn sidecars_of_one_node_reach_each_other_past_tcp_where_both_pods_want_it() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let [(_first_pod, first), (second_pod, second)] = two_pods(&node, ["node", "node"]);
     let connection = between(&first, &second);
@@ -272,11 +241,8 @@ fn sidecars_of_one_node_reach_each_other_past_tcp_where_both_pods_want_it() {
     connection.expect(&format!("unread;{dots}"));
 }
 
-#[test]
+#[needs(root)]
 fn sidecars_stay_on_tcp_where_one_pod_wants_no_more_than_its_own() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     for reach in [["node", "pod"], ["pod", "node"], ["pod", "pod"]] {
         let [(_first_pod, first), (_second_pod, second)] = two_pods(&node, reach);
@@ -291,11 +257,8 @@ fn sidecars_stay_on_tcp_where_one_pod_wants_no_more_than_its_own() {
 
 /// An agent that is killed leaves everything, to another build's too; one that is told to end takes everything away, under
 /// what is kept open.
-#[test]
+#[needs(root)]
 fn no_request_fails_while_agents_come_and_go() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut node = Node::alone();
     let pod = programmed(&node, POD, "pod");
     let _proxy = pod.proxy();
@@ -339,7 +302,7 @@ fn active(node: &Node, address: &str, reach: &str) -> (Pod, Proxy) {
 }
 
 /// The same, whose proxy does not listen yet.
-fn programmed(node: &Node, address: &str, reach: &str) -> Pod {
+pub fn programmed(node: &Node, address: &str, reach: &str) -> Pod {
     let pod = node.bare_pod("client", &[address]);
     node.write_pod_file(&pod, &with_shortcut(&pod, reach));
     node.agent().wait_for(pod.name(), PodState::is_programmed);

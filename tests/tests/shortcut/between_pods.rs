@@ -9,18 +9,15 @@ use std::{
 
 use sidestep_agent::shortcut::{Allowed, Options, Reach};
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Family, Identity, Kind, sys},
-    can_run,
+    needs,
 };
 
 use crate::stage::{ADDRESSES, Ends, NODE, Stage, carries, connect, gets, warm};
 
-#[test]
+#[needs(root)]
 fn a_way_that_is_cut_between_two_pods_is_noticed() {
-    if !can_run(&[]) {
-        return;
-    }
     let options = Options {
         keepalive: 1,
         keepalive_interval: 1,
@@ -48,11 +45,8 @@ fn a_way_that_is_cut_between_two_pods_is_noticed() {
     );
 }
 
-#[test]
+#[needs(root)]
 fn both_ends_between_two_pods_are_kept_alive_within_five_minutes() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let between = stage.proxy_to_proxy();
     for end in [&between.near, &between.far] {
@@ -72,11 +66,8 @@ fn option(socket: &TcpStream, level: i32, name: i32) -> i32 {
     i32::from_ne_bytes(value)
 }
 
-#[test]
+#[needs(root)]
 fn either_pod_can_stop_what_is_between_two() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut stage = Stage::new();
     for pod in [0, 1] {
         let ends = stage.proxy_to_proxy();
@@ -98,11 +89,8 @@ fn either_pod_can_stop_what_is_between_two() {
 }
 
 /// A pod may give itself any address and any proxy's port. Nobody else's bytes get there, and none of its own elsewhere.
-#[test]
+#[needs(root)]
 fn a_pod_that_takes_others_addresses_gets_none_of_their_bytes() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut stage = Stage::new();
     let victim = stage.proxy_to_proxy();
     let port = victim.near.local_addr().expect("an open socket").port();
@@ -138,11 +126,8 @@ fn a_pod_that_takes_others_addresses_gets_none_of_their_bytes() {
 }
 
 /// The agent publishes what it finds on a pod's interfaces. Of an address that two have it says nothing.
-#[test]
+#[needs(root)]
 fn an_address_that_two_pods_claim_keeps_its_connections_on_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut stage = Stage::new();
     let hostile = stage.hostile(ADDRESSES[1]);
     let redirected = stage.counted(Count::Redirected);
@@ -160,11 +145,8 @@ fn an_address_that_two_pods_claim_keeps_its_connections_on_tcp() {
 }
 
 /// Its user and its group are every program's of the sidecar's container: only who listens for captured connections is the proxy.
-#[test]
+#[needs(root)]
 fn another_process_of_the_proxys_user_reaches_another_pods_proxy_by_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     warm(&stage, &stage.proxy_to_proxy());
     let beside = Actor::spawn(&stage.pods[0].namespace, &stage.cgroup, &Identity::proxy());

@@ -4,9 +4,9 @@
 use std::{io::Read, io::Write};
 
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Family, Kind},
-    can_run,
+    needs,
     process::{PATIENCE, eventually},
 };
 
@@ -33,15 +33,12 @@ fn between(stage: &Stage) -> Ends {
 
 fn reset(stream: Stream) {
     use std::os::fd::AsFd;
-    sidestep_tests::actor::sys::reset_on_close(stream.as_fd()).expect("an open socket");
+    sidestep_kit::actor::sys::reset_on_close(stream.as_fd()).expect("an open socket");
     drop(stream);
 }
 
-#[test]
+#[needs(root)]
 fn a_successor_with_the_same_ports_gets_its_own_bytes_only() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let mut left = Vec::new();
     for round in 0..200 {
@@ -79,11 +76,8 @@ fn a_successor_with_the_same_ports_gets_its_own_bytes_only() {
     }
 }
 
-#[test]
+#[needs(root)]
 fn an_end_that_closes_late_takes_nothing_from_its_successor() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     for _ in 0..50 {
         let Ends { near, far } = between(&stage);

@@ -9,19 +9,16 @@ use std::{
 
 use sidestep_agent::shortcut::Options;
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
-    actor::{Errno, Family, Kind, sys},
-    can_run,
+use sidestep_kit::{
+    actor::{Errno, Family, Kind, Socket, sys},
+    needs,
 };
 
-use crate::stage::{Ends, NODE, Stage, carries, gets, warm};
+use crate::stage::{Ends, NODE, Stage, Stream, carries, gets, warm};
 
 /// Go's servers listen so.
-#[test]
+#[needs(root)]
 fn an_application_that_listens_with_mptcp_is_served() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::with(Some(Options::default()), NODE, Kind::Mptcp);
     for _ in 0..20 {
         let Ends { near, far } = stage.proxy_to_app();
@@ -36,11 +33,8 @@ fn an_application_that_listens_with_mptcp_is_served() {
     );
 }
 
-#[test]
+#[needs(root)]
 fn what_is_mptcp_at_both_ends_goes_by_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let listener = stage.pods[0]
         .proxy
@@ -56,73 +50,106 @@ fn what_is_mptcp_at_both_ends_goes_by_tcp() {
     assert_eq!(stage.counted(Count::Redirected), 0);
 }
 
-/// A protocol over unread bytes would take them for bytes that it has checked.
-#[test]
-fn an_upper_layer_protocol_at_either_end_keeps_the_connection_on_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
+/// One end only sends, the other only receives; between sidecars both do both. Read or unread, nothing else changes.
+#[needs(root)]
+fn an_upper_layer_protocol_is_refused_at_every_end() {
     let stage = Stage::new();
-    for at_near in [true, false] {
-        let ends = stage.app_to_proxy();
+    for ends in [stage.app_to_proxy(), stage.proxy_to_proxy()] {
         warm(&stage, &ends);
-        let end = if at_near { &ends.near } else { &ends.far };
-        // Where the kernel has none the call fails, which is later than what is tried here.
-        let _unknown = set_protocol(end);
+        (&ends.near).write_all(b"unread").expect("there is room");
+        for end in [&ends.near, &ends.far] {
+            assert_eq!(set_protocol(end), REFUSED);
+        }
+        gets(&ends.far, "unread");
+        for end in [&ends.near, &ends.far] {
+            assert_eq!(set_protocol(end), REFUSED);
+        }
+        warm(&stage, &ends);
+        carries(&ends.far, &ends.near, "the way back");
+    }
+}
+
+/// Only closing takes a socket out of a sockhash.
+#[needs(root)]
+fn an_end_that_is_connected_anew_is_refused_an_upper_layer_protocol_still() {
+    let stage = Stage::new();
+    for at in ["127.0.0.1:15001", "127.0.0.1:8080"] {
+        let pod = &stage.pods[0];
+        let socket = pod.app.connect("127.0.0.1:15001").expect("a listener");
+        let (first, _) = pod.outbound.accept().expect("a connection");
+        assert_eq!(ask_protocol(&socket), REFUSED, "it is no end");
+        socket.disconnect().expect("an open socket");
+        assert_eq!(ask_protocol(&socket), REFUSED);
+        drop(first);
+        socket.connect(at).expect("a listener");
+        let listener = if at.ends_with("15001") {
+            &pod.outbound
+        } else {
+            &pod.server
+        };
+        let (second, _) = listener.accept().expect("a connection");
+        assert_eq!(ask_protocol(&socket), REFUSED);
         let before = stage.counted(Count::Redirected);
-        carries(&ends.near, &ends.far, "by TCP");
-        carries(&ends.far, &ends.near, "as well");
+        for (from, to) in [(&socket, &second), (&second, &socket)] {
+            from.send(b"by TCP").expect("there is room");
+            assert_eq!(to.receive().expect("it arrives"), b"by TCP");
+        }
         assert_eq!(stage.counted(Count::Redirected), before);
     }
 }
 
-#[test]
-fn an_upper_layer_protocol_over_unread_bytes_is_refused() {
-    if !can_run(&[]) {
-        return;
-    }
+/// Between the programs' answer and the kernel's own check a socket may be connected.
+#[needs(root)]
+fn a_socket_that_asked_for_an_upper_layer_protocol_before_is_never_an_end() {
     let stage = Stage::new();
-    let ends = stage.app_to_proxy();
-    warm(&stage, &ends);
-    (&ends.near)
-        .write_all(b"in the clear")
-        .expect("there is room");
-    assert_eq!(set_protocol(&ends.far), Err(Errno(libc::EOPNOTSUPP)));
-    gets(&ends.far, "in the clear");
-    assert_ne!(set_protocol(&ends.far), Err(Errno(libc::EOPNOTSUPP)));
+    let socket = stage.pods[0].app.socket(Family::V4, Kind::Tcp);
+    let socket = socket.expect("a socket");
+    let answer = if has_tls() {
+        libc::ENOTCONN
+    } else {
+        libc::ENOENT
+    };
+    assert_eq!(ask_protocol(&socket), Err(Errno(answer)), "Linux's own");
+    let ends = stage.counted(Count::Ends);
+    socket.connect("127.0.0.1:15001").expect("a listener");
+    let (proxy, _) = stage.pods[0].outbound.accept().expect("a connection");
+    let [near, far] = [socket, proxy].map(Stream::take);
+    for _ in 0..3 {
+        carries(&near, &far, "as before");
+    }
+    assert_eq!(stage.counted(Count::Ends), ends);
+    if has_tls() {
+        encrypted_by_the_kernel(&Ends { near, far });
+    }
 }
 
-/// Its records would be made of bytes that are not the ones on the wire, and read out of order.
-#[test]
-fn a_connection_that_the_kernel_encrypts_is_left_to_tcp() {
-    if !can_run(&[]) || !has_tls() {
-        return;
-    }
-    let stage = Stage::new();
-    let ends = stage.app_to_proxy();
-    warm(&stage, &ends);
-    for end in [&ends.near, &ends.far] {
+/// The kernel's TLS works wherever a connection has no end in a sockhash.
+fn encrypted_by_the_kernel(ends: &Ends) {
+    let Ends { near, far } = ends;
+    for end in [near, far] {
         set_protocol(end).expect("the kernel has TLS");
     }
-    let (near, far) = (&ends.near, &ends.far);
-    let keys = [(near, TLS_TX), (far, TLS_RX), (far, TLS_TX), (near, TLS_RX)];
-    let keys = keys.map(|(end, direction)| set_key(end, direction));
-    // Linux 6.1 takes none on a socket that is in a sockhash; then programs encrypt by themselves.
-    let none = [Err(Errno(libc::EINVAL)); 4];
-    assert!(keys == [Ok(()); 4] || keys == none, "{keys:?}");
-    let before = stage.counted(Count::Redirected);
-    for _ in 0..100 {
-        carries(&ends.near, &ends.far, "sealed");
-        carries(&ends.far, &ends.near, "as well");
+    for (end, direction) in [(near, TLS_TX), (far, TLS_RX), (far, TLS_TX), (near, TLS_RX)] {
+        set_key(end, direction).expect("a key of the right length");
     }
-    assert_eq!(stage.counted(Count::Redirected), before);
+    for _ in 0..100 {
+        carries(near, far, "sealed");
+        carries(far, near, "as well");
+    }
 }
 
-/// The kernel's own where it has one: then nobody but the programs refuses it.
+/// The refusal of every member of a sockhash.
+const REFUSED: Result<(), Errno> = Err(Errno(libc::EOPNOTSUPP));
+
+const TCP_ULP: i32 = 31;
+
+/// The same by an actor, whose options are numbers.
+fn ask_protocol(socket: &Socket) -> Result<(), Errno> {
+    socket.set_option(libc::IPPROTO_TCP, TCP_ULP, i32::from_ne_bytes(*b"tls\0"))
+}
+
 fn set_protocol(socket: &TcpStream) -> Result<(), Errno> {
-    const TCP_ULP: i32 = 31;
-    let name: &[u8] = if has_tls() { b"tls" } else { b"none" };
-    sys::set_option(socket.as_fd(), libc::IPPROTO_TCP, TCP_ULP, name)
+    sys::set_option(socket.as_fd(), libc::IPPROTO_TCP, TCP_ULP, b"tls")
 }
 
 fn has_tls() -> bool {
@@ -144,11 +171,8 @@ fn set_key(socket: &TcpStream, direction: i32) -> Result<(), Errno> {
     sys::set_option(socket.as_fd(), SOL_TLS, direction, &info)
 }
 
-#[test]
+#[needs(root)]
 fn a_reader_who_waits_for_more_than_a_byte_is_left_to_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);
@@ -160,11 +184,8 @@ fn a_reader_who_waits_for_more_than_a_byte_is_left_to_tcp() {
 }
 
 /// As who moves a live connection to another machine does: what the socket says of its bytes is TCP's alone.
-#[test]
+#[needs(root)]
 fn an_end_that_was_under_repair_stays_with_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     for at_near in [true, false] {
         let ends = stage.proxy_to_proxy();
@@ -176,8 +197,9 @@ fn an_end_that_was_under_repair_stays_with_tcp() {
         }
         assert!(stage.counted(Count::Redirected) > before, "the way back");
         let end = if at_near { near } else { far };
-        repair(end, ON);
-        repair(end, OFF);
+        for how in [ON, OFF] {
+            repair(end, how).expect("an option that root can set");
+        }
         let before = stage.counted(Count::Redirected);
         let marked = stage.counted(Count::Marked);
         for _ in 0..3 {
@@ -193,17 +215,33 @@ const ON: i32 = 1;
 /// Without the probe that tells the other side how much there is room for.
 const OFF: i32 = -1;
 
-fn repair(socket: &TcpStream, how: i32) {
+fn repair(socket: &TcpStream, how: i32) -> Result<(), Errno> {
     let how = how.to_ne_bytes();
     sys::set_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_REPAIR, &how)
-        .expect("an option that root can set");
 }
 
-#[test]
+/// They are not in the queue that is read under repair.
+#[needs(root)]
+fn repair_over_unread_bytes_is_refused() {
+    let stage = Stage::new();
+    let ends = stage.app_to_proxy();
+    warm(&stage, &ends);
+    let before = stage.counted(Count::Redirected);
+    (&ends.near).write_all(b"past TCP").expect("there is room");
+    assert!(stage.counted(Count::Redirected) > before);
+    assert_eq!(repair(&ends.far, ON), REFUSED);
+    assert_eq!(repair(&ends.far, ON), REFUSED, "they are unread still");
+    gets(&ends.far, "past TCP");
+    repair(&ends.far, ON).expect("nothing is unread");
+    repair(&ends.far, OFF).expect("it is on");
+    // What TCP brought meanwhile is in its own queue.
+    (&ends.near).write_all(b"by TCP").expect("there is room");
+    repair(&ends.far, OFF).expect("nothing is lost");
+    gets(&ends.far, "by TCP");
+}
+
+#[needs(root)]
 fn an_end_that_sends_cannot_have_zero_copy() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     assert_eq!(
@@ -233,11 +271,8 @@ pub fn set(socket: &TcpStream, name: i32, value: i32) -> Result<(), Errno> {
 }
 
 /// The known differences from TCP: if one goes, the documents should say so.
-#[test]
+#[needs(root)]
 fn who_closes_with_unread_bytes_ends_the_stream_and_does_not_reset_it() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);
@@ -264,11 +299,8 @@ fn who_closes_with_unread_bytes_ends_the_stream_and_does_not_reset_it() {
     assert_eq!(reset, Err(ErrorKind::ConnectionReset));
 }
 
-#[test]
+#[needs(root)]
 fn urgent_bytes_arrive_in_line() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);

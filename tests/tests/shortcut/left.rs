@@ -10,8 +10,8 @@ use std::{
 };
 
 use serde_json::Value;
-use sidestep_tests::{
-    binary, bpftool, can_run,
+use sidestep_kit::{
+    binary, bpftool, needs,
     net::run,
     process::{PATIENCE, eventually},
     redirect::{Node, Pod},
@@ -52,11 +52,8 @@ fn uninstall(node: &Node) -> Output {
     command.output().expect("it runs")
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn another_versions_shortcut_is_off_and_gone_once_its_bytes_are_read() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let mut node = Node::alone();
     let (pod, proxy) = pod(&node);
     let app = pod.app();
@@ -69,7 +66,7 @@ fn another_versions_shortcut_is_off_and_gone_once_its_bytes_are_read() {
     node.start_agent();
     node.wait_active(&pod);
     assert!(old.exists(), "what was not read is lost");
-    assert!(!old.join("sock_ops").exists() && !old.join("setsockopt").exists());
+    assert!(!old.join("sock_ops").exists());
     let switches = bpftool::show(&["map", "dump", "pinned"], &old.join("SWITCHES"));
     let switches = switches.as_array().expect("an array");
     let on = |element: &&Value| {
@@ -86,7 +83,16 @@ fn another_versions_shortcut_is_off_and_gone_once_its_bytes_are_read() {
         };
         programs.iter().filter(same).count()
     };
-    assert_eq!(of_kind("setsockopt"), 1, "{programs:?}");
+    assert_eq!(
+        of_kind("sock_ops"),
+        2,
+        "of the shortcut, and of interception: {programs:?}"
+    );
+    assert_eq!(
+        of_kind("setsockopt"),
+        2,
+        "a socket is still in a sockhash: {programs:?}"
+    );
 
     connection.send("by TCP;");
     connection.expect("unread;by TCP;");
@@ -97,11 +103,8 @@ fn another_versions_shortcut_is_off_and_gone_once_its_bytes_are_read() {
     connection.expect("still;");
 }
 
-#[test]
+#[needs(root)]
 fn maps_of_another_layout_are_not_taken_over() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut node = Node::alone();
     let (pod, proxy) = pod(&node);
     node.take_agent().kill();
@@ -134,11 +137,8 @@ fn ended_and_unread(node: &Node, pod: &Pod, proxy: &Proxy) -> std::net::TcpStrea
     reader
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn what_a_closed_connection_has_not_read_outlives_the_agent_and_an_uninstall() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let mut node = Node::alone();
     let (pod, proxy) = pod(&node);
     let mut reader = ended_and_unread(&node, &pod, &proxy);
@@ -161,11 +161,8 @@ fn what_a_closed_connection_has_not_read_outlives_the_agent_and_an_uninstall() {
     assert!(left(&node).is_empty(), "{:?}", left(&node));
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn uninstalling_leaves_no_program_on_the_pods_cgroup() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let mut node = Node::alone();
     let (pod, proxy) = pod(&node);
     shortcut(&node, &proxy, &pod.app());
@@ -204,11 +201,8 @@ fn detach(links: &[(u64, u64)]) {
     }
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn links_that_were_lost_are_restored_and_connections_from_before_stay_with_tcp() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     // Time to do what nobody sees.
     let node = Node::alone_with(&["--check-interval", "2000"]);
     let (pod, proxy) = pod(&node);
@@ -235,11 +229,8 @@ fn links_that_were_lost_are_restored_and_connections_from_before_stay_with_tcp()
     shortcut(&node, &proxy, &app);
 }
 
-#[test]
+#[needs(root)]
 fn pins_that_were_removed_are_restored() {
-    if !can_run(&[]) {
-        return;
-    }
     let node = Node::alone();
     let names = || -> Vec<_> {
         let entries = fs::read_dir(current(&node)).into_iter().flatten();
@@ -256,11 +247,8 @@ fn pins_that_were_removed_are_restored() {
         .wait("the pins to be back", || names().len() == pins.len());
 }
 
-#[test]
+#[needs(root, "bpftool")]
 fn where_a_lost_link_cannot_be_restored_everything_is_off_and_said_to_be() {
-    if !can_run(&["bpftool"]) {
-        return;
-    }
     let node = Node::alone_with(&["--check-interval", "2000"]);
     let (pod, proxy) = pod(&node);
     let connection = shortcut(&node, &proxy, &pod.app());

@@ -10,9 +10,9 @@ use std::{
 };
 
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::Socket,
-    can_run,
+    needs,
     process::{PATIENCE, eventually},
 };
 
@@ -35,11 +35,8 @@ fn answers_past_tcp(stage: &Stage, Ends { near, far }: &Ends) -> bool {
     stage.counted(Count::Redirected) > before
 }
 
-#[test]
+#[needs(root)]
 fn the_first_connection_of_a_port_shows_how_the_application_treats_those_after_it() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let server = stage.pods[0].app.listen(SERVER);
     let first = to(&stage, &server);
@@ -69,11 +66,8 @@ fn the_first_connection_of_a_port_shows_how_the_application_treats_those_after_i
 }
 
 /// hiredis, for one, connects so.
-#[test]
+#[needs(root)]
 fn a_program_that_connects_without_blocking_and_then_blocks_stays_with_tcp() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     ends.near.set_nonblocking(false).expect("an open socket");
@@ -86,11 +80,8 @@ fn a_program_that_connects_without_blocking_and_then_blocks_stays_with_tcp() {
     assert_eq!(stage.counted(Count::Redirected), before);
 }
 
-#[test]
+#[needs(root)]
 fn a_read_that_waits_ends_as_with_tcp_when_another_thread_shuts_it_down() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let server = stage.pods[0].app.listen(SERVER);
     for _ in 0..3 {

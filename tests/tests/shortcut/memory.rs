@@ -4,9 +4,9 @@ use std::{io::ErrorKind, io::Write, net::TcpStream, thread};
 
 use sidestep_agent::shortcut::{LIMIT, Options};
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::Kind,
-    can_run,
+    needs,
     process::{PATIENCE, eventually},
 };
 
@@ -57,11 +57,8 @@ fn drain(mut from: &Stream, bytes: usize) {
     }
 }
 
-#[test]
+#[needs(root)]
 fn a_stalled_receiver_takes_no_more_than_tcp_and_the_limit() {
-    if !can_run(&[]) {
-        return;
-    }
     let (tcp, stage) = (plain(), with_limit(LIMIT));
     for connect in [Stage::app_to_proxy, Stage::proxy_to_proxy] {
         for size in [64 << 10, 4 << 10, 512 << 10] {
@@ -81,11 +78,8 @@ fn a_stalled_receiver_takes_no_more_than_tcp_and_the_limit() {
 }
 
 /// Each message takes a kilobyte of the kernel's memory, however small it is.
-#[test]
+#[needs(root)]
 fn a_stalled_receiver_of_single_bytes_takes_no_more_memory() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = with_limit(LIMIT);
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);
@@ -104,13 +98,10 @@ fn fill_singly(mut to: &TcpStream) -> usize {
     (0..20_000).take_while(|_| to.write(&[7]).is_ok()).count()
 }
 
-#[test]
+#[needs(root)]
 fn a_thousand_stalled_receivers_take_no_more_than_a_thousand_of_tcps_and_the_limit() {
     const LIMIT: u32 = 128 << 10;
     const BUFFER: i32 = 32 << 10;
-    if !can_run(&[]) {
-        return;
-    }
     let small = |stage: &Stage| {
         let listener = &stage.pods[0].outbound;
         let set = listener.set_option(libc::SOL_SOCKET, libc::SO_RCVBUF, BUFFER);
@@ -145,12 +136,9 @@ fn a_thousand_stalled_receivers_take_no_more_than_a_thousand_of_tcps_and_the_lim
     }
 }
 
-#[test]
+#[needs(root)]
 fn a_blocking_sender_waits_until_the_receiver_reads() {
     const BYTES: usize = 16 << 20;
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);
@@ -172,11 +160,8 @@ fn a_blocking_sender_waits_until_the_receiver_reads() {
 }
 
 /// Where TCP's memory is nearly used up the kernel would refuse to account redirected bytes, and the sender get ENOMEM.
-#[test]
+#[needs(root)]
 fn where_memory_is_scarce_tcp_carries_what_is_not_read_at_once() {
-    if !can_run(&[]) {
-        return;
-    }
     let options = Options {
         memory_share: 0, // any memory at all is too much
         ..Options::default()

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use sidestep_tests::{can_run, redirect::Node};
+use sidestep_kit::{needs, redirect::Node};
 
 use crate::agent::pod;
 
@@ -29,11 +29,8 @@ fn off_because_of_btf(btf: &[u8]) -> String {
     off_because(&format!("mount --bind {} {BTF}", file.path().display()))
 }
 
-#[test]
+#[needs(root)]
 fn a_kernel_whose_structures_changed_has_no_shortcut() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut btf = fs::read(BTF).expect("the kernel's type information");
     let name = b"\0copied_seq\0";
     let at = btf.windows(name.len()).position(|bytes| bytes == name);
@@ -45,20 +42,14 @@ fn a_kernel_whose_structures_changed_has_no_shortcut() {
     );
 }
 
-#[test]
+#[needs(root)]
 fn a_kernel_whose_type_information_cannot_be_read_has_no_shortcut() {
-    if !can_run(&[]) {
-        return;
-    }
     let why = off_because_of_btf(b"nothing that is known");
     assert!(why.starts_with("this kernel has no usable BTF"), "{why}");
 }
 
-#[test]
+#[needs(root)]
 fn a_kernel_that_keeps_its_memory_to_itself_has_no_shortcut() {
-    if !can_run(&[]) {
-        return;
-    }
     let why = off_because(
         "mount -t tmpfs none /sys/kernel/security; echo 'none integrity [confidentiality]' >/sys/kernel/security/lockdown",
     );
@@ -68,11 +59,8 @@ fn a_kernel_that_keeps_its_memory_to_itself_has_no_shortcut() {
     );
 }
 
-#[test]
+#[needs(root)]
 fn without_type_information_the_agent_does_not_start() {
-    if !can_run(&[]) {
-        return;
-    }
     let mut node = Node::without_agent();
     node.disguise_kernel("mount -t tmpfs none /sys/kernel/btf");
     let output = node.folders().command().output().expect("it runs");

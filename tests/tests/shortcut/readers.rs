@@ -8,11 +8,11 @@ use std::{
     thread,
 };
 
-use sidestep_agent::shortcut::{Allowed, Options, Readers, Shortcut};
+use sidestep_agent::shortcut::{Allowed, Options, Shortcut, Switches};
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Errno, Kind},
-    can_run,
+    needs,
 };
 
 use crate::{
@@ -61,11 +61,8 @@ fn read_by(another_way: impl FnOnce(&Stream) -> Vec<u8> + Send) {
     assert_eq!(stage.counted(Count::Hazards) > 0, cannot.is_none());
 }
 
-#[test]
+#[needs(root)]
 fn an_application_that_waits_for_all_it_asked_for_reads_it_in_order() {
-    if !can_run(&[]) {
-        return;
-    }
     read_by(|from| {
         let mut got = vec![0; words().len()];
         for part in got.chunks_mut(300_000) {
@@ -82,11 +79,8 @@ fn wait_all(from: &TcpStream, buffer: &mut [u8]) -> usize {
     usize::try_from(got).unwrap_or_else(|_| panic!("{}", Errno::last()))
 }
 
-#[test]
+#[needs(root)]
 fn an_application_that_splices_reads_in_order() {
-    if !can_run(&[]) {
-        return;
-    }
     let (mut pipe, end) = std::io::pipe().expect("a pipe");
     let carried = thread::spawn(move || {
         let mut got = Vec::new();
@@ -116,14 +110,11 @@ fn splice(from: &TcpStream, to: &impl AsRawFd) {
 /// A known difference from TCP: if it goes, the documents should say so. As nginx, tokio and Netty do, who takes a short read
 /// for all there is waits for the next edge. What TCP brings behind redirected bytes, before those are read, comes with no
 /// edge of its own.
-#[test]
+#[needs(root)]
 fn bytes_put_into_an_application_that_takes_a_short_read_for_all_there_is_may_stay_unread() {
-    if !can_run(&[]) {
-        return;
-    }
     let options = Options {
         limit: 16 << 10,
-        readers: Readers::Trusted,
+        switches: Switches::TRUSTING,
         ..Options::default()
     };
     let stage = Stage::with(Some(options), INTO, Kind::Tcp);

@@ -3,16 +3,13 @@
 use std::time::Duration;
 
 use sidestep_agent::shortcut::{
-    Mode, Options, Readers,
-    selftest::{Proves, examine_with, prove},
+    Options, Switches,
+    selftest::{Proves, RECEIVER_LIMIT, examine_with, prove},
 };
-use sidestep_tests::{binary, can_run, cgroup::Cgroup};
+use sidestep_kit::{binary, cgroup::Cgroup, needs};
 
-#[test]
+#[needs(root)]
 fn the_running_kernel_passes_within_three_seconds() {
-    if !can_run(&[]) {
-        return;
-    }
     let all = Cgroup::new("selftest");
     let pods = all.child("pods");
     let verdict = prove(&binary("sidestep-agent"), pods.path());
@@ -29,14 +26,18 @@ fn the_running_kernel_passes_within_three_seconds() {
     assert!(in_time(verdict.took) || in_time(again()) || in_time(again()));
 }
 
-#[test]
+#[needs(root)]
 fn the_usual_recipe_does_not_pass() {
-    if !can_run(&[]) {
-        return;
-    }
     let all = Cgroup::new("selftest");
     let pods = all.child("pods");
-    let checks = examine_with(&binary("sidestep-agent"), pods.path(), of(Mode::Naive));
+    let usual = Options {
+        switches: Switches {
+            naive: true,
+            ..Switches::default()
+        },
+        ..plain()
+    };
+    let checks = examine_with(&binary("sidestep-agent"), pods.path(), usual);
     let failed = checks.map(|checks| {
         let of_it = checks
             .into_iter()
@@ -47,15 +48,17 @@ fn the_usual_recipe_does_not_pass() {
     assert_ne!(failed, Ok(Vec::new()), "a recipe known to be wrong passes");
 }
 
-#[test]
+#[needs(root)]
 fn programs_that_redirect_nothing_do_not_pass() {
-    if !can_run(&[]) {
-        return;
-    }
     let all = Cgroup::new("selftest");
     let pods = all.child("pods");
-    let checks = examine_with(&binary("sidestep-agent"), pods.path(), of(Mode::Pass))
-        .expect("it comes to an end");
+    // To whom nothing may be put, gets everything by TCP.
+    let nothing = Options {
+        limit: 0,
+        ..plain()
+    };
+    let checks =
+        examine_with(&binary("sidestep-agent"), pods.path(), nothing).expect("it comes to an end");
     let of_it = checks
         .iter()
         .filter(|check| check.proves == Proves::Shortcut);
@@ -63,24 +66,18 @@ fn programs_that_redirect_nothing_do_not_pass() {
     let passed: Vec<_> = passed.map(|check| check.name.as_str()).collect();
     assert_eq!(
         passed,
-        [
-            "MPTCP keeps out of it",
-            "a full sender is woken where TCP carries everything",
-        ]
+        ["a full sender is woken where TCP carries everything",]
     );
 }
 
 /// Where nobody watches how applications read, bytes are put before readers who do not see them, or see later ones first.
-#[test]
+#[needs(root)]
 fn bytes_put_into_any_application_do_not_pass() {
-    if !can_run(&[]) {
-        return;
-    }
     let all = Cgroup::new("selftest");
     let pods = all.child("pods");
     let options = Options {
-        readers: Readers::Trusted,
-        ..Options::default()
+        switches: Switches::TRUSTING,
+        ..plain()
     };
     let checks = examine_with(&binary("sidestep-agent"), pods.path(), options);
     let checks = checks.expect("it comes to an end");
@@ -91,9 +88,9 @@ fn bytes_put_into_any_application_do_not_pass() {
     assert_eq!(failed.count(), 2, "{checks:#?}");
 }
 
-fn of(mode: Mode) -> Options {
+fn plain() -> Options {
     Options {
-        mode,
+        limit: RECEIVER_LIMIT,
         ..Options::default()
     }
 }

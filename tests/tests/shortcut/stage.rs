@@ -8,12 +8,10 @@ use std::{
     time::Duration,
 };
 
-use sidestep_agent::{
-    netns::Namespace as AgentNamespace,
-    shortcut::{Allowed, Options, Participant, Reach, Shortcut},
-};
+use sidestep_agent::shortcut::{Allowed, Options, Participant, Reach, Shortcut};
 use sidestep_ebpf_common::{Ids, shortcut::Count};
-use sidestep_tests::{
+use sidestep_kernel::netns::Namespace as AgentNamespace;
+use sidestep_kit::{
     actor::{Actor, Identity, Kind, Socket, sys},
     cgroup::Cgroup,
     net::{Namespace, Network},

@@ -1,22 +1,27 @@
 //! Random two-way streams. `make torture` runs a million of them.
 
-use sidestep_agent::shortcut::{Allowed, Mode, Options, Reach, Readers};
+use sidestep_kit::needs;
+
+use sidestep_agent::shortcut::{Allowed, Options, Reach, Switches};
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
-    can_run,
-    torture::{
-        Flow, World,
-        run::{Progress, run},
-    },
+use sidestep_torture::{
+    Flow, World,
+    run::{Progress, run},
 };
 
 use crate::stage::NODE;
 
-fn play(mode: Mode, limit: u32, connections: u64) -> Progress {
+const RULE: Switches = Switches::TRUSTING;
+/// The usual recipe.
+const NAIVE: Switches = Switches {
+    naive: true,
+    ..RULE
+};
+
+fn play(switches: Switches, limit: u32, connections: u64) -> Progress {
     let options = Options {
-        mode,
         limit,
-        readers: Readers::Trusted, // they are ours
+        switches,
         ..Options::default()
     };
     run(
@@ -29,12 +34,9 @@ fn play(mode: Mode, limit: u32, connections: u64) -> Progress {
     .expect("nothing is written to files")
 }
 
-#[test]
+#[needs(root)]
 fn sixteen_thousand_random_connections_arrive_byte_for_byte() {
-    if !can_run(&[]) {
-        return;
-    }
-    let done = play(Mode::Rule, 1 << 20, 16_000);
+    let done = play(RULE, 1 << 20, 16_000);
     assert!(done.report.is_clean(), "{:#?}", done.report);
     assert!(
         done.counts["redirected"] > 16_000,
@@ -53,11 +55,8 @@ const RESETS: u64 = 915_382;
 
 /// What was redirected counts as received. Where that is more than the kernel lets a socket have, it drops what TCP brings
 /// while the socket is being read; a reset is never sent again.
-#[test]
+#[needs(root)]
 fn a_reader_who_is_far_behind_is_told_of_a_reset() {
-    if !can_run(&[]) {
-        return;
-    }
     let world = World::new(Some(Options::default()), NODE);
     world.steer_packets(true);
     for _ in 0..200 {
@@ -66,12 +65,9 @@ fn a_reader_who_is_far_behind_is_told_of_a_reset() {
     }
 }
 
-#[test]
+#[needs(root)]
 fn the_usual_recipe_fails_the_same_connections() {
-    if !can_run(&[]) {
-        return;
-    }
-    let done = play(Mode::Naive, 1 << 20, 2_000);
+    let done = play(NAIVE, 1 << 20, 2_000);
     assert!(
         done.report.corrupted > 0,
         "a recipe known to be wrong passes, so this proves nothing: {:#?}",
@@ -79,12 +75,9 @@ fn the_usual_recipe_fails_the_same_connections() {
     );
 }
 
-#[test]
+#[needs(root)]
 fn eight_thousand_that_change_between_tcp_and_the_shortcut_all_the_time() {
-    if !can_run(&[]) {
-        return;
-    }
-    let done = play(Mode::Rule, 4 << 10, 8_000);
+    let done = play(RULE, 4 << 10, 8_000);
     assert!(done.report.is_clean(), "{:#?}", done.report);
     assert!(
         done.counts["full"] > 1_000,
@@ -93,11 +86,8 @@ fn eight_thousand_that_change_between_tcp_and_the_shortcut_all_the_time() {
     );
 }
 
-#[test]
+#[needs(root)]
 fn applications_that_never_block_take_part_though_nothing_is_put_into_them() {
-    if !can_run(&[]) {
-        return;
-    }
     let allowed = Allowed {
         reach: Reach::Pod,
         ..NODE
@@ -119,13 +109,10 @@ fn counted(world: &World, wanted: Count) -> u64 {
 }
 
 /// The kernel's count of TCP's memory is below zero now and then, for each CPU keeps some pages back. That is no shortage.
-#[test]
+#[needs(root)]
 fn streams_on_a_machine_with_memory_never_go_by_tcp_for_want_of_it() {
-    if !can_run(&[]) {
-        return;
-    }
     let options = Options {
-        readers: Readers::Trusted, // they are ours
+        switches: RULE,
         ..Options::default()
     };
     let world = World::to_measure(

@@ -9,19 +9,16 @@ use std::{
 };
 
 use sidestep_ebpf_common::shortcut::Count;
-use sidestep_tests::{
+use sidestep_kit::{
     actor::{Actor, Errno, Identity},
-    can_run,
+    needs,
     net::OUTSIDE_V4,
 };
 
 use crate::stage::{ADDRESSES, Stage, carries, connect, gets, warm, words};
 
-#[test]
+#[needs(root)]
 fn sendfile_and_messages_in_parts_arrive_as_they_are() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let ends = stage.app_to_proxy();
     warm(&stage, &ends);
@@ -55,11 +52,8 @@ fn send_file(file: &File, to: &TcpStream) {
     }
 }
 
-#[test]
+#[needs(root)]
 fn every_family_takes_part() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     for to in [
         "127.0.0.1:15001",
@@ -73,11 +67,8 @@ fn every_family_takes_part() {
     }
 }
 
-#[test]
+#[needs(root)]
 fn connections_with_one_end_elsewhere_do_not_take_part() {
-    if !can_run(&[]) {
-        return;
-    }
     let stage = Stage::new();
     let counts = || Count::ALL.map(|count| stage.counted(count));
     let (before, proxy) = (counts(), &stage.pods[0].proxy);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use sidestep_tests::{apiserver::ApiServer, chart::NAMESPACE};
+use sidestep_kit::{apiserver::ApiServer, chart::NAMESPACE, needs};
 
 use crate::{
     cluster::{ADDRESSES, installed, is_gated, mutated, route, secret},
@@ -24,9 +24,9 @@ fn is_trusted(server: &ApiServer) -> bool {
     mutated(server, "probe").is_ok_and(|pod| is_gated(&pod))
 }
 
-#[test]
+#[needs(apiserver, part("helm"))]
 fn on_a_new_cluster_pods_are_gated_once_the_webhook_is_ready() {
-    let Some(server) = installed(&[]) else { return };
+    let server = installed(&[]);
     let replica = Replica::start(&server, "one", ADDRESSES[0], &[]);
     replica.ready();
     route(&server, &ADDRESSES[..1]);
@@ -47,9 +47,9 @@ fn on_a_new_cluster_pods_are_gated_once_the_webhook_is_ready() {
     replica.stop();
 }
 
-#[test]
+#[needs(apiserver, part("helm"))]
 fn a_bundle_that_somebody_takes_away_is_put_back() {
-    let Some(server) = installed(&[]) else { return };
+    let server = installed(&[]);
     let replica = Replica::start(&server, "one", ADDRESSES[0], &[]);
     replica.ready();
     let right = bundle(&server);
@@ -69,9 +69,9 @@ fn a_bundle_that_somebody_takes_away_is_put_back() {
     }
 }
 
-#[test]
+#[needs(apiserver, part("helm"))]
 fn somebody_elses_secret_is_left_alone_and_readiness_says_what_to_do() {
-    let Some(server) = installed(&[]) else { return };
+    let server = installed(&[]);
     let own = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
         "metadata": {"name": "sidestep-webhook-tls", "namespace": NAMESPACE},
@@ -95,9 +95,9 @@ fn somebody_elses_secret_is_left_alone_and_readiness_says_what_to_do() {
     );
 }
 
-#[test]
+#[needs(apiserver, part("helm"))]
 fn an_empty_secret_of_the_charts_is_filled() {
-    let Some(server) = installed(&[]) else { return };
+    let server = installed(&[]);
     let empty = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
         "metadata": {"name": "sidestep-webhook-tls", "namespace": NAMESPACE,
@@ -124,9 +124,9 @@ fn load(server: &ApiServer, enough: &AtomicBool, asked: &AtomicUsize) -> Vec<Str
     lost
 }
 
-#[test]
+#[needs(apiserver, part("helm"))]
 fn a_rotation_under_load_loses_no_pod() {
-    let Some(server) = installed(&[]) else { return };
+    let server = installed(&[]);
     let hour = ["--certificate-lifetime=3600"];
     // Everything is due then: another CA after 20 seconds of trust, and a leaf every 40 seconds.
     let minute = ["--certificate-lifetime=60"];
@@ -155,7 +155,7 @@ fn a_rotation_under_load_loses_no_pod() {
         second.ready();
         route(&server, &ADDRESSES);
         let rotated = || secret(&server, "ca.crt").is_some_and(|now| now != ca);
-        let within = sidestep_tests::process::eventually(Duration::from_mins(2), rotated);
+        let within = sidestep_kit::process::eventually(Duration::from_mins(2), rotated);
         assert!(within, "no new CA\n{}\n{}", first.log(), second.log());
         // Lost altogether: everything is made anew, while replicas serve what they have in memory.
         let leaf = secret(&server, "tls.crt");

@@ -3,9 +3,8 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use sidestep_tests::{
-    apiserver::{ApiServer, PROGRAMS},
-    can_run,
+use sidestep_kit::{
+    apiserver::ApiServer,
     chart::{self, NAMESPACE},
     parts,
 };
@@ -16,11 +15,8 @@ pub(crate) const NODE: &str = "with-agent";
 /// Where replicas listen, in the API server's namespace.
 pub(crate) const ADDRESSES: [&str; 2] = ["10.77.0.1", "10.77.0.2"];
 
-/// The chart with these settings, and an agent that is ready; or nothing, where these tests cannot run.
-pub(crate) fn installed(settings: &[&str]) -> Option<ApiServer> {
-    if !(can_run(&[]) && parts::are_there(&PROGRAMS) && parts::are_there(&["helm"])) {
-        return None;
-    }
+/// The chart with these settings, and an agent that is ready.
+pub(crate) fn installed(settings: &[&str]) -> ApiServer {
     let server = ApiServer::start();
     server
         .namespace()
@@ -42,7 +38,7 @@ pub(crate) fn installed(settings: &[&str]) -> Option<ApiServer> {
     server.feed("create", &agent).expect("an agent");
     let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
     status(&server, &format!("pod agent -n {NAMESPACE}"), &ready);
-    Some(server)
+    server
 }
 
 /// A pod with one container.
@@ -57,7 +53,7 @@ fn pod(name: &str, node: &str) -> Value {
 
 /// A pod as Istio's injector leaves it.
 pub(crate) fn injected(name: &str) -> Value {
-    let file = parts::workspace().join("tests/fixtures/server/pod.yaml");
+    let file = parts::fixtures().join("server/pod.yaml");
     let text = fs::read_to_string(file).expect("a fixture");
     let [mut pod] = chart::documents(&text).try_into().expect("one pod");
     pod["metadata"]["name"] = name.into();

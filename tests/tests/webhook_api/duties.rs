@@ -1,7 +1,7 @@
 //! What the leader does for all: labels on nodes, and pods that wait.
 
 use serde_json::{Value, json};
-use sidestep_tests::apiserver::ApiServer;
+use sidestep_kit::{apiserver::ApiServer, needs};
 
 use crate::{
     cluster::{ADDRESSES, injected, installed, is_gated, mutated, route, status},
@@ -30,11 +30,9 @@ fn label(server: &ApiServer, name: &str) -> Value {
     server.get(&format!("node {name}"))["metadata"]["labels"][UNSUPPORTED].clone()
 }
 
-#[test]
+#[needs(apiserver, part("helm"))]
 fn nodes_that_cannot_run_sidestep_are_labelled_until_they_can() {
-    let Some(server) = installed(&["labelUnsupportedNodes=true"]) else {
-        return;
-    };
+    let server = installed(&["labelUnsupportedNodes=true"]);
     node(&server, "old", "5.10.0-30-amd64", &json!({}));
     node(
         &server,
@@ -79,11 +77,9 @@ fn events(server: &ApiServer, reason: &str) -> Vec<Value> {
         .collect()
 }
 
-#[test]
+#[needs(apiserver, part("helm"))]
 fn pods_that_wait_where_no_agent_is_are_reported_once_and_then_deleted_if_others_will_be_made() {
-    let Some(server) = installed(&["waiting.deleteSeconds=30"]) else {
-        return;
-    };
+    let server = installed(&["waiting.deleteSeconds=30"]);
     let arguments = ["--waiting-report=1", "--waiting-delete=8"];
     let replica = Replica::start(&server, "one", ADDRESSES[0], &arguments);
     replica.ready();

@@ -5,10 +5,11 @@ use crate::{
     replica::Replica,
     until,
 };
+use sidestep_kit::needs;
 
-#[test]
+#[needs(apiserver, part("helm"))]
 fn another_leads_when_the_leader_is_gone_at_once_where_it_could_say_so() {
-    let Some(server) = installed(&[]) else { return };
+    let server = installed(&[]);
     let one = Replica::start(&server, "one", ADDRESSES[0], &[]);
     one.ready();
     assert_eq!(holder(&server).as_deref(), Some("one"));

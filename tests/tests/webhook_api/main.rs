@@ -9,7 +9,7 @@ mod replica;
 
 use std::time::Duration;
 
-use sidestep_tests::process::eventually;
+use sidestep_kit::process::eventually;
 
 /// How long anything may take that takes a moment.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

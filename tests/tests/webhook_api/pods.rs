@@ -1,7 +1,7 @@
 //! What a real API server and the webhook together make of pods, and what they make of them once it is uninstalled.
 
 use serde_json::{Value, json};
-use sidestep_tests::{apiserver::ApiServer, chart};
+use sidestep_kit::{apiserver::ApiServer, chart, needs};
 
 use crate::{
     cluster::{ADDRESSES, injected, installed, is_gated, mutated, route},
@@ -26,9 +26,9 @@ fn reason(pod: &Value) -> &str {
         .unwrap_or_default()
 }
 
-#[test]
+#[needs(apiserver, part("helm"))]
 fn pods_are_gated_or_left_with_the_reason_until_the_webhook_is_uninstalled() {
-    let Some(server) = installed(&[]) else { return };
+    let server = installed(&[]);
     for (name, overhead) in [
         ("isolated", json!({"podFixed": {"memory": "160Mi"}})),
         ("performance", Value::Null),

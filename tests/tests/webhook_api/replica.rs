@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use sidestep_tests::{apiserver::ApiServer, binary, chart::NAMESPACE, process::Running};
+use sidestep_kit::{apiserver::ApiServer, binary, chart::NAMESPACE, process::Running};
 use tempfile::TempDir;
 
 use crate::{PATIENCE, until};
@@ -90,7 +90,7 @@ impl<'a> Replica<'a> {
     #[track_caller]
     pub(crate) fn ready(&self) {
         let is_ready = || self.ask("/readyz").starts_with("HTTP/1.1 200");
-        let in_time = sidestep_tests::process::eventually(PATIENCE, is_ready);
+        let in_time = sidestep_kit::process::eventually(PATIENCE, is_ready);
         assert!(
             in_time,
             "never ready: {}\n{}",

@@ -1,9 +1,9 @@
-//! Names of labels, annotations and containers, ours and those of others that we look at.
+//! Names of labels, annotations and containers: ours, and those of others that Sidestep reads.
 
 /// What the names of our labels and annotations start with.
 pub const PREFIX: &str = "sidestep.dev/";
 
-/// Label on a pod that Sidestep accelerates; what agents select on. Nobody but the webhook writes it.
+/// Label on a pod that Sidestep accelerates. Agents select pods by it; only the webhook may write it.
 pub const ACCELERATED: &str = "sidestep.dev/accelerated";
 
 /// Annotation with the policy in short. For people: the agent parses the container's arguments instead.
@@ -19,7 +19,7 @@ pub const ENABLED: &str = "sidestep.dev/enabled";
 /// On an accelerated pod the webhook leaves what is in effect.
 pub const SHORTCUT: &str = "sidestep.dev/shortcut";
 
-/// Annotation of a pod, never of a namespace: into whose sockets the shortcut delivers, `proxy` or `application`.
+/// Annotation of a pod, never of a namespace: into which sockets the shortcut delivers, `proxy` or `application`.
 pub const SHORTCUT_INTO: &str = "sidestep.dev/shortcut-into";
 
 /// Label of a node that cannot run Sidestep.
@@ -32,13 +32,13 @@ pub const NETNS: &str = "sidestep.dev/netns";
 /// The init container that programs redirection and stays in the pod as the gate.
 pub const ISTIO_INIT: &str = "istio-init";
 
-/// The init container that takes its place where istio-cni does the programming.
+/// The init container that takes its place where istio-cni programs redirection.
 pub const ISTIO_VALIDATION: &str = "istio-validation";
 
 /// First argument of [`ISTIO_INIT`]: the subcommand of Istio's agent binary.
 pub const ISTIO_IPTABLES: &str = "istio-iptables";
 
-/// Annotation that asks Multus for further networks.
+/// Annotation by which a pod asks Multus for further networks.
 pub const MULTUS_NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 
 /// Annotation of a mirror pod: the API server's copy of a pod that a kubelet read from a file.

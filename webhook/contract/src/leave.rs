@@ -6,19 +6,19 @@ use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
-/// Where a setting was read.
+/// Where a setting comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// From this flag on the command line.
+    /// This flag on the command line.
     Flag {
         /// The long name, without dashes.
         long: &'static str,
         /// The one-letter name, if it has one.
         short: Option<char>,
     },
-    /// From this environment variable.
+    /// This environment variable.
     Env(&'static str),
-    /// From nowhere: this flag was not given.
+    /// The default of this flag, which was not given.
     Absent {
         /// The long name, without dashes.
         long: &'static str,
@@ -56,13 +56,13 @@ pub enum Leave {
     /// istio-cni programs this pod.
     #[error("the pod has istio-validation instead of istio-init: istio-cni programs it")]
     IstioCni,
-    /// Which of them counts is anybody's guess.
+    /// There are several, and nothing tells which of them counts.
     #[error("{count} init containers are named istio-init, expected one")]
     SeveralIstioInit {
         /// How many.
         count: usize,
     },
-    /// The container has the name but runs something else.
+    /// The container has the name `istio-init` but runs another program.
     #[error("istio-init runs {found}, not istio-iptables as its first argument")]
     NotIstioIptables {
         /// Its command, or its first argument.
@@ -74,7 +74,7 @@ pub enum Leave {
     /// The pod's user ids are not the node's.
     #[error("the pod has hostUsers: false")]
     HostUsers,
-    /// A virtual machine, or a kernel in user space: what its programs do with sockets, the node's kernel does not see.
+    /// The pod runs in a virtual machine or on a kernel in user space, so the node's kernel does not see its sockets.
     #[error(
         "runtime class {class:?} gives the pod a kernel of its own, by its overhead or by its name"
     )]
@@ -82,7 +82,7 @@ pub enum Leave {
         /// The class's name.
         class: String,
     },
-    /// What runs comes from a file on the node, which nobody changes through the API.
+    /// The pod comes from a file on the node, and cannot be changed through the API.
     #[error("the pod is a mirror pod (annotation kubernetes.io/config.mirror)")]
     MirrorPod,
     /// Multus gives the pod further interfaces.
@@ -91,7 +91,7 @@ pub enum Leave {
         /// The annotation's value.
         value: String,
     },
-    /// Somebody does not want it.
+    /// The pod or its namespace opted out.
     #[error("opted out by {key}={value}")]
     OptedOut {
         /// The label's or annotation's key.
@@ -145,13 +145,13 @@ pub enum Leave {
         /// The name.
         value: String,
     },
-    /// The proxy's user is whoever `istio-proxy` is in the image.
+    /// The proxy runs as the user `istio-proxy` of the image, whose id only the image knows.
     #[error("{origin} names no user id; only the image knows who istio-proxy is")]
     NoUid {
         /// Where it was read.
         origin: Origin,
     },
-    /// No id is left that the gate could run under without privileges.
+    /// The proxy runs as root only, and the gate needs an id without privileges.
     #[error("{origin}: {value:?} has no user id but root's, and the gate must not run as root")]
     OnlyRoot {
         /// Where it was read.
@@ -169,19 +169,19 @@ pub enum Leave {
         /// How many there may be.
         max: usize,
     },
-    /// TPROXY is not a redirection.
+    /// The mode is TPROXY, which is not a redirection.
     #[error("{origin} is TPROXY")]
     Tproxy {
         /// Where it was read.
         origin: Origin,
     },
-    /// Nothing is to be intercepted.
+    /// The mode is NONE: nothing is intercepted.
     #[error("{origin} is NONE")]
     NoInterception {
         /// Where it was read.
         origin: Origin,
     },
-    /// A connect hook cannot know the interface that a connection will leave by.
+    /// Interfaces are excluded. At connect, nobody knows yet by which interface a connection will leave.
     #[error("{origin} excludes interfaces: {value:?}")]
     ExcludedInterfaces {
         /// Where it was read.
@@ -189,7 +189,7 @@ pub enum Leave {
         /// The interfaces.
         value: String,
     },
-    /// Traffic that is forwarded into the pod's virtual machines.
+    /// The pod forwards traffic into virtual machines of its own.
     #[error("{origin} reroutes interfaces: {value:?}")]
     KubevirtInterfaces {
         /// Where it was read.
@@ -230,7 +230,7 @@ pub enum Leave {
         /// A later one.
         second: String,
     },
-    /// A text that kubelet expands.
+    /// A text with a reference that kubelet expands.
     #[error("{place} refers to another variable: {value:?}")]
     VariableReference {
         /// The variable or the argument.

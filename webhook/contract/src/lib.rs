@@ -1,14 +1,19 @@
 //! What webhook and agent share about a pod, and the only thing they share: the [`Policy`] read from its `istio-init`
-//! container (or the reason to [`Leave`] it), the [`gate`] that container becomes, and the names of our labels and
-//! annotations ([`keys`]).
+//! container ([`IstioInit`]), or the reason to [`Leave`] it; the [`gate`] that container becomes; the names of our labels
+//! and annotations ([`keys`]), and what they say about the [`shortcut`].
 //!
 //! Everything here is a pure function of a Pod: no client, no clock, no I/O. What cannot be read with certainty is
 //! left to Istio, never guessed.
 
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod words;
+
+pub mod documents;
 pub mod file;
 pub mod gate;
+mod init;
 pub mod istio;
 pub mod keys;
 mod leave;
@@ -17,9 +22,13 @@ mod policy;
 mod port;
 mod runtime;
 mod short;
+pub mod shortcut;
 
+pub use init::{IstioInit, istio_init, istio_inits};
 pub use leave::{Leave, Origin};
-pub use pod::istio_init;
+pub use pod::{refuse_at_admission, refuse_for_life};
 pub use policy::{Dns, GroupSet, Groups, Inbound, Include, MAX_GROUPS, MAX_IDS, Policy};
 pub use port::{PortRange, PortRangeError};
 pub use runtime::Runtime;
+pub use shortcut::{Delivery, Reach};
+pub use words::UnknownWord;

@@ -1,4 +1,4 @@
-//! What must happen to a pod's connections, as parsed values.
+//! The policy of a pod: what must happen to its connections.
 
 use std::num::NonZeroU16;
 
@@ -71,12 +71,12 @@ pub enum Include {
     Only(Vec<IpNet>),
 }
 
-/// Whose connections are captured, by the group of the socket's creator.
+/// The groups whose connections are captured, by the group of the socket's creator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Groups {
     /// The groups whose connections are captured.
     pub include: GroupSet,
-    /// The groups whose connections are not; empty unless all are included, for Istio ignores it otherwise.
+    /// The groups whose connections are not captured. Empty unless all are included: Istio ignores the list otherwise.
     pub exclude: Vec<u32>,
 }
 

@@ -1,17 +1,17 @@
-//! What a pod's runtime class says of its kernel.
+//! Whether a pod shares the node's kernel, as far as its runtime class shows it.
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use crate::Leave;
 
-/// Whether the programs on a node see what a pod's programs do.
+/// Whether a pod's programs use the node's kernel, where BPF programs see their sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime<'a> {
     /// They share the node's kernel, its network stack and its user ids.
     Shared,
-    /// They have one of their own.
+    /// They have a kernel of their own.
     Sandboxed,
-    /// The class of this name does not tell.
+    /// The class of this name does not show it.
     Unknown(&'a str),
 }
 
@@ -29,8 +29,8 @@ const SHARED: [&str; 6] = [
 ];
 
 impl<'a> Runtime<'a> {
-    /// A pod's. The surest sign is `overhead`, which the API server copies from the class before it asks any webhook: it is
-    /// what a pod needs beside its containers, such as a virtual machine. Names are a guess.
+    /// The runtime of a pod. The surest sign is `overhead`, which the API server copies from the class before it asks any
+    /// webhook: it counts what the pod needs beside its containers, such as a virtual machine. Names are a guess.
     pub fn of(pod: &'a Pod) -> Self {
         let Some(spec) = &pod.spec else {
             return Self::Shared;
@@ -57,7 +57,7 @@ fn class(spec: &PodSpec) -> Option<&str> {
     class.filter(|class| !class.is_empty())
 }
 
-/// Refuses a pod of which it is certain.
+/// Refuses a pod that certainly has a kernel of its own.
 pub(crate) fn refuse_sandboxed(pod: &Pod) -> Result<(), Leave> {
     if Runtime::of(pod) != Runtime::Sandboxed {
         return Ok(());

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use crate::policy::{Dns, GroupSet, Inbound, Include, Policy};
 
-/// Items of one list that are spelled out; the line stays short with hundreds of ports, too.
+/// Most items of one list that are spelled out, so that the line stays short with hundreds of ports.
 const SHOWN: usize = 6;
 
 const DEFAULT_TUNNEL_PORT: u16 = 15008;
@@ -40,7 +40,7 @@ impl Display for Policy {
 }
 
 impl Policy {
-    /// What is written only where it is not the default.
+    /// Writes the settings that differ from their defaults.
     fn fmt_uncommon(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let GroupSet::Only(groups) = &self.groups.include {
             write!(f, "; groups {}", List(groups))?;

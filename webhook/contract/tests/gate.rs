@@ -3,10 +3,10 @@
 #[expect(dead_code, reason = "each test file uses some of it")]
 mod common;
 
-use common::{istio_init, istio_iptables, pod};
+use common::{is_gate, istio_init, istio_iptables, make, pod, policy};
 use k8s_openapi::api::core::v1::{Capabilities, Container, SecurityContext};
-use sidestep_contract::gate::{PROBE_TIMEOUT, is_gate, make};
-use sidestep_contract::{Leave, Policy, istio};
+use sidestep_contract::gate::PROBE_TIMEOUT;
+use sidestep_contract::{Leave, Policy};
 
 const GATE_FLAGS: [&str; 3] = [
     "--run-validation",
@@ -57,7 +57,7 @@ fn a_gate_is_recognised_and_keeps_the_policy() {
     let args = ["-u1337", "-b*", "--probe-timeout=5s", "word"];
     assert!(!is_gate(&injected(&args)));
     assert!(is_gate(&gate(&args)));
-    assert_eq!(istio::policy(&gate(&args)), istio::policy(&injected(&args)));
+    assert_eq!(policy(&gate(&args)), policy(&injected(&args)));
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod common;
 use common::{istio_init, istio_iptables, pod};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use sidestep_contract::{Policy, Runtime, keys};
+use sidestep_contract::{Policy, Runtime, keys, refuse_for_life};
 
 fn injected() -> Container {
     let args = [
@@ -126,12 +126,12 @@ fn of_a_pod_with_a_gate_only_what_nobody_can_change_decides() {
     spec.runtime_class_name = Some("kata".to_owned());
     for pod in [network, class] {
         assert!(Policy::from_pod(&pod).is_err());
-        assert!(Policy::from_gated(&pod).is_ok());
+        assert!(refuse_for_life(&pod).is_ok());
     }
     let mut host = pod(vec![injected()]);
     host.spec.get_or_insert_default().host_users = Some(false);
     for pod in [host, annotated(keys::MIRROR, "7b5e")] {
-        assert!(Policy::from_gated(&pod).is_err());
+        assert!(refuse_for_life(&pod).is_err());
     }
 }
 

@@ -6,14 +6,14 @@ mod common;
 use std::fmt::Display;
 use std::num::NonZeroU16;
 
-use common::{istio_init, variable};
+use common::{is_gate, istio_init, make, policy as parse, variable};
 use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::core::v1::{Container, EnvVar};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sidestep_contract::gate::{PROBE_TIMEOUT, is_gate, make};
+use sidestep_contract::gate::PROBE_TIMEOUT;
 use sidestep_contract::istio::flags::{Flag, Kind, TABLE};
-use sidestep_contract::{Dns, GroupSet, Groups, Inbound, Include, Policy, PortRange, istio};
+use sidestep_contract::{Dns, GroupSet, Groups, Inbound, Include, Policy, PortRange};
 
 fn port() -> impl Strategy<Value = NonZeroU16> {
     (1..=u16::MAX).prop_map(|port| NonZeroU16::new(port).expect("from 1 on"))
@@ -229,7 +229,7 @@ proptest! {
     #[test]
     fn every_spelling_of_a_policy_parses_back_to_it(policy in policy(), choices in vec(any::<usize>(), 15)) {
         let container = container(&policy, &choices);
-        prop_assert_eq!(istio::policy(&container), Ok(policy), "{:?}", container);
+        prop_assert_eq!(parse(&container), Ok(policy), "{:?}", container);
     }
 
     #[test]
@@ -239,7 +239,7 @@ proptest! {
         prop_assume!(policy.proxy_uids.iter().any(|uid| *uid != 0));
         let gate = make(&container, PROBE_TIMEOUT).expect("an id that is not root's");
         prop_assert!(is_gate(&gate), "{:?}", gate.args);
-        prop_assert_eq!(istio::policy(&gate), Ok(policy));
+        prop_assert_eq!(parse(&gate), Ok(policy));
     }
 
     #[test]
@@ -247,12 +247,12 @@ proptest! {
         let args: Vec<String> = std::iter::once("istio-iptables".to_owned()).chain(words).collect();
         let env = TABLE.iter().flat_map(|spec| spec.env).map(|name| variable(name, &value));
         let container = istio_init(args, env.collect());
-        let parsed = istio::policy(&container);
+        let parsed = parse(&container);
         if let Err(leave) = &parsed {
             prop_assert!(!leave.to_string().is_empty());
         }
         if let Ok(gate) = make(&container, PROBE_TIMEOUT) {
-            prop_assert_eq!(istio::policy(&gate), parsed);
+            prop_assert_eq!(parse(&gate), parsed);
         }
     }
 

@@ -5,7 +5,7 @@ mod common;
 
 use common::{istio_init, istio_iptables, parse, variable};
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVarSource};
-use sidestep_contract::{Dns, Inbound, Leave, Policy, istio};
+use sidestep_contract::{Dns, Inbound, Leave, Policy};
 
 fn policy(args: &[&str]) -> Policy {
     parse(args, &[]).unwrap_or_else(|leave| panic!("{args:?}: {leave}"))
@@ -147,7 +147,7 @@ fn variables_whose_value_the_pod_does_not_hold_are_refused() {
     let refused = |change: fn(&mut k8s_openapi::api::core::v1::Container)| {
         let mut container = container.clone();
         change(&mut container);
-        istio::policy(&container).map_err(|leave| leave.reason())
+        common::policy(&container).map_err(|leave| leave.reason())
     };
     assert!(
         refused(|_| ()).is_ok(),

@@ -1,8 +1,8 @@
 //! The arguments and environment of an `istio-init` → a policy, or the reason why there is none.
 
 use k8s_openapi::api::core::v1::{Capabilities, Container, EnvVar, SecurityContext};
-use sidestep_contract::gate::{PROBE_TIMEOUT, is_gate, make};
-use sidestep_contract::{Leave, istio, keys};
+use sidestep_contract::gate::PROBE_TIMEOUT;
+use sidestep_contract::{IstioInit, Leave, keys};
 
 /// What marks a line as a variable.
 const VARIABLE: char = '$';
@@ -11,22 +11,24 @@ const VARIABLE: char = '$';
 /// argument, or `$NAME=value`.
 pub fn check(input: &[u8]) {
     let container = container(&String::from_utf8_lossy(input));
-    let policy = match istio::policy(&container) {
+    let init = IstioInit::read(0, &container);
+    let policy = match &init.policy {
         Ok(policy) => policy,
-        Err(leave) => return assert_tells(&leave),
+        Err(leave) => return assert_tells(leave),
     };
     assert!(policy.to_string().len() < 4096, "{policy}");
     assert!(!policy.proxy_uids.is_empty() && !policy.proxy_gids.is_empty());
-    let gate = match make(&container, PROBE_TIMEOUT) {
+    let gate = match init.gate(PROBE_TIMEOUT) {
         Ok(gate) => gate,
         Err(leave) => {
             assert_eq!(leave.reason(), "only-root");
             return assert_tells(&leave);
         }
     };
-    assert!(is_gate(&gate), "{gate:?}");
-    assert_eq!(istio::policy(&gate), Ok(policy));
-    assert_eq!(make(&gate, PROBE_TIMEOUT), Ok(gate));
+    let again = IstioInit::read(0, &gate);
+    assert!(again.is_gate, "{gate:?}");
+    assert_eq!(again.policy, init.policy);
+    assert_eq!(again.gate(PROBE_TIMEOUT), Ok(gate.clone()));
 }
 
 fn assert_tells(leave: &Leave) {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
-use serde_json::Value;
+use sidestep_contract::documents::documents;
 use sidestep_contract::istio::flags::{ENV_ONLY, TABLE};
 use sidestep_contract::istio_init;
 use sidestep_webhook::admission::review_of;
@@ -43,8 +43,8 @@ pub fn all() -> Vec<Seed> {
 }
 
 fn of_file(name: &str, text: &str, seeds: &mut Vec<Seed>) {
-    let documents = mutate(text, "default", &Settings::default()).expect("fixtures are sound");
-    let mutated: Vec<_> = documents.iter().map(Document::mutated).collect();
+    let made = mutate(text, "default", &Settings::default()).expect("fixtures are sound");
+    let mutated: Vec<_> = made.iter().map(Document::mutated).collect();
     for (kind, text) in [("fresh", text), ("gated", &mutated.join("\n---\n"))] {
         let name = format!("{name}-{kind}");
         let mut add = |target, input: String| {
@@ -56,15 +56,15 @@ fn of_file(name: &str, text: &str, seeds: &mut Vec<Seed>) {
             });
         };
         add("file", text.to_owned());
-        for document in yaml_serde::Deserializer::from_str(text) {
-            let object = Value::deserialize(document).expect("JSON as YAML");
+        for document in documents(text).expect("what was read before") {
+            let object = document.value;
             if object["kind"] != "Pod" {
                 continue;
             }
             add("review", review_of("seed", &object).to_string());
             let pod = Pod::deserialize(&object).expect("a pod");
             if let Ok(init) = istio_init(&pod) {
-                add("policy", policy::input(init));
+                add("policy", policy::input(init.container));
             }
         }
     }

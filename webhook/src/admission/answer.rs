@@ -1,4 +1,4 @@
-//! What goes back.
+//! The answer to a review.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{API_VERSION, KIND};
 
-/// A review to send back, and what is counted.
+/// A review to send back, and the word that the metric counts.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The HTTP status.
@@ -17,40 +17,30 @@ pub struct Answer {
     response: Value,
 }
 
-/// A request that is no review, or none that can be answered.
+/// Why a request is not answered. The API server reads no review behind such a status, so the refusal has no uid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The HTTP status.
+    /// The HTTP status, an error's.
     pub status: u16,
-    /// The request's uid, where one was found.
-    pub uid: Option<String>,
     /// What is wrong.
     pub message: String,
 }
 
 impl Refusal {
     /// A refusal.
-    pub const fn new(status: u16, uid: Option<String>, message: String) -> Self {
-        Self {
-            status,
-            uid,
-            message,
-        }
+    pub const fn new(status: u16, message: String) -> Self {
+        Self { status, message }
     }
 }
 
 impl From<Refusal> for Answer {
     fn from(refusal: Refusal) -> Self {
-        let Refusal {
-            status,
-            uid,
-            message,
-        } = refusal;
-        let uid = uid.unwrap_or_default();
+        let Refusal { status, message } = refusal;
+        let reason = json!({"code": status, "message": message});
         Self {
             status,
             word: "bad-request",
-            ..Self::denied(&uid, status, &message)
+            response: json!({"uid": "", "allowed": false, "status": reason}),
         }
     }
 }
@@ -68,15 +58,6 @@ impl Answer {
         }
     }
 
-    pub(super) fn denied(uid: &str, code: u16, message: &str) -> Self {
-        let status = json!({"code": code, "message": message});
-        Self {
-            status: 200,
-            word: "denied",
-            response: json!({"uid": uid, "allowed": false, "status": status}),
-        }
-    }
-
     pub(super) fn with_patch(mut self, operations: &[PatchOperation]) -> Self {
         if !operations.is_empty() {
             let patch = json!(operations).to_string();
@@ -86,7 +67,7 @@ impl Answer {
         self
     }
 
-    /// Why, for the API server's audit log.
+    /// The decision and its reason, for the API server's audit log.
     pub(super) fn with_audit(mut self, why: &str) -> Self {
         self.response["auditAnnotations"] = json!({"decision": self.word, "why": why});
         self

@@ -1,11 +1,11 @@
-//! Pods that must run on one node, as a DaemonSet's do, are decided for that node.
+//! Which node a pod must run on, as a DaemonSet's pods must. Such a pod is decided for that node.
 
 use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorTerm, Pod};
 
 use crate::Reason;
 use crate::cluster::Cluster;
 
-/// Whether somebody would open the gate.
+/// Refuses a pod whose gate no agent would open.
 pub(super) fn permit(pod: &Pod, cluster: &Cluster) -> Result<(), Reason> {
     if !cluster.agents.any() {
         return Err(Reason::NoAgent);

@@ -1,4 +1,4 @@
-//! Stands for election until told to stop.
+//! Stands for election until the process stops.
 
 use std::future::Future;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,20 +11,20 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::lease::{Candidate, INTERVAL, LEADS, Move};
 
-/// The lease, and who wants it.
+/// The lease, and the candidate for it.
 #[derive(Clone, Debug)]
 pub struct Seat {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub lease: String,
-    /// This process's name, which no other has.
+    /// This process's name, which no other process has.
     pub identity: String,
 }
 
 impl Seat {
-    /// The lease of that name. A container that is started again in the same pod is another candidate: what the one before
-    /// it began may still be on its way.
+    /// The lease of that name. A container that is restarted in the same pod is another candidate: requests of the container
+    /// before it may still be on their way.
     pub fn new(namespace: String, lease: String, replica: &str) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let started = since.unwrap_or_default().subsec_nanos();
@@ -56,7 +56,7 @@ pub async fn campaign(
     };
     let mut stop = std::pin::pin!(stop);
     loop {
-        // While it leads, an answer that comes too late is none. What it has lost by being late it may win again.
+        // A leader ignores an answer that comes too late. It has lost the lease by then, and may win it again.
         let now = Instant::now();
         let until = candidacy.candidate.leads_until();
         let until = until.filter(|until| *until > now).unwrap_or(now + LEADS);
@@ -72,7 +72,7 @@ pub async fn campaign(
         leads.send_if_modified(|leads| {
             let changed = *leads != is_leader;
             if changed {
-                tracing::info!(leads = is_leader, "leader");
+                tracing::info!(leads = is_leader, "leadership changed");
             }
             *leads = is_leader;
             changed
@@ -95,7 +95,7 @@ struct Candidacy {
     api: Api<Lease>,
     name: String,
     candidate: Candidate,
-    /// The last failure, so as to say it once.
+    /// The last logged failure: each failure is logged once.
     said: Option<String>,
 }
 
@@ -103,7 +103,7 @@ impl Candidacy {
     async fn round(&mut self) {
         let error = self.try_round().await.err().map(|error| error.to_string());
         if let Some(error) = error.as_ref().filter(|_| error != self.said) {
-            tracing::warn!(%error, lease = self.name, "the lease can be neither taken nor renewed");
+            tracing::warn!(%error, lease = self.name, "could neither take nor renew the lease; will retry");
         }
         self.said = error;
     }
@@ -156,7 +156,7 @@ impl Candidacy {
             }
         };
         if let Err(error) = released.await {
-            tracing::warn!(%error, lease = self.name, "the lease is not let go, and runs out by itself");
+            tracing::warn!(%error, lease = self.name, "could not release the lease; it expires by itself");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who leads, by a `Lease`: one replica at a time, and none for a while rather than two.
+//! Election of a leader by a `Lease`: one replica at a time, and rather none for a while than two.
 //!
 //! No clock is compared with another's. A candidate measures, by its own steady clock, for how long it has seen the same
 //! record; the holder stops leading by its own, well before others may take over. What is written as times is for people.
@@ -10,37 +10,37 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
-/// How long others wait for a holder that is not heard of.
+/// How long other candidates wait for a holder that does not renew.
 pub const DURATION: Duration = Duration::from_secs(15);
 
-/// How long a holder leads after it last renewed. The rest of [`DURATION`] is for clocks that run at different speeds, and
-/// for what was begun to end.
+/// How long a holder leads after its last renewal. The rest of [`DURATION`] allows for clocks that run at different speeds,
+/// and for requests that are on their way.
 pub const LEADS: Duration = Duration::from_secs(10);
 
-/// Between looks.
+/// Time between two reads of the lease.
 pub const INTERVAL: Duration = Duration::from_secs(2);
 
 /// What to do about the lease.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Move {
-    /// Write this, if nobody wrote since it was read.
+    /// Write this, on condition that nobody has written since the read.
     Write(LeaseSpec),
-    /// Somebody else holds it.
+    /// Another candidate holds it.
     StandBy,
 }
 
-/// One replica's view.
+/// The lease as one replica sees it.
 #[derive(Debug)]
 pub struct Candidate {
     identity: String,
-    /// What was last read, and since when it has been the same.
+    /// The record that was read last, and since when it has been the same.
     seen: Option<(LeaseSpec, Instant)>,
-    /// When the renewal that succeeded last was begun.
+    /// When the last successful renewal was begun.
     renewed: Option<Instant>,
 }
 
 impl Candidate {
-    /// A replica by a name that no other has.
+    /// The view of the replica with this name, which no other replica has.
     pub const fn new(identity: String) -> Self {
         Self {
             identity,
@@ -49,7 +49,7 @@ impl Candidate {
         }
     }
 
-    /// What to do, having read this.
+    /// What to do after reading this record.
     pub fn next(&mut self, lease: Option<&LeaseSpec>, now: Instant) -> Move {
         let empty = LeaseSpec::default();
         let lease = lease.unwrap_or(&empty);
@@ -65,22 +65,22 @@ impl Candidate {
         Move::Write(self.held(lease))
     }
 
-    /// What was decided at `begun` is written.
+    /// Notes that the write which was decided at `begun` succeeded.
     pub fn wrote(&mut self, begun: Instant) {
         self.renewed = Some(begun);
     }
 
-    /// Somebody else wrote first.
+    /// Notes that another candidate wrote first.
     pub fn lost(&mut self) {
         self.renewed = None;
     }
 
-    /// Until when it leads, unless it renews.
+    /// Until when this replica leads, unless it renews.
     pub fn leads_until(&self) -> Option<Instant> {
         self.renewed.map(|begun| begun + LEADS)
     }
 
-    /// What to write to let somebody else lead at once, if it is the holder of what was read.
+    /// The record that lets another candidate lead at once, if this replica holds the lease.
     pub fn released(&self, lease: &LeaseSpec) -> Option<LeaseSpec> {
         let is_holder = lease.holder_identity.as_ref() == Some(&self.identity);
         is_holder.then(|| LeaseSpec {
@@ -109,7 +109,7 @@ impl Candidate {
     }
 }
 
-/// What the holder promised; not less than ours, for it may be written by hand, and not for ever.
+/// The duration that the holder promised. A record may be written by hand, so it is at least ours, and bounded.
 fn duration_of(lease: &LeaseSpec) -> Duration {
     let seconds = lease.lease_duration_seconds.unwrap_or_default();
     let promised = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());

@@ -1,7 +1,7 @@
 //! Nodes that cannot run Sidestep get a label that says why, so that pods can be kept off them.
 //!
-//! Only what a node says of itself counts, and what no agent could change. A node that says nothing yet, or something that
-//! cannot be read, is no such node: its pods wait at their gates, which is safe.
+//! Only facts that the node reports about itself count, and only those that no agent could change. A node that reports
+//! nothing yet, or something unreadable, gets no label: its pods wait at their gates, which is safe.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use sidestep_contract::keys;
 use tokio::time::{Instant, sleep_until};
 
-/// The oldest kernel that has what the programs need.
+/// The oldest kernel with the features that the BPF programs need.
 const KERNEL: (u32, u32) = (6, 1);
 
 /// Labels by which nodes without a kernel of their own are known: virtual-kubelet's, and Fargate's.
@@ -25,20 +25,20 @@ const VIRTUAL: [(&str, &str); 2] = [
     ("eks.amazonaws.com/compute-type", "fargate"),
 ];
 
-/// Until all nodes are looked at again, after one could not be labelled; the second is for one that never can.
+/// Time until all nodes are looked at again after one could not be labelled. The time grows from the first to the second.
 const RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_mins(5);
 
 /// Why a node cannot run Sidestep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// It is no machine: its pods run elsewhere.
+    /// The node is no machine: its pods run elsewhere.
     Virtual,
-    /// Its kernel is another one.
+    /// Its operating system is not Linux.
     NotLinux,
-    /// Its processor is another one.
+    /// Its processor is of another architecture.
     NotAmd64,
-    /// Its kernel is too old.
+    /// Its kernel lacks features that the BPF programs need.
     KernelTooOld,
 }
 
@@ -61,7 +61,7 @@ impl Unfit {
     }
 }
 
-/// Why this node cannot run Sidestep, if so.
+/// Why this node cannot run Sidestep; `None` if it can, or if that is unknown.
 pub fn unfit(node: &Node) -> Option<Unfit> {
     let labels = node.labels();
     if VIRTUAL
@@ -83,8 +83,8 @@ pub fn unfit(node: &Node) -> Option<Unfit> {
     }
 }
 
-/// What the label should be changed to, `None` being its removal; or no change. A value that is none of ours is
-/// somebody's own word, and stays.
+/// The change to the label: `None` for no change, `Some(None)` to remove it. A value that is none of ours was written by
+/// the cluster's owner, and stays.
 pub fn change(node: &Node) -> Option<Option<&'static str>> {
     let wanted = unfit(node).map(Unfit::word);
     let found = node.labels().get(keys::UNSUPPORTED).map(String::as_str);
@@ -98,7 +98,7 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Labels nodes, for as long as it is polled.
+/// Labels nodes for as long as the future is polled.
 pub(super) async fn label(client: Client) {
     let api: Api<Node> = Api::all(client);
     let mut trouble = Trouble::default();
@@ -107,21 +107,21 @@ pub(super) async fn label(client: Client) {
     }
 }
 
-/// What could not be done.
+/// The failures to label nodes.
 #[derive(Debug, Default)]
 struct Trouble {
-    /// The last failure, so as to say it once.
+    /// The last logged failure: each failure is logged once.
     said: Option<String>,
-    /// How long the last retry was waited for.
+    /// The last delay before a retry.
     waited: Duration,
-    /// When all nodes are looked at again: one that could not be labelled may say nothing of itself for long.
+    /// When all nodes are looked at again: a node that could not be labelled may cause no event for long.
     retry: Option<Instant>,
 }
 
 impl Trouble {
     fn say(&mut self, error: String) {
         if self.said.as_ref() != Some(&error) {
-            tracing::warn!(%error, "nodes that cannot run Sidestep are not labelled; tried again");
+            tracing::warn!(%error, "could not label a node that cannot run Sidestep; will retry");
         }
         self.said = Some(error);
     }
@@ -134,7 +134,7 @@ impl Trouble {
         }
     }
 
-    /// All nodes were looked at.
+    /// Notes that all nodes were looked at.
     fn listed(&mut self) {
         if self.retry.is_none() {
             *self = Self::default();
@@ -180,16 +180,20 @@ async fn relabel(api: &Api<Node>, node: &Node) -> Result<(), String> {
         .await
     {
         Ok(_) => {
-            tracing::info!(node = name, unsupported = value, "labelled");
+            tracing::info!(
+                node = name,
+                unsupported = value,
+                "changed the label of a node"
+            );
             Ok(())
         }
-        // It was changed meanwhile, or is gone: another event comes, or none is needed.
+        // The node was changed in the meantime, which causes another event, or it is gone.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
         Err(error) => Err(format!("node {name}: {error}")),
     }
 }
 
-/// Only if the node is still as it was seen: somebody may have said a word of their own.
+/// On condition that the node is unchanged since the read: its owner may have written a value of their own.
 fn patch(node: &Node, value: Option<&str>) -> Value {
     json!({"metadata": {
         "labels": {keys::UNSUPPORTED: value},

@@ -1,12 +1,12 @@
-//! Pods that wait at their gates on nodes where nobody will open them: who waits, for how long, and what is due. Pure,
-//! but for [`act`].
+//! Pods that wait at their gates on nodes without a ready agent: which pods, for how long, and what is due. Pure, except
+//! for [`act`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt as _;
-use sidestep_contract::{gate, istio_init, keys};
+use sidestep_contract::{istio_init, keys};
 use tokio::time::Instant;
 
 use crate::cluster::Agents;
@@ -15,19 +15,19 @@ mod act;
 
 pub(super) use act::{Attendant, attend};
 
-/// When something is done about a pod that waits.
+/// After how long something is done about a pod that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// It is reported; `None` means never.
+    /// The pod is reported; `None` means never.
     pub report: Option<Duration>,
-    /// It is deleted, if another one is made then; `None` means never.
+    /// The pod is deleted if a controller replaces it; `None` means never.
     pub delete: Option<Duration>,
 }
 
-/// How many pods are remembered at most. Those beyond are not reported, which is the least of such a cluster's problems.
+/// Most pods that are remembered. Pods beyond are not reported.
 const MOST: usize = 10_000;
 
-/// At most so many reports, and so many deletions, at a time.
+/// Most reports, and most deletions, in one round.
 const REPORTS: usize = 10;
 const DELETIONS: usize = 5;
 
@@ -40,19 +40,19 @@ pub struct Waiting {
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// Where it waits.
+    /// The node on which it waits.
     pub node: String,
-    /// Its resource version: what is done about it is done to the pod that was seen.
+    /// Its resource version: only the pod as it was seen is deleted.
     pub version: Option<String>,
-    /// Whether a controller makes another one when it is gone, as often as it takes. A Job does not: it counts how many
-    /// went, up to its `backoffLimit`.
+    /// Whether a controller replaces the pod, however often it is deleted. A Job does not: it counts deleted pods as
+    /// failures, up to its `backoffLimit`.
     pub is_replaced: bool,
 }
 
 impl Waiting {
-    /// The pod, if its gate is shut and it is not on its way out. What counts is the gate, not the label.
+    /// The pod, if its gate is shut and it is not being deleted. What counts is the gate, not the label.
     pub fn of(pod: &Pod) -> Option<Self> {
-        let is_gated = istio_init(pod).is_ok_and(gate::is_gate);
+        let is_gated = istio_init(pod).is_ok_and(|init| init.is_gate);
         let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
         let is_shut = statuses
             .iter()
@@ -73,8 +73,8 @@ impl Waiting {
     }
 }
 
-/// Whether a gate has begun and has not let its pod pass. One that gives up ends, waits to be started again, and begins
-/// anew: that is one long wait.
+/// Whether a gate has started and has not let its pod pass. A gate that gives up is restarted by kubelet: all of that is one
+/// wait.
 fn is_shut(status: &ContainerStatus) -> bool {
     let state = status.state.as_ref();
     let ended = state.and_then(|state| state.terminated.as_ref());
@@ -87,16 +87,16 @@ fn is_shut(status: &ContainerStatus) -> bool {
 /// What is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
-    /// To be reported, the first time.
+    /// Pods to report, each once.
     pub report: Vec<Waiting>,
-    /// To be deleted.
+    /// Pods to delete.
     pub delete: Vec<Waiting>,
-    /// How many have waited for long enough to be reported, now or before.
+    /// How many pods have waited long enough to be reported, now or before.
     pub overdue: usize,
 }
 
-/// Who waits. Times are this process's own, and count only while no agent is ready on the pod's node: an agent that is
-/// restarted starts them again.
+/// The pods that wait. Times are this process's own, and count only while no agent is ready on the pod's node: a ready
+/// agent sets them back to zero.
 #[derive(Debug, Default)]
 pub struct Book {
     pods: BTreeMap<String, Entry>,
@@ -124,7 +124,7 @@ struct Task {
 }
 
 impl Book {
-    /// A pod as it is now.
+    /// Takes in the present state of a pod.
     pub fn see(&mut self, pod: &Pod) {
         let Some(waiting) = Waiting::of(pod) else {
             if let Some(uid) = &pod.metadata.uid {
@@ -144,24 +144,24 @@ impl Book {
         }
     }
 
-    /// A pod that is gone, or waits no more.
+    /// Drops a pod that is gone or no longer waits.
     pub fn forget(&mut self, pod: &Pod) {
         if let Some(uid) = &pod.metadata.uid {
             self.pods.remove(uid);
         }
     }
 
-    /// After listing anew: all but these are gone.
+    /// Drops all pods but these, after a new list.
     pub fn keep_only(&mut self, is_there: impl Fn(&str) -> bool) {
         self.pods.retain(|uid, _| is_there(uid));
     }
 
-    /// It was reported.
+    /// Notes that the pod was reported.
     pub fn reported(&mut self, uid: &str) {
         self.done(uid, Work::Report);
     }
 
-    /// It was deleted, and takes a while to go.
+    /// Notes that the pod was deleted; it takes a while to disappear.
     pub fn deleted(&mut self, uid: &str) {
         self.done(uid, Work::Delete);
     }
@@ -172,8 +172,8 @@ impl Book {
         }
     }
 
-    /// What is due, the longest wait first; but what was tried in vain comes after what was not, so that some pods about
-    /// which nothing can be done do not keep it from the others.
+    /// The pods for which something is due, the longest wait first. Pods for which it failed before come last, so that they
+    /// do not keep the others waiting.
     pub fn due(&mut self, agents: &Agents, patience: Patience, now: Instant) -> Due {
         let Patience { report, delete } = patience;
         let mut waits: Vec<(Duration, &mut Entry)> = Vec::new();
@@ -202,7 +202,7 @@ impl Book {
     }
 }
 
-/// The first few of those to whom it is not done yet.
+/// The first few pods for which it has not been done yet.
 fn next<'a>(entries: impl Iterator<Item = &'a mut Entry>, work: Work, most: usize) -> Vec<Waiting> {
     let task = work as usize;
     let mut entries: Vec<_> = entries.filter(|entry| !entry.tasks[task].is_done).collect();

@@ -1,4 +1,4 @@
-//! Values as text.
+//! Values as YAML or JSON, and their differences.
 
 use serde_json::Value;
 use similar::TextDiff;

@@ -1,7 +1,8 @@
 //! JSON values as YAML that every reader takes for the same values.
 //!
 //! kubectl reads YAML 1.1, where a plain `yes`, `on`, `0777`, `1_000` or `12:30` is no text. So a text stands plain only if
-//! it looks like a word.
+//! it looks like a word. The libraries do not serve: `yaml_serde` writes `yes`, `12:30:45` and `2001-01-01` plain, and
+//! `serde-saphyr`, which quotes all of them, writes other bytes than `mutate` always has (`"true"`, `1.0e+300`).
 
 use std::fmt::Write as _;
 

@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use kube::Client;
+use kube::{Client, Config};
+use sidestep_runtime::{Readiness, Tasks};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 
 use super::{Cluster, Tls};
 use crate::leader::{self, Known, Trouble};
@@ -19,8 +20,9 @@ use crate::world::{World, follow};
 /// Between looks at the certificate's files.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Why reviews cannot be answered yet, or nothing.
-pub(super) type Obstacle = Box<dyn Fn() -> Option<String> + Send + Sync>;
+/// How long the API server may leave a request without a byte of its answer. It ends a watch on which nothing happens after
+/// 290 seconds, as asked, so a connection that is silent for longer is dead.
+const SILENCE: Duration = Duration::from_secs(295);
 
 /// What goes on.
 pub(super) struct Background {
@@ -29,21 +31,20 @@ pub(super) struct Background {
     /// What is known of the cluster.
     pub(super) world: Arc<World>,
     /// All of it, until it is dropped.
-    pub(super) tasks: JoinSet<()>,
+    pub(super) tasks: Tasks,
     /// Ends by itself, after letting go of the lease.
     pub(super) election: Option<JoinHandle<()>>,
-    /// Why reviews cannot be answered yet.
-    pub(super) obstacle: Obstacle,
 }
 
 pub(super) async fn start(
     tls: Tls,
     cluster: Option<Cluster>,
     phases: watch::Receiver<Phase>,
+    readiness: &Readiness,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Background> {
     let certificate = Arc::new(Certificate::shown_in(Arc::clone(metrics)));
-    let mut tasks = JoinSet::new();
+    let mut tasks = Tasks::default();
     let managed = match tls {
         Tls::Managed(managed) => Some(managed),
         Tls::Files(files) => {
@@ -67,12 +68,12 @@ pub(super) async fn start(
             world: Arc::new(World::assumed()),
             tasks,
             election: None,
-            obstacle: Box::new(|| None),
         });
     };
-    let client = Client::try_default()
-        .await
-        .context("no API server (--no-cluster does without)")?;
+    let no_api_server = "no API server (--no-cluster does without)";
+    let mut config = Config::infer().await.context(no_api_server)?;
+    config.read_timeout = Some(SILENCE);
+    let client = Client::try_from(config).context(no_api_server)?;
     let world = Arc::new(World::unknown(Some(client.clone())));
     let missing = follow(&client, &agents, &world, &mut tasks);
 
@@ -95,29 +96,29 @@ pub(super) async fn start(
     );
     let election = tokio::spawn(leader::campaign(client, seat, leads, stopping(phases)));
     let served = Arc::clone(&certificate);
-    let obstacle = move || {
-        if !served.is_there() {
-            return Some(no_certificate(trouble.as_ref()));
-        }
+    readiness.ask("certificate", move || {
+        (!served.is_there()).then(|| no_certificate(trouble.as_ref()))
+    });
+    readiness.ask("cluster", move || {
         let is_known = missing.load(Ordering::Acquire) == 0;
-        (!is_known).then(|| "the cluster's state is not known yet".to_owned())
-    };
+        (!is_known).then(|| "its state is not known yet".to_owned())
+    });
     Ok(Background {
         certificate,
         world,
         tasks,
         election: Some(election),
-        obstacle: Box::new(obstacle),
     })
 }
 
 fn keep_fresh(
     files: Files,
     certificate: &Arc<Certificate>,
-    tasks: &mut JoinSet<()>,
+    tasks: &mut Tasks,
 ) -> anyhow::Result<()> {
     files.refresh(certificate)?;
-    tasks.spawn(files.keep_fresh(Arc::clone(certificate), INTERVAL));
+    let fresh = files.keep_fresh(Arc::clone(certificate), INTERVAL);
+    tasks.spawn("reading the certificate's files", fresh);
     Ok(())
 }
 
@@ -128,7 +129,7 @@ async fn stopping(mut phases: watch::Receiver<Phase>) {
 
 fn no_certificate(trouble: Option<&Trouble>) -> String {
     match trouble.and_then(|trouble| trouble.borrow().clone()) {
-        Some(why) => format!("no certificate yet: {why}"),
-        None => "no certificate yet: the replica that holds the lease makes it".to_owned(),
+        Some(why) => format!("none yet: {why}"),
+        None => "none yet: the replica that holds the lease makes it".to_owned(),
     }
 }

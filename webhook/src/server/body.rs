@@ -1,4 +1,4 @@
-//! Bodies in bounded memory.
+//! Reads bodies into bounded memory.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use http_body_util::BodyExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use crate::admission::{Refusal, uid_of};
+use crate::admission::Refusal;
 
-/// How much of a body that is too long is read and thrown away, so that its sender gets to see the answer.
+/// How much of a body that is too long is read and dropped, so that its sender sees the answer.
 const THROWN_AWAY: usize = 32 << 20;
 
-/// Nearly all reviews are smaller. They have memory of their own, so that a few large ones do not hold them up.
+/// The largest small body. Small bodies have memory of their own, so that a few large ones do not delay them.
 const SMALL: usize = 128 << 10;
 
-/// Memory for bodies, a permit each KiB.
+/// Memory for bodies: one permit for each KiB.
 #[derive(Debug)]
 pub(super) struct Budget {
     small: Arc<Semaphore>,
@@ -24,7 +24,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// So many bytes in all, a quarter of them for small bodies.
+    /// A budget of this many bytes, a quarter of them for small bodies.
     pub(super) fn new(bytes: usize) -> Self {
         let permits = bytes >> 10;
         let most = permits - permits / 4;
@@ -35,7 +35,7 @@ impl Budget {
         }
     }
 
-    /// All that a body will take, or nothing: of those that each had a part none would come to an end.
+    /// Permits for a whole body, or none: bodies that each hold a part of what they need would block each other for ever.
     async fn room_for(&self, bytes: usize, deadline: Instant) -> Option<OwnedSemaphorePermit> {
         let budget = if bytes <= SMALL {
             &self.small
@@ -49,55 +49,45 @@ impl Budget {
     }
 }
 
-/// Reads a body of at most `limit` bytes. Its memory is paid for as long as the permit is kept. Of one that does not tell its
-/// length the longest is assumed.
+/// Reads a body of at most `limit` bytes. The permit covers its memory. A body of unknown length is assumed to have `limit`
+/// bytes.
 pub(super) async fn read(
     mut body: Body,
     limit: usize,
     deadline: Instant,
     budget: &Budget,
 ) -> Result<(Vec<u8>, OwnedSemaphorePermit), Refusal> {
-    let refuse = |status, head: &[u8], message| Err(Refusal::new(status, uid_of(head), message));
-    let told = body.size_hint().exact();
-    let told = told.map_or(limit, |told| usize::try_from(told).unwrap_or(usize::MAX));
-    // Whoever is refused gets his uid back, which is in here.
-    let mut head = Vec::new();
-    while head.len() < 1024 {
-        match next(&mut body, deadline).await {
-            Ok(Some(data)) => head.extend_from_slice(&data),
-            Ok(None) => break,
-            Err((status, message)) => return refuse(status, &head, message),
-        }
+    let length = body.size_hint().exact();
+    let length = length.map_or(limit, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    if length > limit {
+        return Err(too_long(body, limit, deadline).await);
     }
-    let too_long = || format!("a review has at most {limit} bytes");
-    if told.max(head.len()) > limit {
-        let _in_time = timeout_at(deadline, throw_away(body)).await;
-        return refuse(413, &head, too_long());
-    }
-    let Some(permit) = budget.room_for(told, deadline).await else {
-        return refuse(503, &head, "too many reviews at once".to_owned());
+    // No memory is reserved for a body of which nothing arrives.
+    let mut piece = next(&mut body, deadline).await?;
+    let Some(permit) = budget.room_for(length, deadline).await else {
+        return Err(Refusal::new(503, "too many reviews at once".to_owned()));
     };
-    let mut bytes = head;
-    loop {
-        match next(&mut body, deadline).await {
-            Ok(None) => return Ok((bytes, permit)),
-            Err((status, message)) => return refuse(status, &bytes, message),
-            Ok(Some(data)) if bytes.len() + data.len() > limit => {
-                bytes.truncate(1024);
-                drop((data, permit));
-                let _in_time = timeout_at(deadline, throw_away(body)).await;
-                return refuse(413, &bytes, too_long());
-            }
-            Ok(Some(data)) => {
-                bytes.reserve_exact(told.saturating_sub(bytes.len()));
-                bytes.extend_from_slice(&data);
-            }
+    let mut bytes = Vec::new();
+    while let Some(data) = piece {
+        if bytes.len() + data.len() > limit {
+            drop((data, bytes, permit));
+            return Err(too_long(body, limit, deadline).await);
         }
+        bytes.reserve_exact(length.saturating_sub(bytes.len()));
+        bytes.extend_from_slice(&data);
+        piece = next(&mut body, deadline).await?;
     }
+    Ok((bytes, permit))
+}
+
+/// The refusal of a body that is too long. Its sender sees the answer only when the rest has been read.
+async fn too_long(body: Body, limit: usize, deadline: Instant) -> Refusal {
+    let _in_time = timeout_at(deadline, throw_away(body)).await;
+    Refusal::new(413, format!("a review has at most {limit} bytes"))
 }
 
 /// The next piece of a body, or why there is none.
-async fn next(body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, (u16, String)> {
+async fn next(body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, Refusal> {
     loop {
         match timeout_at(deadline, body.frame()).await {
             Ok(None) => return Ok(None),
@@ -105,8 +95,14 @@ async fn next(body: &mut Body, deadline: Instant) -> Result<Option<Bytes>, (u16,
                 Ok(data) => return Ok(Some(data)),
                 Err(_trailers) => {}
             },
-            Ok(Some(Err(error))) => return Err((400, format!("the body ended early: {error}"))),
-            Err(_) => return Err((408, "the body took too long to arrive".to_owned())),
+            Ok(Some(Err(error))) => {
+                let message = format!("the body ended early: {error}");
+                return Err(Refusal::new(400, message));
+            }
+            Err(_) => {
+                let message = "the body took too long to arrive".to_owned();
+                return Err(Refusal::new(408, message));
+            }
         }
     }
 }
@@ -156,8 +152,7 @@ mod tests {
             }
             let refused = read(&budget).await.map(drop);
             let message = "too many reviews at once".to_owned();
-            let wanted = Refusal::new(503, Some("u-1".to_owned()), message);
-            assert_eq!(refused, Err(wanted));
+            assert_eq!(refused, Err(Refusal::new(503, message)));
             drop(all);
             let (bytes, _) = read(&budget).await.expect("room");
             assert!(bytes == text.as_bytes());
@@ -204,14 +199,8 @@ mod tests {
         let text = review(LIMIT);
         for body in [Body::from(text.clone()), pieces(&text)] {
             let refused = read(body, LIMIT, soon(), &Budget::new(4 * LIMIT)).await;
-            let refused = refused.map(drop).expect_err("it is too long");
-            let Refusal {
-                status,
-                uid,
-                message,
-            } = refused;
-            assert_eq!((status, uid.as_deref()), (413, Some("u-1")));
-            assert_eq!(message, "a review has at most 1048576 bytes");
+            let message = "a review has at most 1048576 bytes".to_owned();
+            assert_eq!(refused.map(drop), Err(Refusal::new(413, message)));
         }
     }
 }

@@ -15,29 +15,33 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use rustls::ServerConfig;
+use sidestep_runtime::Heartbeat;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 use super::Limits;
 use crate::metrics::Metrics;
 
-/// Longer than the API server keeps idle connections (90 s): whoever closes one may lose a request that is on its way.
+/// Longer than the API server keeps idle connections (90 s): the side that closes first may lose a request on its way.
 const IDLE: Duration = Duration::from_mins(2);
 
-/// What one connection may have sent before anybody reads it: a few reviews, not megabytes.
+/// How often the loop that accepts connections goes round at least.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// Bytes that one connection may send before the server reads them: a few reviews, not megabytes.
 const WINDOW: u32 = 128 << 10;
 
-/// What a server does when it is told to stop.
+/// The stages of a server's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// It serves.
+    /// The server serves.
     Serve,
-    /// It serves, and asks HTTP/1.1 clients to go elsewhere with their next request: others are still being sent here.
+    /// The server serves, and asks HTTP/1.1 clients to close their connections: new clients may still be sent here.
     Leave,
-    /// It takes no further connection or request.
+    /// The server takes no further connection or request.
     Stop,
 }
 
@@ -48,36 +52,41 @@ pub struct Server {
     pub router: Router,
     /// Certificate and protocols.
     pub tls: Arc<ServerConfig>,
-    /// How many connections, and how long they may say nothing.
+    /// How many connections, and how long they may be silent.
     pub limits: Limits,
     /// Where connections are counted.
     pub metrics: Arc<Metrics>,
-    /// What it should do.
+    /// The stage to be in.
     pub phase: watch::Receiver<Phase>,
 }
 
 impl Server {
-    /// Serves until told to stop, then for at most `patience` more, until the last request is answered.
-    pub async fn run(self, listener: TcpListener, patience: Duration) {
+    /// Serves until the stage is the last one, then for at most `patience` more until the last request is answered. The loop
+    /// that accepts connections beats `heartbeat`.
+    pub async fn run(self, listener: TcpListener, patience: Duration, heartbeat: Heartbeat) {
         let slots = Arc::new(Semaphore::new(self.limits.connections));
         let connections = GracefulShutdown::new();
         let mut phase = self.phase.clone();
+        let mut beat = interval(BEAT);
         loop {
+            heartbeat.beat();
             let stop = phase.wait_for(|phase| *phase == Phase::Stop);
             let slot = tokio::select! {
                 _ = stop => break,
                 slot = Arc::clone(&slots).acquire_owned() => slot,
+                _ = beat.tick() => continue,
             };
             let stop = phase.wait_for(|phase| *phase == Phase::Stop);
             let accepted = tokio::select! {
                 _ = stop => break,
                 accepted = listener.accept() => accepted,
+                _ = beat.tick() => continue,
             };
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Out of file descriptors, most likely: the error stays until a connection closes.
-                    tracing::warn!(%error, "a connection cannot be accepted");
+                    // Most likely the process is out of file descriptors, until a connection closes.
+                    tracing::warn!(%error, "could not accept a connection; will retry");
                     sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -93,7 +102,7 @@ impl Server {
         }
         drop(listener);
         if timeout(patience, connections.shutdown()).await.is_err() {
-            tracing::warn!("some connections did not end in time");
+            tracing::warn!("some connections did not end in time; closing them");
         }
     }
 
@@ -155,7 +164,7 @@ fn farewell(mut response: Response, version: Version, phase: Phase) -> Response 
     response
 }
 
-/// Listens, and tells where: the port may be one that the system chooses.
+/// Listens, and returns the address: the system may choose the port.
 pub async fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;

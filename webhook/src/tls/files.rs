@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 
 use super::Certificate;
 
-/// Where certificate and key lie, as PEM. A Secret's volume swaps a link, so nothing is known of the files themselves.
+/// The files of certificate and key, as PEM. A Secret's volume swaps a symbolic link, so the files themselves do not change.
 #[derive(Clone, Debug)]
 pub struct Files {
     /// The certificate, and those of its issuers.
@@ -24,12 +24,12 @@ pub struct Files {
 }
 
 impl Files {
-    /// Puts what the files hold into `certificate`; whether it is another one.
+    /// Puts the files' content into `certificate`. Returns whether it differs from the last one.
     pub fn refresh(&self, certificate: &Certificate) -> anyhow::Result<bool> {
         Ok(certificate.replace(read(self)?))
     }
 
-    /// Reads the files again every `interval`, for ever. Files that cannot be used change nothing.
+    /// Reads the files again every `interval`, for ever. Unusable files change nothing.
     pub async fn keep_fresh(self, certificate: Arc<Certificate>, interval: Duration) {
         let mut refused = None;
         loop {
@@ -40,7 +40,7 @@ impl Files {
                 Err(error) => {
                     let error = format!("{error:#}");
                     if refused.as_ref() != Some(&error) {
-                        tracing::warn!(%error, "the certificate's files cannot be used; the last good one stays");
+                        tracing::warn!(%error, "could not use the certificate's files; serving the last valid one");
                     }
                     refused = Some(error);
                 }

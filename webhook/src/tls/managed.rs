@@ -1,4 +1,4 @@
-//! The certificate in a Secret that `sidestep-certs` keeps: every replica follows it, whoever leads.
+//! The certificate in a Secret that `sidestep-certs` keeps. Every replica follows it, also those that do not lead.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,13 +25,13 @@ use super::Certificate;
 /// Certificates that the server makes itself.
 #[derive(Clone, Debug)]
 pub struct Managed {
-    /// Where they are kept, and who must trust them.
+    /// The Secret that holds them, and the configuration that must trust them.
     pub names: Names,
     /// How long they live.
     pub lifetimes: Lifetimes,
 }
 
-/// Keeps `certificate` as the Secret is, for ever, and tells the keeper when the Secret changes.
+/// Keeps `certificate` equal to the Secret's, for ever, and reports changes of the Secret to the keeper.
 pub async fn follow(
     client: Client,
     names: Names,
@@ -60,11 +60,11 @@ async fn mirror(
                 take(&secret.data.unwrap_or_default(), name, certificate);
             }
             Ok(Event::Delete(_)) => {
-                tracing::warn!("Secret {name} is gone; what it held is served on");
+                tracing::warn!("Secret {name} is gone; serving its last certificate");
             }
             Ok(Event::Init | Event::InitDone) => {}
             Err(error) => {
-                tracing::warn!(%error, "Secret {name} cannot be watched; this is tried again");
+                tracing::warn!(%error, "could not watch Secret {name}; will retry");
                 continue;
             }
         }
@@ -72,24 +72,24 @@ async fn mirror(
     }
 }
 
-/// Serves what the Secret of that name holds. What is no good changes nothing: who leads replaces it, or says why not.
+/// Serves the certificate in the Secret. An invalid one changes nothing: the leader replaces it, or logs why it does not.
 pub fn take(data: &Data, name: &str, certificate: &Certificate) {
     let leaf = match holding::leaf(data) {
         Ok(Some(leaf)) => leaf,
         Ok(None) => return,
         Err(fault) => {
-            tracing::warn!("Secret {name}, {fault}; what it held is served on");
+            tracing::warn!("Secret {name}, {fault}; serving its last certificate");
             return;
         }
     };
     match certified(&leaf) {
         Ok(key) => {
             if certificate.replace(key) {
-                tracing::info!("certificate of Secret {name} served");
+                tracing::info!("serving the certificate of Secret {name}");
             }
         }
         Err(error) => {
-            tracing::warn!("Secret {name} cannot be used: {error:#}; what it held is served on");
+            tracing::warn!("could not use Secret {name}: {error:#}; serving its last certificate");
         }
     }
 }

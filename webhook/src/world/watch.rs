@@ -13,7 +13,7 @@ use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Client, Resource, ResourceExt as _};
 use sidestep_contract::keys;
-use tokio::task::JoinSet;
+use sidestep_runtime::Tasks;
 
 use super::World;
 use crate::cluster::{self, Namespace};
@@ -27,18 +27,18 @@ pub struct Agents {
     pub selector: String,
 }
 
-/// Keeps `world` as the cluster is, for ever; what is returned is 0 once every watch has listed what there is.
+/// Keeps `world` equal to the cluster, for ever. The returned number of missing watches is 0 once each has listed its objects.
 pub fn follow(
     client: &Client,
     agents: &Agents,
     world: &Arc<World>,
-    tasks: &mut JoinSet<()>,
+    tasks: &mut Tasks,
 ) -> Arc<AtomicUsize> {
     let missing = Arc::new(AtomicUsize::new(3));
 
     let api: Api<PartialObjectMeta<KubeNamespace>> = Api::all(client.clone());
     let target = Arc::clone(world);
-    tasks.spawn(mirror(
+    let namespaces = mirror(
         watcher(api, Config::default()),
         |namespace| Some(Arc::new(words_of(namespace))),
         move |all: &BTreeMap<String, Arc<Namespace>>| {
@@ -46,11 +46,12 @@ pub fn follow(
             target.change_namespaces(|known| *known = all.collect());
         },
         Arc::clone(&missing),
-    ));
+    );
+    tasks.spawn("watching namespaces", namespaces);
 
     let api: Api<Pod> = Api::namespaced(client.clone(), &agents.namespace);
     let target = Arc::clone(world);
-    tasks.spawn(mirror(
+    let agents = mirror(
         watcher(api, Config::default().labels(&agents.selector)),
         ready_on,
         move |all: &BTreeMap<String, String>| {
@@ -60,11 +61,12 @@ pub fn follow(
             });
         },
         Arc::clone(&missing),
-    ));
+    );
+    tasks.spawn("watching agents", agents);
 
     let api: Api<PartialObjectMeta<Node>> = Api::all(client.clone());
     let target = Arc::clone(world);
-    tasks.spawn(mirror(
+    let nodes = mirror(
         watcher(api, Config::default().labels(keys::UNSUPPORTED)),
         |node| Some(node.name_any()),
         move |all: &BTreeMap<String, String>| {
@@ -72,11 +74,12 @@ pub fn follow(
             target.change_cluster(|cluster| cluster.unsupported.clone_from(&nodes));
         },
         Arc::clone(&missing),
-    ));
+    );
+    tasks.spawn("watching unsupported nodes", nodes);
     missing
 }
 
-/// Labels and annotations of ours; a namespace's others may be large and are nothing to us.
+/// A namespace's labels and annotations of ours. Others may be large, and decide nothing.
 pub(super) fn words_of(object: &impl Resource) -> Namespace {
     let ours = |all: &BTreeMap<String, String>| {
         let ours = all.iter().filter(|(key, _)| key.starts_with(keys::PREFIX));
@@ -89,7 +92,7 @@ pub(super) fn words_of(object: &impl Resource) -> Namespace {
     }
 }
 
-/// The node of an agent that is ready and stays.
+/// The node of an agent that is ready and not being deleted.
 fn ready_on(pod: &Pod) -> Option<String> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let is_ready =
@@ -99,7 +102,7 @@ fn ready_on(pod: &Pod) -> Option<String> {
     (stays && conditions.iter().any(is_ready)).then_some(node)
 }
 
-/// Keeps what `entry` makes of each object, and publishes the whole when it has changed.
+/// Keeps the `entry` of each object, and publishes all of them after each change.
 async fn mirror<K, V>(
     events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
     entry: impl Fn(&K) -> Option<V> + Send,
@@ -109,7 +112,7 @@ async fn mirror<K, V>(
     K: Resource + Clone + Debug + Send + 'static,
     V: PartialEq + Send,
 {
-    // Each watch is of one namespace, or of objects that are in none.
+    // Names are unique: each watch is of one namespace, or of objects that are in none.
     let name = |object: &K| object.name_any();
     let mut all = BTreeMap::new();
     let mut listed = BTreeMap::new();
@@ -142,7 +145,7 @@ async fn mirror<K, V>(
             },
             Ok(Event::Delete(object)) => all.remove(&name(&object)).is_some(),
             Err(error) => {
-                tracing::warn!(%error, "a watch of the API server failed and is tried again");
+                tracing::warn!(%error, "a watch of the API server failed; will retry");
                 false
             }
         };

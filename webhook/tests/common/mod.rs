@@ -7,6 +7,7 @@ use json_patch::Patch;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
 use serde_json::Value;
+use sidestep_contract::documents::objects;
 use sidestep_webhook::cluster::{Cluster, Namespace};
 use sidestep_webhook::decide::{Verdict, decide};
 use sidestep_webhook::patch::patch;
@@ -50,24 +51,11 @@ pub(crate) fn pods() -> Vec<(String, Value)> {
     let held = with_file("injected.yaml").into_iter();
     let held = held.flat_map(|(name, file)| {
         let documents = documents(&file);
-        let pods = documents.iter().flat_map(pods_in);
+        let objects = documents.iter().flat_map(objects);
+        let pods = objects.filter_map(|object| object.pod().map(|(_, pod)| pod.clone()));
         pods.map(move |pod| (name.clone(), pod)).collect::<Vec<_>>()
     });
     alone.chain(held).collect()
-}
-
-/// The pods and the pod templates in an object; templates as pods.
-pub(crate) fn pods_in(object: &Value) -> Vec<Value> {
-    if let Value::Array(items) = &object["items"] {
-        return items.iter().flat_map(pods_in).collect();
-    }
-    let spec = &object["spec"];
-    let templates = [&spec["template"], &spec["jobTemplate"]["spec"]["template"]];
-    match templates.into_iter().find(|template| !template.is_null()) {
-        Some(template) => vec![template.clone()],
-        None if object["kind"] == "Pod" => vec![object.clone()],
-        None => vec![],
-    }
 }
 
 /// Those that have an `istio-init`.
@@ -80,11 +68,12 @@ pub(crate) fn injected() -> Vec<(String, Value)> {
 /// The documents of a file.
 pub(crate) fn documents(file: &Path) -> Vec<Value> {
     let text = fs::read_to_string(file).expect("a readable file");
-    let documents = yaml_serde::Deserializer::from_str(&text);
-    let values = documents.map(|document| {
-        Value::deserialize(document).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
-    });
-    values.filter(|value| !value.is_null()).collect()
+    let documents = sidestep_contract::documents::documents(&text);
+    let documents = documents.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    documents
+        .into_iter()
+        .map(|document| document.value)
+        .collect()
 }
 
 /// A fixture's pod as the API server would send it.

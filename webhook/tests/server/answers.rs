@@ -99,28 +99,3 @@ async fn a_pod_not_yet_in_its_namespace_and_without_a_name_is_decided() {
     assert_eq!(after["metadata"]["labels"][keys::ACCELERATED], "true");
     assert_eq!(after["metadata"].get("namespace"), None);
 }
-
-#[tokio::test]
-async fn our_label_is_only_for_gated_pods_and_stays_as_it_is() {
-    let server = UnderTest::start().await;
-    let mut client = Client::connect(&server, Version::HTTP_2).await;
-    let plain = fixture("client");
-    let gated = mutated(&plain);
-    let forged = with_metadata("client", "labels", keys::ACCELERATED, "true");
-    for (body, allowed) in [
-        (review("CREATE", &plain, &Value::Null), true),
-        (review("CREATE", &gated, &Value::Null), true),
-        (review("CREATE", &forged, &Value::Null), false),
-        (review("UPDATE", &gated, &gated), true),
-        (review("UPDATE", &plain, &gated), false),
-        (review("UPDATE", &forged, &plain), false),
-    ] {
-        let answer = client.post("/validate", body).await;
-        let response = answer.response();
-        assert_eq!(answer.status, 200);
-        assert_eq!(response["allowed"], allowed, "{response}");
-        if !allowed {
-            assert_eq!(response["status"]["code"], 422);
-        }
-    }
-}

@@ -6,11 +6,11 @@ use hyper::Version;
 use sidestep_webhook::server::Limits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::client::{Client, tls, trusting};
 use crate::common::fixture;
-use crate::under_test::UnderTest;
+use crate::under_test::{SILENCE, UnderTest};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -39,6 +39,31 @@ async fn half_open_connections_are_closed_and_make_room() {
         let closed = timeout(PATIENCE, stream.read(&mut [0; 1])).await;
         assert!(matches!(closed, Ok(Ok(0) | Err(_))), "{closed:?}");
     }
+}
+
+#[tokio::test]
+async fn the_server_is_alive_while_nobody_comes_and_while_it_has_no_room() {
+    let server = UnderTest::with(Limits {
+        connections: 1,
+        ..Limits::default()
+    })
+    .await;
+    let mut only = None;
+    for _ in 0..2 {
+        sleep(SILENCE + Duration::from_millis(500)).await;
+        assert_eq!(server.liveness.silent(), Vec::<String>::new());
+        let connected = TcpStream::connect(server.address).await;
+        only.get_or_insert(connected.expect("a connection"));
+    }
+    server.ended.abort();
+    sleep(SILENCE + Duration::from_millis(500)).await;
+    let silent = server.liveness.silent();
+    assert!(
+        silent
+            .iter()
+            .any(|why| why.starts_with("accepting connections:")),
+        "{silent:?}"
+    );
 }
 
 #[tokio::test]

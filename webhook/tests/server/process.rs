@@ -1,8 +1,8 @@
 //! The program itself.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Lines, Read as _, Write as _};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -31,6 +31,11 @@ impl Program {
             .spawn();
         Self(program.expect("the program starts"))
     }
+
+    /// What it says, line by line. Without a reader it could say nothing any more.
+    fn messages(&mut self) -> Lines<BufReader<ChildStderr>> {
+        BufReader::new(self.0.stderr.take().expect("its messages")).lines()
+    }
 }
 
 impl Drop for Program {
@@ -38,6 +43,14 @@ impl Drop for Program {
         let _gone_already = self.0.kill();
         let _reaped = self.0.wait();
     }
+}
+
+fn admin_address(lines: &mut Lines<BufReader<ChildStderr>>) -> String {
+    let listening = lines
+        .find_map(|line| line.ok().filter(|line| line.contains("listening")))
+        .expect("it says where it listens");
+    let (_, address) = listening.split_once("admin_address=").expect("an address");
+    address.to_owned()
 }
 
 fn get(address: &str, path: &str) -> String {
@@ -57,11 +70,8 @@ fn it_answers_probes_and_metrics_and_ends_cleanly_on_sigterm() {
     let folder = TempDir::new().expect("a folder");
     write_certificate(folder.path());
     let mut program = Program::start(&folder, &[]);
-    let mut lines = BufReader::new(program.0.stderr.take().expect("its messages")).lines();
-    let listening = lines
-        .find_map(|line| line.ok().filter(|line| line.contains("listening")))
-        .expect("it says where it listens");
-    let (_, address) = listening.split_once("admin_address=").expect("an address");
+    let mut lines = program.messages();
+    let address = &admin_address(&mut lines);
     assert!(get(address, "/livez").starts_with("HTTP/1.1 200"));
     assert!(get(address, "/readyz").starts_with("HTTP/1.1 200"));
     assert!(get(address, "/metrics").contains("sidestep_webhook_connections 0"));
@@ -69,6 +79,29 @@ fn it_answers_probes_and_metrics_and_ends_cleanly_on_sigterm() {
     kill_process(Pid::from_raw(pid).expect("a pid"), Signal::TERM).expect("a signal");
     let ended = program.0.wait().expect("it ends");
     assert!(ended.success(), "{ended}");
+}
+
+#[test]
+fn connections_held_open_at_the_admin_port_keep_no_probe_out() {
+    let folder = TempDir::new().expect("a folder");
+    write_certificate(folder.path());
+    let mut program = Program::start(&folder, &[]);
+    let mut lines = program.messages();
+    let address = admin_address(&mut lines);
+    let mut held = Vec::new();
+    for _ in 0..300 {
+        let mut stream = TcpStream::connect(&address).expect("the admin port");
+        stream.write_all(b"GET /li").expect("a request's start");
+        held.push(stream);
+    }
+    assert!(get(&address, "/livez").starts_with("HTTP/1.1 200"));
+    // The oldest were ended: reading tells.
+    let mut oldest = held.swap_remove(0);
+    let _reset = oldest.read_to_end(&mut Vec::new());
+    let descriptors = format!("/proc/{}/fd", program.0.id());
+    let open = std::fs::read_dir(descriptors).expect("a process").count();
+    assert!(open < 150, "{open} descriptors");
+    drop(held);
 }
 
 #[test]

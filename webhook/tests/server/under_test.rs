@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use sidestep_runtime::Liveness;
 use sidestep_webhook::metrics::Metrics;
 use sidestep_webhook::server::listen::{Phase, Server, bind};
 use sidestep_webhook::server::{App, Limits};
@@ -19,6 +20,9 @@ use tokio::task::JoinHandle;
 /// The name that the API server would use.
 pub(crate) const NAME: &str = "sidestep-webhook.sidestep-system.svc";
 
+/// How long the server may not accept connections, be there any or not.
+pub(crate) const SILENCE: Duration = Duration::from_secs(3);
+
 pub(crate) struct UnderTest {
     pub(crate) address: SocketAddr,
     /// What a client must trust, as PEM.
@@ -27,6 +31,7 @@ pub(crate) struct UnderTest {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) ended: JoinHandle<()>,
+    pub(crate) liveness: Liveness,
     pub(crate) folder: TempDir,
 }
 
@@ -63,13 +68,16 @@ impl UnderTest {
         };
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (listener, address) = bind(any).await.expect("a port");
+        let liveness = Liveness::default();
+        let heartbeat = liveness.heartbeat("accepting connections", SILENCE);
         Self {
             address,
             trusted,
             certificate,
             metrics,
             phase,
-            ended: tokio::spawn(server.run(listener, Duration::from_secs(10))),
+            ended: tokio::spawn(server.run(listener, Duration::from_secs(10), heartbeat)),
+            liveness,
             folder,
         }
     }

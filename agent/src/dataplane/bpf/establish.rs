@@ -3,32 +3,39 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, File},
-    io,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use sidestep_ebpf_common::{
-    ABI_VERSION, KernelOffsets,
+    ABI_VERSION, COOKIE_PLACE, KernelOffsets, SockState,
     sighting::{EVERYBODY, QuietKey},
+};
+use sidestep_kernel::{
+    hooks::Hooks,
+    link::{Link, LinkError, pin_error, remove_file},
+    netns::{Cookie, host_cookie},
+    object::{Object, Pins},
+    storage,
+    template::Template,
 };
 
 use super::Bpf;
 use crate::{
     dataplane::{
         Dataplane, DataplaneError,
-        hooks::HOOKS,
-        inbound::Inbound,
-        maps::{Maps, error},
-        object, pins,
-        sightings::{self, Sightings},
+        hooks::{HOOKS, INBOUND},
+        maps::{self, Maps},
+        pins,
+        sightings::Sightings,
     },
-    link::{self, Hook, Link, LinkError, exclusive_above, pin_error},
-    netns::Cookie,
     shortcut::Established,
 };
+
+/// What `build.rs` compiled from `ebpf/`.
+static OBJECT: &[u8] =
+    sidestep_kernel::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sidestep-ebpf"));
 
 /// Folders of one version's pins.
 const FOLDERS: [&str; 3] = ["maps", "links", "pods"];
@@ -83,33 +90,34 @@ impl Bpf {
         offsets: KernelOffsets,
     ) -> Result<Self, DataplaneError> {
         make_folders(&folder)?;
-        let mut object = object::load(&folder, offsets)?;
-        let maps = Maps::take(&mut object)?;
+        let pins = Pins {
+            folder: &folder.join("maps"),
+            maps: &maps::NAMES,
+        };
+        let mut object = Object::open(OBJECT, ("KERNEL_OFFSETS", &offsets), Some(pins))?;
+        let mut maps = Maps::take(&mut object)?;
+        storage::check(&mut maps.socks, SockState::default())?;
         let mut last_rules_id = 0;
-        for entry in &maps.pods {
-            let (_, record) = entry.map_err(|e| error("PODS", &e))?;
+        for entry in maps.pods.iter() {
+            let (_, record) = entry?;
             last_rules_id = last_rules_id.max(record.rules);
         }
+        let inbound = Template::of(&object, INBOUND.program, COOKIE_PLACE)?;
+        // All of them load before the first is attached.
+        for hook in &HOOKS {
+            object.load(hook.program)?;
+        }
+        let hooks = Hooks::attach(&object, &HOOKS, cgroup, Some(&folder.join("links")))?;
         let mut bpf = Self {
             folder,
-            cgroup: open_cgroup(cgroup)?,
-            cgroup_path: cgroup.to_owned(),
             object,
-            inbound: Inbound::prepare(object::BYTES, &maps.descriptors()?)?,
+            inbound,
             maps,
-            hooks: Vec::new(),
+            hooks: Some(hooks),
             pods: HashMap::new(),
             last_rules_id,
             shortcut: Established::default(),
         };
-        // All of them load before the first is attached.
-        for hook in HOOKS {
-            object::load_program(&mut bpf.object, hook)?;
-        }
-        for hook in HOOKS {
-            let link = bpf.attach_hook(hook)?;
-            bpf.hooks.push(link);
-        }
         bpf.adopt()?;
         Ok(bpf)
     }
@@ -127,31 +135,14 @@ impl Bpf {
 
     /// Lets the agent hear of namespaces. The host's own is never told of.
     pub fn sightings(&mut self) -> Result<Sightings, DataplaneError> {
-        if let Some(host) = sightings::host_cookie() {
+        if let Some(host) = host_cookie() {
             let everybody = QuietKey {
                 cookie: host,
                 cgroup: EVERYBODY,
             };
             self.mute(everybody, Duration::MAX);
         }
-        Sightings::take(&mut self.object)
-    }
-
-    pub(super) fn attach_hook(&self, hook: Hook) -> Result<Link, DataplaneError> {
-        let program = object::program(&self.object, hook)?;
-        let id = self
-            .cgroup
-            .metadata()
-            .map_err(|error| pin_error(&self.cgroup_path, error))?
-            .ino();
-        let path = self.folder.join("links").join(hook.name);
-        let link = Link::establish(hook, program, self.cgroup.as_fd(), id, path);
-        Ok(link.map_err(|failed| match &failed {
-            LinkError::Attach { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
-                exclusive_above(&self.cgroup_path, hook).unwrap_or(failed)
-            }
-            _ => failed,
-        })?)
+        Ok(Sightings::take(&mut self.object)?)
     }
 
     /// Opens the inbound links that an earlier agent left. A pin is removed only where nobody is armed by it, or the kernel
@@ -162,7 +153,7 @@ impl Bpf {
             let name = path.file_name().and_then(|name| name.to_str());
             let cookie: Option<Cookie> = name.and_then(|name| name.parse().ok());
             let Some(cookie) = cookie.filter(|cookie| armed.contains(cookie)) else {
-                link::remove_file(&path)?;
+                remove_file(&path)?;
                 continue;
             };
             if let Some(link) = Link::open(&path)? {
@@ -244,10 +235,6 @@ fn remove_folder(folder: &Path) -> Result<(), LinkError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(pin_error(folder, error)),
         _ => Ok(()),
     }
-}
-
-pub(super) fn open_cgroup(path: &Path) -> Result<File, LinkError> {
-    File::open(path).map_err(|error| pin_error(path, error))
 }
 
 #[cfg(test)]

@@ -1,25 +1,23 @@
 //! What must hold. Each makes its own connections.
 
 use std::{
-    fs,
     net::{Ipv4Addr, TcpStream},
-    os::fd::AsFd,
     thread::{self, ScopedJoinHandle},
     time::Duration,
 };
 
 use rustix::net::SendFlags;
 use sidestep_ebpf_common::shortcut::Count;
+use sidestep_kernel::process::set_upper_layer;
 
 use super::{
     INBOUND,
-    Proves::{self, Application, IntoApplication, Shortcut},
+    Proves::{self, Application, IntoApplication, Safety, Shortcut},
     applications,
     bench::{Bench, counted, past_tcp},
-    endings, full,
+    companion, endings, full,
     pair::{Outcome, Pair, bytes, check, pair, pair_by, read, receive, send, send_many},
 };
-use crate::sys;
 
 /// A check.
 type Holds = fn(&Bench) -> Outcome;
@@ -27,9 +25,7 @@ type Holds = fn(&Bench) -> Outcome;
 /// All of them, by name.
 pub(super) const ALL: [(&str, Proves, Holds); 17] = [
     // Before anything is in a sockhash.
-    ("MPTCP keeps out of it", Shortcut, |_| {
-        applications::mptcp_is_refused()
-    }),
+    ("MPTCP keeps out of it", Safety, |_| companion::holds()),
     ("bytes go past TCP", Shortcut, goes_past_tcp),
     ("both ways at once, in order", Shortcut, both_ways),
     (
@@ -55,11 +51,7 @@ pub(super) const ALL: [(&str, Proves, Holds); 17] = [
         Shortcut,
         full::woken_by_tcp,
     ),
-    (
-        "an upper layer protocol keeps its connection to TCP",
-        Shortcut,
-        upper_layer,
-    ),
+    ("an upper layer protocol is refused", Shortcut, upper_layer),
     ("urgent bytes arrive in line", Shortcut, |bench| {
         past_tcp(|| urgent(bench))
     }),
@@ -227,37 +219,24 @@ fn large_answer(bench: &Bench) -> Outcome {
     })
 }
 
-/// A protocol that the kernel has, where it has one: then nobody but the programs refuses it.
-fn protocol() -> &'static [u8] {
-    let known = fs::read_to_string("/proc/sys/net/ipv4/tcp_available_ulp").unwrap_or_default();
-    if known.split_whitespace().any(|name| name == "tls") {
-        b"tls"
-    } else {
-        b"none"
-    }
-}
-
-/// Over bytes that went past TCP and are unread it is refused; and the connection is TCP's from then on.
+/// Linux would answer that it has no such protocol, or hand the connection to it.
 fn upper_layer(bench: &Bench) -> Outcome {
-    let before = counted(Count::Marked)?;
     let Pair { near, far } = pair(&bench.proxy)?;
     past_tcp(|| send_many(&near, 0, 3000))?;
-    match sys::set_upper_layer(far.as_fd(), protocol()) {
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
-        other => return Err(format!("over unread bytes it is answered {other:?}")),
+    for end in [&near, &far] {
+        match set_upper_layer(end, b"tls") {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+            other => return Err(format!("setsockopt(TCP_ULP) is answered {other:?}")),
+        }
     }
     receive(&far, 0, 3000)?;
-    for (from, to, start) in [(&near, &far, 3000), (&far, &near, 0)] {
-        send(from, start, 100)?;
-        receive(to, start, 100)?;
-    }
-    rustix::net::send(&near, bytes(3100, 10), SendFlags::NOSIGNAL).map_err(|e| e.to_string())?;
-    receive(&far, 3100, 10)?;
-    if counted(Count::Marked)? >= before + 3 {
+    past_tcp(|| {
+        for (from, to, start) in [(&near, &far, 3000), (&far, &near, 0)] {
+            send(from, start, 100)?;
+            receive(to, start, 100)?;
+        }
         Ok(())
-    } else {
-        Err("it goes on past TCP".to_owned())
-    }
+    })
 }
 
 /// The urgent byte comes in line, or is missing where TCP carried it after all. Nothing else changes.

@@ -3,22 +3,21 @@
 
 use std::{io, net::TcpListener};
 
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use sidestep_kernel::{netns::own_cookie, process::enter_new_netns};
 
 use super::{
     Check, INBOUND, Proves, Said,
     bench::{Bench, ask, hear, say},
     checks,
 };
-use crate::{facts, sys};
+use crate::sandbox::facts;
 
 /// Does every check, and ends.
 pub fn run() -> io::Result<()> {
     hear()?;
-    // SAFETY: the process has one thread, and nothing of it depends on the network namespace it leaves.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
+    enter_new_netns()?;
     facts::bring_lo_up()?;
-    say(&Said::Cookie(sys::netns_cookie()?))?;
+    say(&Said::Cookie(own_cookie()?))?;
     hear()?;
     let bench = Bench {
         proxy: TcpListener::bind(("127.0.0.1", INBOUND))?,

@@ -28,13 +28,31 @@ pub enum Count {
     Ends,
     /// Sockets that could not: no memory, no place, or the kernel refuses this one.
     Refused,
-    /// Hazards seen on ends.
+    /// Hazards seen on ends, and on sockets that stayed with TCP for one.
     Hazards,
+    /// Stayed with TCP: the kernel had no memory to keep something with the socket.
+    NoStorage,
+    /// Stayed with TCP: the kernel's memory could not be read.
+    Unreadable,
+    /// Stayed with TCP: the other address is of no pod of this node that takes part.
+    Elsewhere,
+    /// Stayed with TCP: the end that connected is no end of a shortcut.
+    Unpaired,
+    /// Stayed with TCP: an application's connection that does not go to its own proxy.
+    Direct,
+    /// Stayed with TCP: the pod does not allow it.
+    Unwanted,
+    /// Stayed with TCP: the application's calls block.
+    Blocking,
+    /// Stayed with TCP: it is not known yet whether the application's calls block.
+    Learning,
+    /// Listeners on a capture port that are not the proxy's.
+    Foreign,
 }
 
 impl Count {
     /// All of them, by number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 22] = [
         Self::Redirected,
         Self::Bytes,
         Self::Unread,
@@ -48,6 +66,15 @@ impl Count {
         Self::Ends,
         Self::Refused,
         Self::Hazards,
+        Self::NoStorage,
+        Self::Unreadable,
+        Self::Elsewhere,
+        Self::Unpaired,
+        Self::Direct,
+        Self::Unwanted,
+        Self::Blocking,
+        Self::Learning,
+        Self::Foreign,
     ];
 
     /// Its name, as in status and metrics.
@@ -66,6 +93,15 @@ impl Count {
             Self::Ends => "ends",
             Self::Refused => "refused",
             Self::Hazards => "hazards",
+            Self::NoStorage => "no-storage",
+            Self::Unreadable => "unreadable",
+            Self::Elsewhere => "elsewhere",
+            Self::Unpaired => "unpaired",
+            Self::Direct => "direct",
+            Self::Unwanted => "unwanted",
+            Self::Blocking => "blocking",
+            Self::Learning => "learning",
+            Self::Foreign => "foreign",
         }
     }
 }

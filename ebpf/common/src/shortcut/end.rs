@@ -75,6 +75,8 @@ pub const CANDIDATE: u32 = 1 << 1;
 pub const SENDS: u32 = 1 << 2;
 /// [`EndState::flags`]: it is in the sockhash of those that are sent to.
 pub const RECEIVES: u32 = 1 << 3;
+/// [`EndState::flags`]: any of the two says that it is in a sockhash.
+pub const IN_SOCKHASH: u32 = SENDS | RECEIVES;
 /// [`EndState::flags`]: [`EndState::redirected_at`] means something.
 pub const HAS_REDIRECTED: u32 = 1 << 4;
 /// [`EndState::flags`]: it is no end, and its round trips are told to learn whether its program blocks.
@@ -194,5 +196,15 @@ impl EndState {
             },
             peer_key: EndKey::new((0, Addr::UNSPECIFIED, 0), (0, Addr::UNSPECIFIED, 0)),
         }
+    }
+
+    /// The socket is connected anew, or listens. Only closing takes it out of a sockhash, and nothing takes a hazard back.
+    #[inline(always)]
+    pub const fn reuse(&mut self, flags: u32) {
+        *self = Self {
+            hazard: self.hazard,
+            flags: flags | self.flags & IN_SOCKHASH,
+            ..Self::new(0)
+        };
     }
 }

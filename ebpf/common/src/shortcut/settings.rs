@@ -1,22 +1,11 @@
 //! What is fixed when the programs are loaded.
 
-/// Redirect where the rule allows it.
-pub const MODE_RULE: u32 = 0;
-/// Let every message go by TCP: for tests of what membership alone does.
-pub const MODE_PASS: u32 = 1;
-/// Redirect whatever has a peer, as earlier projects did: for tests that must see it fail.
-pub const MODE_NAIVE: u32 = 2;
-
 /// What the agent fixes before it loads the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct ShortcutSettings {
-    /// [`MODE_RULE`], except in tests.
-    pub mode: u32,
     /// Most memory that a receiver's unread messages take, bytes; a message beyond that goes by TCP.
     pub limit: u32,
-    /// Not 0 where it is seen how applications read: then nothing is put into a socket before it was read plainly.
-    pub watched: u32,
     /// Seconds of silence after which the kernel probes connections between two pods.
     pub keepalive: u32,
     /// Seconds between two such probes.
@@ -74,14 +63,18 @@ pub struct ShortcutSettings {
     /// Percent of `tcp_mem`'s first value beyond which memory is scarce.
     pub memory_share: u32,
     reserved: u32,
+    /// Not 0: redirect whatever has a peer, as earlier projects did, for tests that must see it fail.
+    #[cfg(feature = "test-switches")]
+    pub naive: u32,
+    /// Not 0: put bytes into applications that nobody has seen reading; those of tests read plainly.
+    #[cfg(feature = "test-switches")]
+    pub trusting: u32,
 }
 
 impl ShortcutSettings {
     /// All zero.
     pub const NONE: Self = Self {
-        mode: 0,
         limit: 0,
-        watched: 0,
         keepalive: 0,
         keepalive_interval: 0,
         sk_rmem: 0,
@@ -111,7 +104,16 @@ impl ShortcutSettings {
         proto_limits: 0,
         memory_share: 0,
         reserved: 0,
+        #[cfg(feature = "test-switches")]
+        naive: 0,
+        #[cfg(feature = "test-switches")]
+        trusting: 0,
     };
 }
 
-const _: () = assert!(size_of::<ShortcutSettings>() == 128);
+const SWITCHES: usize = if cfg!(feature = "test-switches") {
+    8
+} else {
+    0
+};
+const _: () = assert!(size_of::<ShortcutSettings>() == 120 + SWITCHES);

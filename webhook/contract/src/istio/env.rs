@@ -1,4 +1,4 @@
-//! The environment variables that `istio-iptables` reads, as far as the pod itself says what they hold.
+//! The environment variables that `istio-iptables` reads. Their values must stand in the pod itself.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use k8s_openapi::api::core::v1::Container;
 use super::flags::{ENV_ONLY, TABLE};
 use crate::Leave;
 
-/// The variables that are set, by name.
+/// The variables that are set, by their names.
 #[derive(Debug)]
 pub(super) struct Environment(BTreeMap<&'static str, String>);
 
 impl Environment {
-    /// Reads a container's `env`; other variables than Istio's own are not looked at.
+    /// Reads a container's `env`. Variables that Istio does not read are skipped.
     pub(super) fn new(container: &Container) -> Result<Self, Leave> {
         if container
             .env_from

@@ -2,10 +2,10 @@
 
 use crate::Origin;
 
-/// What a flag's value is.
+/// The kind of a flag's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Any text; what it must look like is checked when the policy is made of it.
+    /// Any text. Its form is checked when the policy is made.
     Text,
     /// A boolean, which never takes the next word.
     Bool,
@@ -15,20 +15,20 @@ pub enum Kind {
     Duration,
 }
 
-/// One flag.
+/// A row of the table of flags.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
-    /// Which one it is.
+    /// The flag.
     pub flag: Flag,
     /// Its long name.
     pub long: &'static str,
     /// Its one-letter name.
     pub short: Option<char>,
-    /// What its value is.
+    /// The kind of its value.
     pub kind: Kind,
     /// The environment variables that set it, a later one over an earlier one.
     pub env: &'static [&'static str],
-    /// Its value where nobody sets it.
+    /// Its value if neither argument nor variable sets it.
     pub default: &'static str,
 }
 
@@ -130,7 +130,7 @@ impl Flag {
         Origin::Flag { long, short }
     }
 
-    /// This flag, where nobody gave it.
+    /// This flag, if it was not given.
     pub fn absent(self) -> Origin {
         let Spec { long, short, .. } = *self.spec();
         Origin::Absent { long, short }

@@ -1,6 +1,6 @@
 //! Reads the arguments and environment of an `istio-init` container as Istio's own `istio-iptables` does.
 //!
-//! Four steps: [`flags`] is the table of what there is, `pflag` splits the arguments as Go's pflag does, `settings`
+//! Four steps: [`flags`] is the table of all flags, `pflag` splits the arguments as Go's pflag does, `settings`
 //! adds the environment in Istio's order of precedence, `policy` turns texts into a [`Policy`]. Anything that Istio
 //! would refuse, and anything that cannot be followed exactly, is a [`Leave`].
 
@@ -14,22 +14,29 @@ mod values;
 
 use k8s_openapi::api::core::v1::Container;
 
-use crate::{Leave, Policy, gate, keys};
+use crate::{Leave, Policy, keys};
 
 pub(crate) use values::duration_text;
 
-/// The policy that `container`, an `istio-init` as the injector wrote it or the gate made from it, stands for.
-pub fn policy(container: &Container) -> Result<Policy, Leave> {
-    let arguments = arguments(container)?;
-    for argument in arguments {
-        env::refuse_reference("an argument of istio-init", argument)?;
-    }
-    let parsed = pflag::parse(arguments)?;
-    let settings = settings::Settings::new(&parsed, &env::Environment::new(container)?)?;
-    if !gate::is_gate(container) {
-        settings.refuse_validation(&parsed)?;
+/// The policy of an `istio-init` with these arguments, which have been split, and with the environment of `container`.
+/// Only a gate may validate.
+pub(crate) fn policy(
+    arguments: &pflag::Arguments,
+    container: &Container,
+    is_gate: bool,
+) -> Result<Policy, Leave> {
+    let settings = settings::Settings::new(arguments, &env::Environment::new(container)?)?;
+    if !is_gate {
+        settings.refuse_validation(arguments)?;
     }
     policy::from_settings(&settings)
+}
+
+/// Refuses arguments that kubelet changes before the container starts.
+pub(crate) fn refuse_references(arguments: &[String]) -> Result<(), Leave> {
+    let place = "an argument of istio-init";
+    let mut arguments = arguments.iter();
+    arguments.try_for_each(|argument| env::refuse_reference(place, argument))
 }
 
 /// The arguments behind `istio-iptables`.

@@ -4,7 +4,7 @@ use super::flags::{Flag, Kind};
 use super::values;
 use crate::Leave;
 
-/// What a boolean means that has no value.
+/// The value of a boolean flag that is given without one.
 const NO_OPT: &str = "true";
 
 /// Arguments, split.
@@ -26,7 +26,7 @@ pub(crate) struct Given {
 }
 
 impl Arguments {
-    /// The value that counts: the last one.
+    /// The value of a flag, the last one if it is repeated.
     pub(crate) fn last(&self, flag: Flag) -> Option<&str> {
         let given = self.given.iter().rev().find(|given| given.flag == flag)?;
         Some(&given.value)

@@ -6,7 +6,7 @@ use super::pflag::Arguments;
 use super::values;
 use crate::{Leave, Origin};
 
-/// One value and where it was read.
+/// A value, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Setting {
     pub(super) value: String,
@@ -79,8 +79,8 @@ impl Settings {
     }
 }
 
-/// What the environment, or else the default, says. A variable that does not parse still sets its flag, to Go's zero
-/// value: pflag assigns before it reports the error, which Istio drops.
+/// The value from the environment, or else the default. A variable that does not parse still sets its flag, to Go's zero
+/// value: pflag assigns before it reports the error, and Istio drops the error.
 fn from_environment(spec: &Spec, environment: &Environment) -> Result<Setting, Leave> {
     let mut setting = Setting {
         value: spec.default.to_owned(),

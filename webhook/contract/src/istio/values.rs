@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::flags::Kind;
 
-/// Decimal digits without sign, leading zero, underscore or space. Go and iptables read more spellings (and some, as
-/// `010`, as another number); those are nobody's habit, and left to Istio.
+/// Decimal digits without sign, leading zero, underscore or space. Go and iptables read more spellings, some of them
+/// (`010`) as another number. No injector writes those, so they are left to Istio.
 pub(super) fn decimal(text: &str) -> Option<u64> {
     let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let padded = text.len() > 1 && text.starts_with('0');
@@ -16,7 +16,7 @@ pub(super) fn decimal(text: &str) -> Option<u64> {
     }
 }
 
-/// `value` as everything behind the parser wants it, or what it should have been.
+/// `value` in its one normal spelling, or what it should have been.
 pub(super) fn normal(kind: Kind, value: &str) -> Result<String, &'static str> {
     match kind {
         Kind::Text => Ok(value.to_owned()),

@@ -1,7 +1,9 @@
 //! Pods and containers to parse.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{Capabilities, Container, EnvVar, Pod, PodSpec, SecurityContext};
-use sidestep_contract::{Leave, Policy, istio};
+use sidestep_contract::{IstioInit, Leave, Policy};
 
 /// Arguments as owned texts, with the subcommand in front.
 pub(crate) fn istio_iptables(args: &[&str]) -> Vec<String> {
@@ -47,7 +49,21 @@ pub(crate) fn istio_init(args: Vec<String>, env: Vec<EnvVar>) -> Container {
 /// What the parser makes of these arguments and variables.
 pub(crate) fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Policy, Leave> {
     let env = env.iter().map(|(name, value)| variable(name, value));
-    istio::policy(&istio_init(istio_iptables(args), env.collect()))
+    policy(&istio_init(istio_iptables(args), env.collect()))
+}
+
+/// What a container says, wherever it stands.
+pub(crate) fn policy(container: &Container) -> Result<Policy, Leave> {
+    IstioInit::read(0, container).policy
+}
+
+pub(crate) fn is_gate(container: &Container) -> bool {
+    IstioInit::read(0, container).is_gate
+}
+
+/// The gate that is made of a container.
+pub(crate) fn make(container: &Container, probe_timeout: Duration) -> Result<Container, Leave> {
+    IstioInit::read(0, container).gate(probe_timeout)
 }
 
 /// A pod with these init containers.

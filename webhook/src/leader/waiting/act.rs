@@ -1,4 +1,4 @@
-//! Watches the pods at their gates, and does what is due.
+//! Watches the pods at their gates; reports and deletes those for which it is due.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -22,28 +22,28 @@ use super::{Book, Due, Patience, Waiting};
 use crate::metrics::Metrics;
 use crate::world::{Agents, World};
 
-/// Between looks at who waits.
+/// Time between two rounds.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The API server takes no Event with a longer note, in bytes.
 const NOTE: usize = 1024;
 
-/// What attending takes.
+/// What the rounds need.
 #[derive(Clone)]
 pub(in crate::leader) struct Attendant {
     pub(in crate::leader) client: Client,
     pub(in crate::leader) world: Arc<World>,
-    /// 0 once it is known where agents are.
+    /// 0 once the nodes with a ready agent are known.
     pub(in crate::leader) missing: Arc<AtomicUsize>,
     pub(in crate::leader) patience: Patience,
     pub(in crate::leader) metrics: Arc<Metrics>,
-    /// How people find an agent's pod.
+    /// The selector of agents' pods, for messages.
     pub(in crate::leader) agents: Agents,
-    /// Who reports.
+    /// The reporter named in Events.
     pub(in crate::leader) identity: String,
 }
 
-/// Attends to the pods that wait, for as long as it is polled.
+/// Attends to the pods that wait for as long as the future is polled.
 pub(in crate::leader) async fn attend(attendant: Attendant) {
     let pods: Api<Pod> = Api::all(attendant.client.clone());
     // A pod that has passed its gate is soon no longer pending, and leaves the watch.
@@ -72,7 +72,7 @@ pub(in crate::leader) async fn attend(attendant: Attendant) {
                 }
                 Some(Ok(Event::Apply(pod))) => book.see(&pod),
                 Some(Ok(Event::Delete(pod))) => book.forget(&pod),
-                Some(Err(error)) => tracing::warn!(%error, "pods at their gates cannot be watched; tried again"),
+                Some(Err(error)) => tracing::warn!(%error, "could not watch pods at their gates; will retry"),
             },
             _ = ticks.tick() => {
                 if attendant.missing.load(Ordering::Acquire) > 0 {
@@ -82,7 +82,7 @@ pub(in crate::leader) async fn attend(attendant: Attendant) {
                 let due = book.due(&cluster.agents, attendant.patience, Instant::now());
                 let error = attendant.act(due, &mut book).await.err();
                 if let Some(error) = error.as_ref().filter(|_| error != said) {
-                    tracing::warn!("{error}; tried again");
+                    tracing::warn!("{error}; will retry");
                 }
                 said = error;
             }
@@ -91,7 +91,7 @@ pub(in crate::leader) async fn attend(attendant: Attendant) {
 }
 
 impl Attendant {
-    /// Does all that can be done, and returns what went wrong last.
+    /// Does all that is due, and returns the last error.
     async fn act(&self, due: Due, book: &mut Book) -> Result<(), String> {
         let Due {
             report,
@@ -110,7 +110,7 @@ impl Attendant {
                 pod = pod.name,
                 namespace = pod.namespace,
                 node = pod.node,
-                "waits at its gate: no agent is ready on its node"
+                "pod waits at its gate: no agent is ready on its node"
             );
             book.reported(&pod.uid);
         }
@@ -127,7 +127,7 @@ impl Attendant {
                 pod = pod.name,
                 namespace = pod.namespace,
                 node = pod.node,
-                "deleted: it waited too long at its gate"
+                "deleted a pod that waited too long at its gate"
             );
             self.metrics.deleted();
             book.deleted(&pod.uid);
@@ -137,7 +137,7 @@ impl Attendant {
         outcome
     }
 
-    /// Once for each pod and reason, whoever leads: the name is taken then.
+    /// One Event for each pod and reason, whichever replica leads: the name of a second one is taken.
     async fn report(
         &self,
         pod: &Waiting,
@@ -149,7 +149,7 @@ impl Attendant {
         let event = self.event(pod, reason, action, note);
         match api.create(&PostParams::default(), &event).await {
             Ok(_) => Ok(()),
-            // 404: the namespace is on its way out, and its pods with it.
+            // 404: the namespace is being deleted, and its pods with it.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
             Err(error) => Err(format!(
                 "an Event for a pod that waits cannot be written: {error}"
@@ -192,8 +192,8 @@ impl Attendant {
         }
     }
 
-    /// That very pod as it was seen, not one that has taken its name or has passed its gate meanwhile. Whether it did: if
-    /// not, the watch soon says how the pod is now.
+    /// Deletes the pod as it was seen, not a pod that has taken its name or has passed its gate in the meantime. Returns
+    /// whether it did; if not, the watch soon reports the pod's present state.
     async fn delete(&self, pod: &Waiting) -> Result<bool, String> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace);
         let this = DeleteParams {

@@ -1,0 +1,60 @@
+//! Asks the agent on its socket.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, StatusCode, body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+use tokio::net::UnixStream;
+
+use crate::{STATUS, Status};
+
+/// Why the agent's status is not known.
+#[derive(Debug, Error)]
+pub enum AskError {
+    /// Nobody listens.
+    #[error("no agent answers on {}: is sidestep-agent running, and with the same --socket?", .socket.display())]
+    NoAgent {
+        /// Where it was asked.
+        socket: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The connection.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    /// The request.
+    #[error(transparent)]
+    Request(#[from] hyper::http::Error),
+    /// The agent does not tell.
+    #[error("the agent answered {0}; it may be stopping")]
+    Refused(StatusCode),
+    /// It tells something else than this version expects.
+    #[error("the agent's answer is of another version")]
+    Version(#[source] serde_json::Error),
+}
+
+/// The status of the agent that listens on `socket`.
+pub async fn ask(socket: &Path) -> Result<Status, AskError> {
+    let stream = UnixStream::connect(socket).await;
+    let stream = stream.map_err(|source| AskError::NoAgent {
+        socket: socket.to_owned(),
+        source,
+    })?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::get(STATUS)
+        .header("host", "agent")
+        .body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    let code = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    if !code.is_success() {
+        return Err(AskError::Refused(code));
+    }
+    serde_json::from_slice(&body).map_err(AskError::Version)
+}

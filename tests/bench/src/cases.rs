@@ -1,0 +1,91 @@
+//! The kinds of traffic, and what is expected of each.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::Setting;
+use sidestep_kit::mesh::Load;
+
+/// A kind of traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Case {
+    /// Small answers, one connection
+    One,
+    /// Small answers, 32 connections
+    Many,
+    /// Small answers, a connection each, eight at a time
+    ConnectionPerRequest,
+    /// Answers of 100 KiB, four connections
+    Medium,
+    /// Answers of 1 MiB, four connections
+    Large,
+}
+
+impl Case {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::One,
+        Self::Many,
+        Self::ConnectionPerRequest,
+        Self::Medium,
+        Self::Large,
+    ];
+
+    /// For people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::One => "1 connection",
+            Self::Many => "32 connections",
+            Self::ConnectionPerRequest => "connection per request",
+            Self::Medium => "100 KiB",
+            Self::Large => "1 MiB",
+        }
+    }
+
+    /// What `wrk` does.
+    pub fn load(self, duration: Duration) -> Load {
+        let (connections, bytes) = match self {
+            Self::One => (1, 64),
+            Self::Many => (32, 64),
+            Self::ConnectionPerRequest => (8, 64),
+            Self::Medium => (4, 100 << 10),
+            Self::Large => (4, 1 << 20),
+        };
+        Load {
+            connections,
+            close: self == Self::ConnectionPerRequest,
+            duration,
+            path: format!("/bytes/{bytes}"),
+        }
+    }
+
+    /// The least requests/s, as a part of those with iptables.
+    pub const fn goal(self, setting: Setting) -> Option<f64> {
+        let [one, many, each, medium, large] = match setting {
+            Setting::Iptables | Setting::Off => return None,
+            Setting::Pod => [1.1, 1.05, 1.3, 1.3, 1.2],
+            Setting::Node => [1.2, 1.1, 1.45, 1.5, 1.4],
+            Setting::NodeAndApplication => [1.4, 1.15, 1.5, 1.75, 1.7],
+        };
+        Some(match self {
+            Self::One => one,
+            Self::Many => many,
+            Self::ConnectionPerRequest => each,
+            Self::Medium => medium,
+            Self::Large => large,
+        })
+    }
+
+    /// The most kernel time per request at the best setting, as a part of that with iptables.
+    pub const fn kernel_goal(self) -> Option<f64> {
+        match self {
+            Self::One => Some(0.4),
+            Self::Many => Some(0.6),
+            Self::ConnectionPerRequest => None,
+            Self::Medium | Self::Large => Some(0.5),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Sidestep leaves a cluster.
+
+use serde_json::Value;
+use sidestep_cluster::{
+    agent::said,
+    room::{Room, objects, until},
+    sidestep,
+};
+use sidestep_kit::{needs, shortcut_maps};
+
+use crate::world::{alone, is_plain_istio, restored};
+
+/// What a release has outside of its own namespace.
+const KINDS: &str = "mutatingwebhookconfiguration,validatingadmissionpolicy,validatingadmissionpolicybinding,clusterrole,clusterrolebinding";
+
+#[needs(sidestep_cluster::programs)]
+fn helm_uninstall_leaves_running_pods_captured_and_new_ones_to_istio() {
+    let cluster = alone();
+    let room = cluster.mesh_room("helm");
+    room.apply(&[
+        objects::server("server"),
+        objects::service("server"),
+        objects::client("client"),
+    ]);
+    room.accelerated(&["server", "client"]);
+    let armed = cluster.pinned_pods();
+    sidestep::uninstall(&cluster).unwrap_or_else(|error| panic!("{error:#}"));
+    until("the agent is gone", || cluster.agents().is_empty());
+    let left = cluster.kubectl(&format!("get {KINDS} -o name"));
+
+    room.apply(&[objects::client("later")]);
+    room.ready(&["later"]);
+    let later = room.get("pod later");
+    let answers = ["client", "later"].map(|pod| calls(&room, pod));
+    let still = cluster.pinned_pods();
+    restored(&cluster);
+
+    let ours: Vec<_> = left.lines().filter(|it| it.contains("sidestep")).collect();
+    assert!(ours.is_empty(), "{ours:?}");
+    assert!(is_plain_istio(&later), "{later:#}");
+    assert!(!later.to_string().contains("sidestep.dev"), "{later:#}");
+    for answer in answers {
+        assert!(answer.contains("x-forwarded-client-cert"), "{answer}");
+    }
+    assert!(still.is_superset(&armed), "{armed:?}, then {still:?}");
+    // The next agent takes them over.
+    room.accelerated(&["server", "client"]);
+}
+
+#[needs(sidestep_cluster::programs)]
+fn rolled_back_pods_are_plain_istios_and_nothing_stays_in_the_kernel() {
+    let cluster = alone();
+    let room = cluster.mesh_room("back");
+    let web = objects::controller("Deployment", "server", 1, &objects::server("server"));
+    room.apply(&[web, objects::service("server"), objects::client("client")]);
+    room.kubectl("rollout status deployment/server --timeout=120s");
+    room.accelerated(&["client"]);
+
+    let refused = cluster.sidestep("uninstall");
+    let said_first = said(&refused);
+    let rolled_back = cluster.sidestep("uninstall --roll-back --timeout 120");
+    let said_then = said(&rolled_back);
+    room.kubectl("rollout status deployment/server --timeout=120s");
+    let server = the_pod(&room, "app=server");
+    // Nobody makes this one again.
+    room.kubectl("delete pod client --now");
+    until("no pod depends on it", || {
+        cluster.sidestep("uninstall --timeout 60").status.success()
+    });
+    sidestep::uninstall(&cluster).unwrap_or_else(|error| panic!("{error:#}"));
+    until("nothing is left on the node", || {
+        let shortcuts = shortcut_maps::folders(&cluster.pins());
+        !cluster.pins().exists() && shortcuts.is_empty() && cluster.agents().is_empty()
+    });
+    let plain = {
+        room.apply(&[objects::client("client")]);
+        room.ready(&["client"]);
+        calls(&room, "client")
+    };
+    restored(&cluster);
+
+    assert!(!refused.status.success());
+    assert!(said_first.contains("--roll-back"), "{said_first}");
+    assert!(said_first.contains(&format!("{}/client", room.name())));
+    assert_eq!(rolled_back.status.code(), Some(2), "{said_then}");
+    assert!(
+        said_then.contains("client: it has no controller"),
+        "{said_then}"
+    );
+    assert!(is_plain_istio(&server), "{server:#}");
+    assert!(plain.contains("x-forwarded-client-cert"), "{plain}");
+}
+
+/// What the server saw of a pod's call.
+fn calls(room: &Room<'_>, pod: &str) -> String {
+    let mut answer = String::new();
+    until(&format!("{pod} reaches the server"), || {
+        let output = room.try_exec(pod, "wget -qO- http://server/");
+        answer = said(&output);
+        output.status.success()
+    });
+    answer
+}
+
+/// The one pod with this label that does not end.
+fn the_pod(room: &Room<'_>, label: &str) -> Value {
+    let pods = room.get(&format!("pods -l {label}"));
+    let mut pods = pods["items"].as_array().expect("a list").clone();
+    pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    assert_eq!(pods.len(), 1, "{pods:#?}");
+    pods.remove(0)
+}

@@ -1,0 +1,239 @@
+//! The agent as a container runtime starts it on an ordinary node: `runc` with the DaemonSet of the chart, on a pure v2
+//! hierarchy that is mounted with `nsdelegate`. `tests/qemu/smoke.sh` runs it in a machine of its own; no other has that
+//! hierarchy for sure.
+
+mod api;
+mod bundle;
+mod seccomp;
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use sidestep_agent::{shortcut::selftest::Proves, status::Status};
+use sidestep_kit::{
+    binary, needs,
+    net::Namespace,
+    parts,
+    process::{Running, eventually},
+};
+use tempfile::TempDir;
+
+use self::bundle::{NODE, PROGRAM, bundle, config};
+
+const HIERARCHY: &str = "/sys/fs/cgroup";
+/// Where kubelet puts pods with the systemd driver.
+const PODS: &str = "/sys/fs/cgroup/kubepods.slice";
+const SOCKET: &str = "/run/sidestep/agent.sock";
+/// The emulated self-test and probe take several seconds.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+#[needs(self::ordinary_node)]
+fn the_agent_becomes_ready_in_its_container_and_proves_the_shortcut() {
+    let pod = Namespace::new("agent");
+    api::serve(&pod);
+    let mut agent = Container::start("agent", &config(&pod));
+    let mut said = String::new();
+    let ready = eventually(PATIENCE, || {
+        // First, so that it is not newer than what is asked next.
+        let is_ready = readyz(&pod).starts_with("HTTP/1.1 200");
+        said = status(&[]);
+        assert!(!said.contains("Pod files"), "{said}");
+        let unproven = said.contains("error: programs: ");
+        assert!(!(unproven && said.contains("shortcut on")), "{said}");
+        is_ready || agent.process.exited().is_some()
+    });
+    assert!(
+        ready && said.contains("shortcut on, 0 ends"),
+        "{said}\n{}",
+        agent.log()
+    );
+    assert!(said.contains("no accelerated pods on this node"), "{said}");
+
+    let status: Status = serde_json::from_str(&status(&["-o", "json"])).expect("a status");
+    assert_eq!(status.node.as_deref(), Some(NODE));
+    assert_eq!(status.cgroup, Path::new(PODS));
+    let checks = &status.shortcut.checks;
+    let of_it = checks
+        .iter()
+        .filter(|check| check.proves == Proves::Shortcut);
+    let failed: Vec<_> = of_it.filter(|check| check.failure.is_some()).collect();
+    assert!(checks.len() > 10 && failed.is_empty(), "{checks:#?}");
+    println!(
+        "ready {} s after the machine was, the self-test took {} ms",
+        uptime(),
+        status.shortcut.selftest_ms
+    );
+
+    confined(status.pid);
+    assert_eq!(own_cgroups(Path::new(HIERARCHY)), Vec::<PathBuf>::new());
+    agent.end();
+    let pins = fs::read_dir("/sys/fs/bpf").expect("a bpffs").count();
+    assert_eq!(pins, 0, "no pod is armed, so it takes everything with it");
+}
+
+#[needs(self::ordinary_node)]
+fn without_the_nodes_process_1_it_is_said_what_is_missing() {
+    let pod = Namespace::new("alone");
+    let mut config = config(&pod);
+    let namespaces = config["linux"]["namespaces"].as_array_mut();
+    namespaces.expect("a list").push(json!({"type": "pid"}));
+    config["process"]["args"] = json!([PROGRAM, "probe", PODS]);
+    let mut probe = Container::start("alone", &config);
+    let ended = eventually(PATIENCE, || probe.process.exited().is_some());
+    let log = probe.log();
+    assert!(
+        ended && log.contains("run the agent's container with hostPID"),
+        "{log}"
+    );
+}
+
+/// A machine as `tests/qemu/run.sh` makes it.
+fn ordinary_node() -> Result<(), String> {
+    let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
+    let hierarchy = |line: &&str| line.starts_with(&format!("cgroup2 {HIERARCHY} cgroup2 "));
+    let is_one = mounts
+        .lines()
+        .find(hierarchy)
+        .is_some_and(|line| line.contains("nsdelegate"));
+    is_one
+        .then_some(())
+        .ok_or_else(|| "it needs an emulated node: run tests/qemu/smoke.sh".to_owned())
+}
+
+/// A container that ends when dropped.
+struct Container {
+    name: &'static str,
+    process: Running,
+    bundle: TempDir,
+}
+
+impl Container {
+    fn start(name: &'static str, config: &Value) -> Self {
+        let bundle = bundle(config);
+        let log = fs::File::create(bundle.path().join("log")).expect("a new file");
+        let mut runc = Command::new(runc());
+        // The machine's root is its initramfs, which cannot be pivoted.
+        runc.args(["run", "--no-pivot", "--bundle"])
+            .arg(bundle.path())
+            .arg(name)
+            .stdout(log.try_clone().expect("a descriptor"))
+            .stderr(log);
+        Self {
+            name,
+            process: Running::start(&mut runc),
+            bundle,
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.bundle.path().join("log")).unwrap_or_default()
+    }
+
+    fn end(&mut self) {
+        control(&["kill", self.name, "TERM"]);
+        assert!(
+            eventually(PATIENCE, || self.process.exited().is_some()),
+            "{}",
+            self.log()
+        );
+        let code = self.process.exited().and_then(|status| status.code());
+        assert_eq!(code, Some(0), "{}", self.log());
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        control(&["delete", "--force", self.name]);
+    }
+}
+
+/// `tests/setup.sh` puts it there.
+fn runc() -> PathBuf {
+    parts::workspace().join(".parts/runc/runc")
+}
+
+fn control(words: &[&str]) -> Output {
+    let output = Command::new(runc()).args(words).output();
+    output.expect("runc is there: the container was started with it")
+}
+
+/// What the agent's pod answers to kubelet.
+fn readyz(pod: &Namespace) -> String {
+    pod.enter(|| {
+        let mut answer = String::new();
+        let mut stream = TcpStream::connect("127.0.0.1:8081")?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
+        stream.read_to_string(&mut answer)?;
+        Ok::<_, std::io::Error>(answer)
+    })
+    .unwrap_or_default()
+}
+
+/// What `sidestep status` prints.
+fn status(words: &[&str]) -> String {
+    let mut sidestep = Command::new(binary("sidestep"));
+    sidestep.args(["status", "--socket", SOCKET]).args(words);
+    let output = sidestep.output().expect("it runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The container confines the agent as far as the chart says, and no test of this file proves more than that.
+fn confined(agent: u32) {
+    let of = |process: &str, what: &str| {
+        let file = format!("/proc/{process}/ns/{what}");
+        fs::metadata(&file)
+            .unwrap_or_else(|error| panic!("{file}: {error}"))
+            .ino()
+    };
+    let agents = agent.to_string();
+    for own in ["cgroup", "mnt", "net", "ipc", "uts"] {
+        assert_ne!(of(&agents, own), of("1", own), "{own}");
+    }
+    assert_eq!(of(&agents, "pid"), of("1", "pid"));
+    let status = fs::read_to_string(format!("/proc/{agent}/status")).expect("a process");
+    // DAC_READ_SEARCH, NET_ADMIN, SYS_PTRACE, SYS_ADMIN.
+    for line in [
+        "CapEff:\t0000000000281004",
+        "CapBnd:\t0000000000281004",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+    ] {
+        assert!(status.lines().any(|it| it == line), "{line}: {status}");
+    }
+    let security = format!("/proc/{agent}/root/sys/kernel/security");
+    assert_eq!(fs::read_dir(security).expect("a fresh sysfs").count(), 0);
+    let mounts = fs::read_to_string(format!("/proc/{agent}/mounts")).expect("a process");
+    assert!(mounts.contains("sysfs /sys sysfs ro,"), "{mounts}");
+}
+
+/// What the agent made of cgroups and did not remove.
+fn own_cgroups(folder: &Path) -> Vec<PathBuf> {
+    let below = fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = below.map(|entry| entry.path()).filter(|path| path.is_dir());
+    let is_own = |path: &Path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("sidestep-"))
+    };
+    folders
+        .flat_map(|path| {
+            if is_own(&path) {
+                vec![path]
+            } else {
+                own_cgroups(&path)
+            }
+        })
+        .collect()
+}
+
+fn uptime() -> String {
+    let text = fs::read_to_string("/proc/uptime").expect("/proc is mounted");
+    text.split(' ').next().unwrap_or_default().to_owned()
+}

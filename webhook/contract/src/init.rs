@@ -1,0 +1,85 @@
+//! A pod's `istio-init` container, parsed once.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use crate::{Leave, Policy, gate, istio, keys};
+
+/// An init container named `istio-init`: as the injector wrote it, or the gate that the webhook made of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IstioInit<'a> {
+    /// The container's index among the pod's init containers.
+    pub index: usize,
+    /// The container itself.
+    pub container: &'a Container,
+    /// Whether the container is a gate.
+    pub is_gate: bool,
+    /// What its arguments and environment say. A gate says what the container said before.
+    pub policy: Result<Policy, Leave>,
+    /// How many of the arguments stand before `--`.
+    flags: usize,
+}
+
+impl<'a> IstioInit<'a> {
+    /// Parses a container. The index is that of the container in its pod.
+    pub fn read(index: usize, container: &'a Container) -> Self {
+        let arguments = istio::arguments(container);
+        let parsed = arguments.clone().and_then(istio::pflag::parse);
+        let is_gate = match (&arguments, &parsed) {
+            (Ok(arguments), Ok(parsed)) => gate::is_gate(container, arguments, parsed),
+            _ => false,
+        };
+        let flags = parsed.as_ref().map_or(0, |parsed| parsed.end);
+        let policy = arguments
+            .and_then(istio::refuse_references)
+            .and(parsed)
+            .and_then(|parsed| istio::policy(&parsed, container, is_gate));
+        Self {
+            index,
+            container,
+            is_gate,
+            policy,
+            flags,
+        }
+    }
+
+    /// The gate to put in the container's place. A gate stays as it is.
+    pub fn gate(&self, probe_timeout: Duration) -> Result<Container, Leave> {
+        let policy = self.policy.as_ref().map_err(Clone::clone)?;
+        if self.is_gate {
+            return Ok(self.container.clone());
+        }
+        gate::make(self.container, self.flags, policy, probe_timeout)
+    }
+}
+
+/// All init containers of a pod that are named `istio-init`, in their order, at least one.
+pub fn istio_inits(pod: &Pod) -> Result<Vec<IstioInit<'_>>, Leave> {
+    let spec = pod.spec.as_ref();
+    let containers = spec.and_then(|spec| spec.init_containers.as_deref());
+    let containers = containers.unwrap_or_default();
+    let all = containers.iter().enumerate();
+    let found: Vec<_> = all
+        .filter(|(_, container)| container.name == keys::ISTIO_INIT)
+        .map(|(index, container)| IstioInit::read(index, container))
+        .collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let mut names = containers.iter().map(|container| container.name.as_str());
+    Err(if names.any(|name| name == keys::ISTIO_VALIDATION) {
+        Leave::IstioCni
+    } else {
+        Leave::NoIstioInit
+    })
+}
+
+/// The pod's one `istio-init`.
+pub fn istio_init(pod: &Pod) -> Result<IstioInit<'_>, Leave> {
+    let mut found = istio_inits(pod)?;
+    match found.len() {
+        1 => Ok(found.remove(0)),
+        count => Err(Leave::SeveralIstioInit { count }),
+    }
+}
