@@ -95,6 +95,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         let mut worker = Worker {
             reconciler,
             source,
+            node: None,
             cgroup: settings.cgroup,
             interval: settings.check_interval,
             readiness,

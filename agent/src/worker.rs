@@ -53,6 +53,8 @@ pub(crate) type Count = oneshot::Sender<(Vec<PodState>, usize, ShortcutStatus)>;
 pub(crate) struct Worker<S, N> {
     pub(crate) reconciler: Reconciler<Bpf, N>,
     pub(crate) source: S,
+    /// The name of the Kubernetes node.
+    pub(crate) node: Option<String>,
     pub(crate) cgroup: PathBuf,
     /// Between checks of what all pods share: links, pins and maps.
     pub(crate) interval: Duration,
@@ -164,9 +166,8 @@ impl<S: Source, N: Node> Worker<S, N> {
     }
 
     fn status(&self) -> Status {
+        let bare = status_without_programs(&self.readiness, self.node.as_deref());
         let duties = self.duties.as_ref();
-        let node = duties.map(|duties| duties.node.clone());
-        let bare = status_without_programs(&self.readiness, node);
         let weakness = duties.and_then(|duties| duties.sightings.weakness());
         let errors = self.source.errors().into_iter();
         Status {
@@ -180,14 +181,14 @@ impl<S: Source, N: Node> Worker<S, N> {
     }
 }
 
-/// The status of an agent that has not started yet, on this Kubernetes node if it is on one.
-pub(crate) fn status_without_programs(readiness: &Readiness, node: Option<String>) -> Status {
+/// The status of an agent that has not started yet.
+pub(crate) fn status_without_programs(readiness: &Readiness, node: Option<&str>) -> Status {
     let missing = readiness.missing();
     Status {
         ready: missing.is_empty(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        node,
+        node: node.map(ToOwned::to_owned),
         cgroup: PathBuf::new(),
         pods: Vec::new(),
         shortcut: ShortcutStatus::default(),

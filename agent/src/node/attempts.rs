@@ -16,8 +16,10 @@ use super::{
 use crate::{
     dataplane::Bpf,
     metrics::Metrics,
-    pods::observed::{Change, Pods, Source, Step},
-    pods::wanted::{Entry, PodName, PodUid},
+    pods::{
+        observed::{Change, Pods, Source, Step},
+        wanted::{Entry, PodName, PodUid},
+    },
     preflight::Lock,
     reconcile::{Mode, Reconciler},
     report::Reports,
@@ -139,12 +141,12 @@ impl Attempts {
         let mut worker = Worker {
             reconciler: ready.reconciler,
             source: self.source,
+            node: Some(self.settings.node),
             cgroup: ready.cgroup,
             interval: CHECK,
             readiness: self.readiness,
             programs: self.programs,
             duties: Some(Duties {
-                node: self.settings.node,
                 heartbeat: self.heartbeat,
                 sightings: ready.sightings,
                 proof: Proof::given(),
@@ -169,10 +171,8 @@ impl Attempts {
                     self.source.take(change);
                 }
                 Ok(Message::Ask(question)) => {
-                    let status = worker::status_without_programs(
-                        &self.readiness,
-                        Some(self.settings.node.clone()),
-                    );
+                    let status =
+                        worker::status_without_programs(&self.readiness, Some(&self.settings.node));
                     let _asker_left = question.send(status);
                 }
                 Ok(Message::Count(reply)) => {

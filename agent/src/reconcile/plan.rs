@@ -176,3 +176,181 @@ pub(super) const fn release(claim: Claim, attached: Option<bool>, when: Release)
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        pods::wanted::{Place, PodUid, Wanted},
+        probe::policy,
+        reconcile::ArmError,
+    };
+
+    const HERE: Cookie = 7;
+    const THERE: Cookie = 8;
+    const MODE: Mode = Mode::node(true, Duration::from_secs(20));
+
+    fn name() -> PodName {
+        PodName {
+            namespace: "demo".to_owned(),
+            name: "web".to_owned(),
+        }
+    }
+
+    fn wanted() -> Wanted {
+        let uid = PodUid::new("0f3a6a0e-1c2b-4d5e-8f90-abcdef012345").expect("a uid");
+        Wanted {
+            place: Place::Cgroup(uid),
+            policy: policy(1337).expect("a policy"),
+            allowed: Allowed::default(),
+            name_servers: Vec::new(),
+            addresses: Vec::new(),
+            ended: false,
+        }
+    }
+
+    fn inside(cookie: Cookie, record: Option<u32>) -> Inside {
+        Inside {
+            cookie,
+            facts: Facts {
+                cookie,
+                addresses: vec![[10, 0, 0, 7].into()],
+                source4: None,
+                source6: None,
+                name_servers: Vec::new(),
+            },
+            given: None,
+            record,
+            attached: record.is_some(),
+            fresh: 9,
+        }
+    }
+
+    /// Armed with rules 9.
+    fn armed(cookie: Cookie, policy: &Policy) -> Armed {
+        match arm(&wish(policy), &inside(cookie, None), None).expect("rules") {
+            Step::Arm(rules) => Armed {
+                cookie,
+                rules: *rules,
+            },
+            Step::Keep => panic!("nothing is there"),
+        }
+    }
+
+    fn wish(policy: &Policy) -> Wish<'_> {
+        Wish {
+            policy,
+            allowed: Allowed::default(),
+            strict: true,
+        }
+    }
+
+    fn is_kept(policy: &Policy, inside: &Inside, before: Option<&Armed>) -> bool {
+        arm(&wish(policy), inside, before).expect("rules") == Step::Keep
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_is_kept_and_everything_else_armed() {
+        let wanted = policy(1337).expect("a policy");
+        let before = armed(HERE, &wanted);
+        let there = inside(HERE, Some(9));
+        assert!(is_kept(&wanted, &there, Some(&before)));
+
+        assert!(!is_kept(&wanted, &there, None), "an earlier agent's");
+        let elsewhere = armed(THERE, &wanted);
+        assert!(!is_kept(&wanted, &there, Some(&elsewhere)));
+        assert!(!is_kept(
+            &policy(0).expect("a policy"),
+            &there,
+            Some(&before)
+        ));
+        for wrong in [
+            inside(HERE, None),
+            inside(HERE, Some(8)),
+            Inside {
+                attached: false,
+                ..there.clone()
+            },
+            Inside {
+                facts: Facts {
+                    addresses: Vec::new(),
+                    ..there.facts.clone()
+                },
+                ..there.clone()
+            },
+        ] {
+            assert!(!is_kept(&wanted, &wrong, Some(&before)), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_pod_is_visited_when_its_turn_has_come_and_looked_into_when_something_may_have_changed() {
+        let begin = Instant::now();
+        let mut pod = Pod::new(&name(), &Ok(wanted()), begin, &MODE);
+        assert_eq!(visit(&pod, None, begin, &MODE), Visit::Find, "not armed");
+
+        pod.armed = Some(armed(HERE, &policy(1337).expect("a policy")));
+        let check = Visit::CheckLink(HERE);
+        let study = begin + MODE.study;
+        let of = |pod: &Pod, attached, at| visit(pod, attached, at, &MODE);
+        assert_eq!(of(&pod, None, study), Visit::Find);
+        pod.looked(study, &MODE);
+        assert_eq!(of(&pod, None, study + MODE.look / 2), Visit::Keep);
+        let look = study + MODE.look;
+        assert_eq!(of(&pod, None, look), check);
+        assert_eq!(of(&pod, Some(true), look), Visit::Keep);
+        assert_eq!(of(&pod, Some(false), look), Visit::Find);
+
+        pod.waits(look);
+        assert_eq!(of(&pod, None, look), Visit::Find);
+        pod.waiting = None;
+        let error = ArmError::Taken {
+            netns: String::new(),
+            other: String::new(),
+        };
+        pod.fail(&error, look);
+        assert_eq!(of(&pod, None, look), Visit::Keep, "not so soon");
+        let retry = pod.retry().expect("another attempt");
+        assert_eq!(of(&pod, None, retry), Visit::Find);
+    }
+
+    #[test]
+    fn one_namespace_is_one_pods() {
+        assert_eq!(enter(None, None), Entrance::Wait);
+        assert_eq!(enter(Some(HERE), None), Entrance::LookInside);
+        assert_eq!(enter(Some(HERE), Some(name())), Entrance::Refuse(name()));
+    }
+
+    #[test]
+    fn on_a_node_nothing_is_disarmed_whose_link_is_not_known_to_be_gone() {
+        let another = |points_here| Claim::Another { points_here };
+        for claim in [Claim::Absent, Claim::Nobody, Claim::Unknown] {
+            let of = |attached| release(claim, attached, Release::Gone);
+            assert_eq!(of(None), Fate::CheckLink, "{claim:?}");
+            assert_eq!(of(Some(true)), Fate::Keep, "{claim:?}");
+            assert_eq!(of(Some(false)), Fate::Disarm, "{claim:?}");
+        }
+        for (claim, fate) in [
+            (Claim::Present, Fate::Keep),
+            (another(Some(true)), Fate::Keep),
+            (another(Some(false)), Fate::HandOver),
+            (another(None), Fate::Disarm),
+        ] {
+            for attached in [None, Some(true), Some(false)] {
+                for when in [Release::Gone, Release::Unwanted] {
+                    assert_eq!(release(claim, attached, when), fate, "{claim:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn with_pod_files_only_what_nobody_wants_goes_while_it_lives() {
+        let of = |claim| release(claim, Some(true), Release::Unwanted);
+        assert_eq!(of(Claim::Nobody), Fate::Disarm);
+        assert_eq!(of(Claim::Absent), Fate::Keep);
+        assert_eq!(of(Claim::Unknown), Fate::Keep);
+    }
+}

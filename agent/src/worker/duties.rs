@@ -9,16 +9,13 @@ use sidestep_runtime::Heartbeat;
 use super::{Proof, SightingQueue};
 use crate::{
     metrics::Metrics,
-    pods::observed::Source,
-    pods::wanted::PodName,
+    pods::{observed::Source, wanted::PodName},
     reconcile::{PodEvent, Tell},
     report::{Report, Reports},
 };
 
 /// What is only done on a node.
 pub(crate) struct Duties {
-    /// The node's name in the API.
-    pub(crate) node: String,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) sightings: SightingQueue,
     pub(crate) proof: Proof,

@@ -303,7 +303,12 @@ impl Dataplane for Fake {
     }
 
     fn add_listener(&mut self, pod: Cookie, listener: &Listener) -> Result<(), DataplaneError> {
-        let whole = |world: &mut World| world.add_listener(pod, listener.inode);
+        let whole = |world: &mut World| {
+            let inode = listener.inode;
+            let own = world.sockets.get(&inode) == Some(&pod);
+            assert!(own, "{pod} gets a listener of another namespace");
+            world.add_listener(pod, inode);
+        };
         self.verb("adding a listener", whole, whole)
     }
 
@@ -341,6 +346,8 @@ impl Dataplane for Fake {
                 world.kernel.records.contains_key(&pod),
                 "{pod} is activated before its record is written"
             );
+            let listened = world.sockets.values().any(|of| *of == pod);
+            assert!(listened, "{pod} is activated, and its proxy never listened");
             let listening = world.spaces[&pod].listening;
             let known = world.kernel.listeners.contains_key(&pod);
             assert!(

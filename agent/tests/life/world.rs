@@ -80,11 +80,12 @@ pub(crate) struct World {
     /// Where pods' processes are, by uid.
     pub(crate) sandboxes: BTreeMap<String, Cookie>,
     pub(crate) kernel: Kernel,
+    /// Whose proxy's every socket was.
+    pub(crate) sockets: BTreeMap<u32, Cookie>,
     /// Links that the running agent has open.
     pub(crate) opened: BTreeSet<Cookie>,
     pub(crate) last_rules: u32,
     last_cookie: Cookie,
-    last_inode: u32,
     /// What must be captured stays so until its namespace is gone; else until no pod wants it.
     pub(crate) until_gone: bool,
     /// Namespaces that pods want, as the agent was told.
@@ -100,10 +101,10 @@ impl World {
             spaces: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
             kernel: Kernel::default(),
+            sockets: BTreeMap::new(),
             opened: BTreeSet::new(),
             last_rules: 0,
             last_cookie: 0,
-            last_inode: 0,
             until_gone,
             wanted: BTreeSet::new(),
             fault: Fault::default(),
@@ -196,8 +197,9 @@ impl World {
         let Some(cookie) = self.living(n) else {
             return;
         };
-        self.last_inode += 1;
-        let inode = self.last_inode;
+        let last = self.sockets.last_key_value();
+        let inode = last.map_or(1, |(inode, _)| inode + 1);
+        self.sockets.insert(inode, cookie);
         let space = self.spaces.get_mut(&cookie).expect("a namespace");
         space.listening = Some(inode);
         // What is closed leaves the map by itself.
