@@ -196,7 +196,8 @@ impl Agent {
         }
         let all = self.reconciler.status();
         let mut world = self.world.borrow_mut();
-        let sure = !world.fault.is_planned();
+        // Of an agent that has just started, what it finds armed stays so, whatever fails.
+        let sure = !world.fault.is_planned() || all.is_empty();
         let mut wanted = BTreeSet::new();
         for (name, entry) in &self.told {
             let Ok(Wanted {
@@ -251,7 +252,7 @@ impl Agent {
         self.reconciler.missed();
     }
 
-    fn pass(&mut self) {
+    pub(crate) fn pass(&mut self) {
         let done = self.reconciler.pass();
         let hit = self.world.borrow().fault.hit;
         let failure = done.failure();
@@ -303,7 +304,7 @@ impl Agent {
         self.world.borrow_mut().passed = end;
     }
 
-    fn next_due(&self) -> Duration {
+    pub(crate) fn next_due(&self) -> Duration {
         let (now, passed) = (self.world.borrow().now().at, self.world.borrow().passed);
         let retry = self.reconciler.next_retry();
         let retry = retry.map_or(Duration::MAX, |at| {

@@ -414,6 +414,7 @@ impl Dataplane for Fake {
 
     fn forget_all(&mut self, pods: &HashSet<Cookie>) -> Result<(), DataplaneError> {
         let whole = |world: &mut World| {
+            world.kernel.scans += 1;
             for pod in pods {
                 let record = world.kernel.records.contains_key(pod);
                 assert!(

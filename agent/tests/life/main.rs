@@ -303,3 +303,67 @@ fn on_a_node_what_runs_stays_captured_until_it_is_gone() {
 fn with_pod_files_what_is_wanted_stays_captured() {
     lives(false);
 }
+
+#[test]
+fn a_sighting_that_comes_too_soon_after_another_is_acted_on_as_soon_as_it_may_be() {
+    let mut agent = Agent::new(true, policies(), Instant::now());
+    let world = Rc::clone(&agent.world);
+    let seen = Happens::Seen(0, Seen::Exec, Whose::Pods);
+    happen(&mut agent, Happens::Changes(0, Change::Nothing, true));
+    happen(&mut agent, Happens::Sandbox(0));
+    happen(&mut agent, Happens::Peopled(0, false));
+    happen(&mut agent, seen);
+    happen(&mut agent, Happens::Peopled(0, true));
+    happen(&mut agent, seen);
+    assert!(world.borrow().kernel.records.is_empty(), "too soon");
+    happen(&mut agent, Happens::Passes(50));
+    assert_eq!(world.borrow().kernel.records.len(), 1);
+}
+
+/// A pod of the same name again and again, each in a namespace of its own; then all of those are gone.
+fn departed(pods: usize) -> Agent {
+    let mut agent = Agent::new(true, policies(), Instant::now());
+    for armed in 1..=pods {
+        happen(&mut agent, Happens::Changes(0, Change::IsReplaced, true));
+        happen(&mut agent, Happens::Sandbox(0));
+        happen(&mut agent, Happens::Passes(100));
+        happen(&mut agent, Happens::Missed);
+        assert_eq!(agent.world.borrow().kernel.records.len(), armed);
+    }
+    happen(&mut agent, Happens::Removed(0, true));
+    for _ in 0..pods {
+        happen(&mut agent, Happens::Dies(0));
+    }
+    agent
+}
+
+#[test]
+fn namespaces_that_go_together_are_let_go_some_a_turn_with_one_look_at_the_connections() {
+    let mut agent = departed(150);
+    let world = Rc::clone(&agent.world);
+    for (turn, left) in [86, 22, 0].into_iter().enumerate() {
+        agent.pass();
+        let kernel = &world.borrow().kernel;
+        assert_eq!((kernel.records.len(), kernel.scans), (left, turn + 1));
+        let at_once = agent.next_due() == world.borrow().passed;
+        assert_eq!(at_once, left > 0, "the others have the next turn");
+    }
+}
+
+#[test]
+fn a_namespace_that_cannot_be_let_go_holds_up_no_other() {
+    // Whatever it is that fails.
+    for call in 0..u8::MAX {
+        let mut agent = departed(3);
+        let world = Rc::clone(&agent.world);
+        world.borrow_mut().fault = Fault::at(Some((call, Kind::Fails(1))));
+        agent.pass();
+        let left = world.borrow().kernel.records.len();
+        assert!(left <= 1, "{left} of 3 are left where call {call} fails");
+        if !world.borrow().fault.hit {
+            assert!(call > 9, "few calls");
+            return;
+        }
+    }
+    panic!("calls without an end");
+}

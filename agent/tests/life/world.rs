@@ -71,6 +71,8 @@ pub(crate) struct Kernel {
     pub(crate) listeners: BTreeMap<Cookie, BTreeSet<u32>>,
     /// Namespaces of which connections are remembered.
     pub(crate) connections: BTreeSet<Cookie>,
+    /// How often they were looked through.
+    pub(crate) scans: usize,
 }
 
 pub(crate) struct World {
