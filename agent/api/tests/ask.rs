@@ -16,6 +16,7 @@ fn full() -> Value {
         "ready": true,
         "version": "0.1.0",
         "pid": 7,
+        "node": null,
         "cgroup": "/sys/fs/cgroup/pods",
         "pods": [{
             "namespace": "shop",
