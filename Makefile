@@ -52,8 +52,11 @@ test-cluster: ## as root: end to end, on a real Kubernetes with Istio
 	cargo test --no-fail-fast -p sidestep-tests --test cluster
 
 cluster: ## as root: a real one-node Kubernetes with Istio and Sidestep, in namespaces of its own; says how to use it
+	@if [ -e .parts/cluster/stamps/images ]; then echo "cluster: a few minutes"; \
+	else echo "cluster: about 15 minutes the first time, which builds Kubernetes, Istio and Sidestep; a few from then on"; fi
 	@tests/setup.sh cluster
-	cargo build -p sidestep-tests --bins
+# With the images' packages, so that their build finds what it needs.
+	cargo build $(PROGRAMS) -p sidestep-webhook
 	@target/debug/sidestep-cluster up >/dev/null
 	@target/debug/sidestep-cluster install
 
