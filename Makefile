@@ -5,6 +5,7 @@
 
 SECONDS := 60
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
+DEMO := --profile demo -p sidestep-agent -p sidestep-tests --bin sidestep-agent --bin sidestep-demo --bin sidestep-app
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -16,9 +17,10 @@ build: ## build the agent and the command line, optimised (needs no more than th
 	@tests/setup.sh build
 	cargo build --release -p sidestep-agent -p sidestep
 
-demo: setup ## as root: the same traffic between two pods with Envoy sidecars, once with iptables and once with Sidestep
-	cargo build --release $(PROGRAMS)
-	@target/release/sidestep-demo
+demo: ## as root: the same traffic between two pods with Envoy sidecars, once with iptables and once with Sidestep
+	@tests/setup.sh demo
+	cargo build $(DEMO)
+	@target/demo/sidestep-demo
 
 test: ## everything: lint, unit tests, fuzzing for a minute, the smoke test on Linux 6.1, network namespaces, API server, cluster
 # Each is run, whatever the one before it said.

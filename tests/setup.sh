@@ -2,9 +2,10 @@
 # Installs what building and testing need, and only what is missing: safe to run twice, quick when there is nothing to do.
 #   tests/setup.sh build   compilers and the BPF linker
 #   tests/setup.sh images  that, and what writes images
+#   tests/setup.sh demo    the first, and what the demo uses: Envoy, iptables, wrk
 #   tests/setup.sh lint    the first, and cargo-deny
 #   tests/setup.sh fuzz    the first, cargo-fuzz and a C++ compiler
-#   tests/setup.sh         the first, and what the demo and the tests use: Envoy, network tools, QEMU and Linux 6.1 and 6.12
+#   tests/setup.sh         the first, and what the tests use: Envoy, network tools, QEMU and Linux 6.1 and 6.12
 #   tests/setup.sh programs the first, Envoy, and programs whose connections are tested: nginx, PostgreSQL, Redis, Go, Java, Python
 #   tests/setup.sh cluster the first, Envoy, and the parts of a Kubernetes node with Istio (ten minutes the first time)
 # Debian packages are installed system-wide (as root); everything else goes to .parts/, which `make clean` removes.
@@ -202,8 +203,8 @@ kernel() {
 [ "$(uname -m)" = x86_64 ] || fail "only x86_64 is supported"
 what=${1:-all}
 case $what in
-build | images | lint | fuzz | programs | cluster | all) ;;
-*) fail "unknown argument $what (build, images, lint, fuzz, programs, cluster or nothing)" ;;
+build | images | demo | lint | fuzz | programs | cluster | all) ;;
+*) fail "unknown argument $what (build, images, demo, lint, fuzz, programs, cluster or nothing)" ;;
 esac
 mkdir -p .parts/bin
 exec 9>.parts/lock
@@ -214,6 +215,9 @@ rust
 crate bpf-linker "$BPF_LINKER"
 if [ "$what" = images ]; then
     packages python3 binutils
+elif [ "$what" = demo ]; then
+    packages iproute2 iptables python3 wrk
+    envoy
 elif [ "$what" = lint ]; then
     crate cargo-deny "$CARGO_DENY"
 elif [ "$what" = fuzz ]; then
