@@ -4,6 +4,7 @@
 mod applications;
 mod bench;
 mod checks;
+mod companion;
 mod endings;
 mod full;
 mod pair;
@@ -22,7 +23,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sidestep_ebpf_common::{Ids, shortcut::Count};
 
-use super::{Allowed, Options, Participant, Reach, Shortcut, ShortcutError, kernel};
+use super::{Allowed, Options, Participant, Reach, Shortcut, ShortcutError};
 use crate::btf;
 
 /// How long all of it may take: the agent's start waits for it.
@@ -70,6 +71,8 @@ impl Verdict {
 /// What depends on a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Proves {
+    /// That the kernel does not crash. Nothing else is tried where it might.
+    Safety,
     /// All of it.
     Shortcut,
     /// That an application notices nothing of its sockets' being ends.
@@ -91,6 +94,10 @@ pub struct Check {
 
 /// Whether everything holds that something depends on.
 fn proven(checks: &[Check], proves: Proves) -> Result<(), String> {
+    let mut unsafe_ones = checks.iter().filter(|check| check.proves == Proves::Safety);
+    if let Some(why) = unsafe_ones.find_map(|check| check.failure.clone()) {
+        return Err(why);
+    }
     let of_it = checks.iter().filter(|check| check.proves == proves);
     let failed: Vec<String> = of_it
         .filter_map(|check| Some(format!("{}: {}", check.name, check.failure.as_ref()?)))
@@ -130,11 +137,6 @@ pub fn prove(worker: &Path, pods: &Path) -> Verdict {
     };
     if btf::kernel_memory_is_locked() {
         return off("kernel lockdown: programs may not read the kernel's memory".to_owned());
-    }
-    let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy();
-    if let Err(unfit) = kernel::judge(&release, &uname.version().to_string_lossy()) {
-        return off(format!("Linux {release}: {unfit}"));
     }
     let options = Options {
         limit: RECEIVER_LIMIT,
@@ -220,8 +222,12 @@ fn examine(
                 admit(&mut shortcut, cookie, true, true).map(|()| watched)
             }
             Said::Checked(check) => {
+                let may_go_on = check.proves != Proves::Safety || check.failure.is_none();
                 checks.push(check);
-                continue;
+                if may_go_on {
+                    continue;
+                }
+                return Ok((checks, readers));
             }
             Said::Done => return Ok((checks, readers)),
         };

@@ -1,5 +1,6 @@
 //! Whether the kernel refuses MPTCP's sockets in a sockhash: those that do not may crash when an MPTCP listener accepts a
-//! connection that is in one. Only the self-test attaches it, to its own cgroup, on kernels that are known to have the fix.
+//! connection that is in one. Only the self-test attaches it, to its own cgroup. Nobody connects to the listener that is
+//! put there, so that also a kernel that takes it is safe.
 
 use aya_ebpf::{
     bindings::BPF_SOCK_OPS_TCP_LISTEN_CB, helpers::generated::bpf_sock_hash_update,

@@ -1,54 +1,21 @@
 //! What must hold before sockets of any application take part, or get bytes.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr, TcpStream},
-    thread,
-};
+use std::{net::TcpStream, thread};
 
 use rustix::{
     io::Errno,
-    net::{
-        AddressFamily, RecvFlags, SocketFlags, SocketType, bind, ipproto, listen, recv, socket_with,
-    },
+    net::{RecvFlags, recv},
     pipe::{SpliceFlags, pipe, splice},
 };
-use sidestep_ebpf_common::shortcut::MPTCP_PORT;
 
 use super::{
-    bench::{Bench, mptcp_answer},
+    super::kernel,
+    bench::Bench,
     pair::{Outcome, PATIENCE, Pair, check, pair, receive, send, wait_readable},
 };
 
-/// Kernels that let MPTCP's sockets into a sockhash may crash when one of them accepts a connection that is in it. The fix
-/// for one came with the fix for the other.
-pub(super) fn mptcp_is_refused() -> Outcome {
-    let flags = SocketFlags::CLOEXEC;
-    let made = socket_with(
-        AddressFamily::INET,
-        SocketType::STREAM,
-        flags,
-        Some(ipproto::MPTCP),
-    );
-    let listener = match made {
-        Ok(socket) => socket,
-        // No MPTCP in this kernel, or none here: nothing to fear.
-        Err(Errno::PROTONOSUPPORT | Errno::NOPROTOOPT) => return Ok(()),
-        Err(e) => return Err(e.to_string()),
-    };
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, MPTCP_PORT));
-    bind(&listener, &address).map_err(|e| e.to_string())?;
-    listen(&listener, 1).map_err(|e| e.to_string())?;
-    let refused = u64::from(Errno::OPNOTSUPP.raw_os_error().unsigned_abs());
-    match mptcp_answer()? {
-        answer if answer == refused => Ok(()),
-        0 => Err("it is not seen to listen".to_owned()),
-        1 => Err("the kernel takes its listener".to_owned()),
-        other => Err(format!("the kernel answers with error {other}")),
-    }
-}
-
 /// An application's socket sends past TCP and gets everything by TCP. Some of Linux's releases (since "bpf, sockmap: Fix
-/// FIONREAD for sockmap", 929e30f93125) tell it that there is nothing to read; nginx, for one, then waits for good.
+/// FIONREAD for sockmap", 929e30f93125) tell it that there is nothing to read; nginx, for one, then waits for ever.
 pub(super) fn told_how_much(bench: &Bench) -> Outcome {
     let Pair { near, far } = pair(&bench.application)?;
     send(&far, 0, 100)?;
@@ -60,7 +27,10 @@ pub(super) fn told_how_much(bench: &Bench) -> Outcome {
     if told == 1000 {
         Ok(())
     } else {
-        Err(format!("of 1000 bytes it is told of {told}"))
+        Err(format!(
+            "of 1000 bytes it is told of {told}: {}",
+            kernel::FIONREAD
+        ))
     }
 }
 

@@ -13,10 +13,10 @@ use sidestep_ebpf_common::shortcut::Count;
 
 use super::{
     INBOUND,
-    Proves::{self, Application, IntoApplication, Shortcut},
+    Proves::{self, Application, IntoApplication, Safety, Shortcut},
     applications,
     bench::{Bench, counted, past_tcp},
-    endings, full,
+    companion, endings, full,
     pair::{Outcome, Pair, bytes, check, pair, pair_by, read, receive, send, send_many},
 };
 use crate::sys;
@@ -27,9 +27,7 @@ type Holds = fn(&Bench) -> Outcome;
 /// All of them, by name.
 pub(super) const ALL: [(&str, Proves, Holds); 17] = [
     // Before anything is in a sockhash.
-    ("MPTCP keeps out of it", Shortcut, |_| {
-        applications::mptcp_is_refused()
-    }),
+    ("MPTCP keeps out of it", Safety, |_| companion::holds()),
     ("bytes go past TCP", Shortcut, goes_past_tcp),
     ("both ways at once, in order", Shortcut, both_ways),
     (
