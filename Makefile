@@ -9,7 +9,7 @@ PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-tests --bins
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
 
-setup: ## install what is missing: compilers, the BPF linker, Envoy, network tools, QEMU, Linux 6.1 and 6.12
+setup: ## install what is missing: compilers, the BPF linker, Envoy, network tools, QEMU, other kernels
 	@tests/setup.sh
 
 build: ## build the agent and the command line, optimised (needs no more than the compilers)
@@ -64,11 +64,11 @@ images: ## the webhook's and the agent's images as OCI archives, .parts/images/*
 	@tests/setup.sh images
 	manifests/images/build.sh
 
-smoke: setup ## capture connections on Debian's 6.1 kernel, prove the shortcut on 6.1 and 6.12, in QEMU
+smoke: setup ## capture connections on Debian's 6.1 kernel, prove the shortcut on 6.1, 6.12 and 7.3, in QEMU
 	@tests/qemu/smoke.sh
 	@tests/qemu/kernels.sh small
 
-kernels: setup ## as root: everything on Debian's kernels 6.1 and 6.12, in QEMU, and on the running one, as a table: half an hour
+kernels: setup ## as root: everything on Debian's kernels 6.1 to 7.3, in QEMU, and on the running one, as a table: an hour
 	@tests/setup.sh programs
 	@tests/qemu/kernels.sh
 

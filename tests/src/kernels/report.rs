@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::survey::Survey;
+use super::survey::{On, Survey};
 
 /// All kernels that were tried.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -18,6 +18,8 @@ pub struct Report {
 pub struct Kernel {
     /// `running`, or the folder it was taken from.
     pub place: String,
+    /// What is to be on there; nothing is expected of the running one.
+    pub expected: Option<On>,
     /// From the kernel's start to the first process of a virtual machine.
     pub boot_seconds: Option<f64>,
     /// All of it.
@@ -73,15 +75,17 @@ pub(super) const RUNNING: &str = "running";
 const HOOKS: usize = 11;
 
 impl Kernel {
-    /// Whether everything works that has to: interception, the tests, and nothing broken by the shortcut. On Debian's kernels
-    /// the shortcut is on; that it is off for a reason on the running one is no fault.
+    /// Whether everything works that has to: interception, the tests, as much of the shortcut as is expected, and nothing
+    /// broken by it.
     pub fn is_good(&self) -> bool {
         let survey = self.survey.as_ref().is_some_and(|survey| {
             let clean = |torture: &super::Torture| {
                 torture.corrupted + torture.lost + torture.stuck == 0 && torture.redirected > 0
             };
             survey.interception.failure.is_none()
-                && (self.place == RUNNING || survey.selftest.off.is_none())
+                && self
+                    .expected
+                    .is_none_or(|expected| expected == survey.selftest.on())
                 && survey.interception.hooks.len() == HOOKS
                 && survey.torture.as_ref().is_none_or(clean)
         });
@@ -179,6 +183,12 @@ impl Kernel {
         if let Some(survey) = &self.survey {
             if let Some(why) = &survey.interception.failure {
                 note("the agent is not ready", why)?;
+            }
+            if let Some(expected) = self.expected
+                && expected != survey.selftest.on()
+            {
+                let found = format!("{:?}, and not {expected:?}", survey.selftest.on());
+                note("the shortcut is on for", &found)?;
             }
             if let Some(why) = &survey.selftest.off {
                 note("the shortcut is off", why)?;

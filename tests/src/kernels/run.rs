@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use super::report::{Kernel, RUNNING, Suite};
+use super::{
+    report::{Kernel, RUNNING, Suite},
+    survey::On,
+};
 
 /// Before what the survey found.
 pub const SURVEY: &str = "survey: ";
@@ -24,8 +27,8 @@ const BOOTED: &str = "qemu: Linux ";
 pub enum Where {
     /// On the running kernel.
     Here,
-    /// In a virtual machine with this kernel of `.parts/kernels`.
-    Machine(String),
+    /// In a virtual machine with this kernel of `.parts/kernels`, on which so much is expected to be on.
+    Machine(String, On),
 }
 
 /// What to run.
@@ -64,9 +67,9 @@ pub fn run(plan: &Plan, place: &Where, tell: impl Fn(&str)) -> anyhow::Result<Ke
     }
     let status = child.wait()?;
     let mut kernel = heard.kernel;
-    kernel.place = match place {
-        Where::Here => RUNNING.to_owned(),
-        Where::Machine(name) => name.clone(),
+    (kernel.place, kernel.expected) = match place {
+        Where::Here => (RUNNING.to_owned(), None),
+        Where::Machine(name, expected) => (name.clone(), Some(*expected)),
     };
     kernel.seconds = start.elapsed().as_secs_f64();
     if kernel.survey.is_none() && kernel.failure.is_none() {
@@ -78,17 +81,22 @@ pub fn run(plan: &Plan, place: &Where, tell: impl Fn(&str)) -> anyhow::Result<Ke
 impl Plan {
     fn command(&self, place: &Where) -> anyhow::Result<Command> {
         let script = self.tests.join("qemu/suite.sh");
+        // A kernel with a fault is there to show that it is found. Where nothing is on, tests might crash it.
+        let suites = match place {
+            Where::Machine(_, On::Nothing | On::Sidecars) => &BTreeMap::new(),
+            Where::Machine(_, On::Applications) | Where::Here => &self.suites,
+        };
         let (mut command, connections) = match place {
             Where::Here => {
                 let mut command = Command::new("sh");
                 command.arg(script);
                 (command, self.connections.1)
             }
-            Where::Machine(kernel) => {
+            Where::Machine(kernel, _) => {
                 let mut command = Command::new(self.tests.join("qemu/run.sh"));
                 command.arg(kernel);
                 let tests = [self.tests.join("fixtures"), self.tests.join("Cargo.toml")];
-                let binaries = self.suites.values().map(|(path, _)| path);
+                let binaries = suites.values().map(|(path, _)| path);
                 for path in self.programs.iter().chain(binaries).chain(&tests) {
                     command.arg("--with").arg(path);
                 }
@@ -103,7 +111,7 @@ impl Plan {
         command.current_dir(&self.tests);
         let program = self.programs.first().context("a program")?;
         command.arg(program).arg(connections.to_string());
-        for (name, (path, arguments)) in &self.suites {
+        for (name, (path, arguments)) in suites {
             let words = [name.as_str(), text(path)?];
             let words = words
                 .into_iter()
@@ -194,6 +202,30 @@ mod tests {
         assert_eq!(suite.failed, ["dns::asked::sidestep"]);
         assert!(suite.ended);
         assert_eq!(heard.kernel.boot_seconds, Some(4.2));
+    }
+
+    #[test]
+    fn a_kernel_on_which_other_than_expected_is_on_is_not_good() {
+        let survey = |not_from_applications: &str| {
+            let hooks = [""; 11].join(r#"",""#);
+            let selftest = format!(
+                r#""checks":[],"off":null,"not_from_applications":{not_from_applications},"not_into_applications":null,"milliseconds":1"#
+            );
+            format!(
+                r#"survey: {{"release":"","version":"","interception":{{"hooks":["{hooks}"],"failure":null,"milliseconds":1}},"selftest":{{{selftest}}},"torture":null}}"#
+            )
+        };
+        for (found, expected, good) in [
+            ("null", On::Applications, true),
+            (r#""FIONREAD""#, On::Applications, false),
+            (r#""FIONREAD""#, On::Sidecars, true),
+            ("null", On::Nothing, false),
+        ] {
+            let mut heard = Heard::default();
+            heard.line(&survey(found));
+            heard.kernel.expected = Some(expected);
+            assert_eq!(heard.kernel.is_good(), good, "{found} {expected:?}");
+        }
     }
 
     #[test]

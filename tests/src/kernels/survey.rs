@@ -61,6 +61,28 @@ pub struct SelfTest {
     pub milliseconds: u64,
 }
 
+/// How much of the shortcut is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+pub enum On {
+    /// Connections are captured, and that is all.
+    Nothing,
+    /// Sidecars, and applications that ask for it.
+    Sidecars,
+    /// Any application.
+    Applications,
+}
+
+impl SelfTest {
+    /// What it found to be safe.
+    pub const fn on(&self) -> On {
+        match (&self.off, &self.not_from_applications) {
+            (Some(_), _) => On::Nothing,
+            (None, Some(_)) => On::Sidecars,
+            (None, None) => On::Applications,
+        }
+    }
+}
+
 /// Random streams, every byte checked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Torture {
