@@ -13,7 +13,7 @@ pub const POD: &str = "10.77.0.10";
 /// Another's.
 const OTHER: &str = "10.77.0.11";
 /// An address that nobody has: a connection there is captured.
-const SERVICE: &str = "10.96.0.7:80";
+pub const SERVICE: &str = "10.96.0.7:80";
 
 /// A captured connection: the application's end, and its proxy's.
 pub struct Captured {
@@ -339,7 +339,7 @@ fn active(node: &Node, address: &str, reach: &str) -> (Pod, Proxy) {
 }
 
 /// The same, whose proxy does not listen yet.
-fn programmed(node: &Node, address: &str, reach: &str) -> Pod {
+pub fn programmed(node: &Node, address: &str, reach: &str) -> Pod {
     let pod = node.bare_pod("client", &[address]);
     node.write_pod_file(&pod, &with_shortcut(&pod, reach));
     node.agent().wait_for(pod.name(), PodState::is_programmed);

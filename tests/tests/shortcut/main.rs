@@ -1,5 +1,6 @@
 //! The shortcut: bytes arrive, all of them and in order, whatever the two ends do; and what it must not do.
 
+mod accepts;
 mod agent;
 mod between_pods;
 mod churn;
