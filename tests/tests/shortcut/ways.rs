@@ -67,11 +67,26 @@ fn every_family_takes_part() {
     }
 }
 
+/// What is counted of a message, however it goes.
+const MESSAGES: [Count; 10] = [
+    Count::Redirected,
+    Count::Bytes,
+    Count::Unread,
+    Count::Full,
+    Count::Scarce,
+    Count::Busy,
+    Count::Marked,
+    Count::Unseen,
+    Count::Off,
+    Count::Alone,
+];
+
 #[needs(root)]
 fn connections_with_one_end_elsewhere_do_not_take_part() {
     let stage = Stage::new();
-    let counts = || Count::ALL.map(|count| stage.counted(count));
-    let (before, proxy) = (counts(), &stage.pods[0].proxy);
+    let counts = || MESSAGES.map(|count| stage.counted(count));
+    let reasons = || [Count::Elsewhere, Count::Direct].map(|count| stage.counted(count));
+    let (before, proxy) = ((counts(), reasons()), &stage.pods[0].proxy);
     let outside = Actor::spawn(stage.network.outside(), &stage.cgroup, &Identity::new(0, 0));
     let listener = outside.listen(&format!("{OUTSIDE_V4}:80"));
     let far = connect(proxy, &format!("{OUTSIDE_V4}:80"), &listener);
@@ -88,5 +103,8 @@ fn connections_with_one_end_elsewhere_do_not_take_part() {
         carries(&ends.near, &ends.far, "as before");
     }
     assert_eq!(stage.ends(), 0);
-    assert_eq!(counts(), before, "a program looked at their messages");
+    assert_eq!(counts(), before.0, "a program looked at their messages");
+    // Each has its reason: two other addresses are no pod's, and one connection is among applications.
+    let [elsewhere, direct] = before.1;
+    assert_eq!(reasons(), [elsewhere + 2, direct + 1]);
 }
