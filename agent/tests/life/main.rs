@@ -312,6 +312,8 @@ fn a_sighting_that_comes_too_soon_after_another_is_acted_on_as_soon_as_it_may_be
     happen(&mut agent, Happens::Changes(0, Change::Nothing, true));
     happen(&mut agent, Happens::Sandbox(0));
     happen(&mut agent, Happens::Peopled(0, false));
+    // The next look that nobody asks for is in half a minute.
+    happen(&mut agent, Happens::Passes(0));
     happen(&mut agent, seen);
     happen(&mut agent, Happens::Peopled(0, true));
     happen(&mut agent, seen);
