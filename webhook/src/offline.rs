@@ -104,6 +104,25 @@ impl Document {
         text::diff(name, &before, &after)
     }
 
+    /// `text` of every document, in one text that reads as these documents again. YAML's want a marker between them, and
+    /// before a first one that would be taken for JSON; JSON's stand by themselves.
+    pub fn joined(documents: &[Self], text: impl Fn(&Self) -> String) -> String {
+        let mut all = String::new();
+        for document in documents {
+            let text = text(document);
+            let braced = text.trim_start().starts_with('{');
+            let is_json = document.source.is_json && braced;
+            if !is_json && (!all.is_empty() || braced) {
+                all.push_str("---\n");
+            }
+            all.push_str(&text);
+            if !all.ends_with('\n') {
+                all.push('\n');
+            }
+        }
+        all
+    }
+
     fn after(&self) -> Value {
         let mut after = self.source.value.clone();
         // The operations were made for this very document.

@@ -86,8 +86,8 @@ impl Args {
             tell(document);
         }
         let result = match dry_run {
-            None => joined(&documents, Document::mutated),
-            Some(DryRun::Patch) => joined(&documents, patch),
+            None => Document::joined(&documents, Document::mutated),
+            Some(DryRun::Patch) => Document::joined(&documents, patch),
             Some(DryRun::Diff) => {
                 let diffs = documents.iter().map(|document| document.diff(&name));
                 diffs.collect()
@@ -125,22 +125,6 @@ fn patch(document: &Document) -> String {
         [] => "# no pod in this document\n[]\n".to_owned(),
         names => format!("# {}\n{}", names.join(", "), document.patch_text()),
     }
-}
-
-/// YAML's documents want a marker between them; JSON's stand by themselves.
-fn joined(documents: &[Document], text: impl Fn(&Document) -> String) -> String {
-    let mut all = String::new();
-    for document in documents {
-        let text = text(document);
-        if !all.is_empty() && !text.starts_with('{') {
-            all.push_str("---\n");
-        }
-        all.push_str(&text);
-        if !all.ends_with('\n') {
-            all.push('\n');
-        }
-    }
-    all
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {

@@ -16,13 +16,7 @@ pub fn check(input: &[u8]) {
     for document in &documents {
         let _never_panics = (document.patch_text(), document.diff("file.yaml"));
     }
-    let texts: Vec<_> = documents.iter().map(Document::mutated).collect();
-    let separator = if texts.iter().any(|text| text.starts_with('{')) {
-        "\n"
-    } else {
-        "\n---\n"
-    };
-    let once = texts.join(separator);
+    let once = Document::joined(&documents, Document::mutated);
     let again = mutate(&once, "default", &settings);
     let again = again.unwrap_or_else(|error| panic!("{error} in what came out:\n{once}"));
     let words = |documents: &[Document]| {
