@@ -26,8 +26,8 @@ use crate::{
     cgroup::sweep,
     dataplane::Bpf,
     pods::{
+        Source,
         folder::{self, Folder, Snapshot},
-        observed::Source,
         wanted::{Place, PodName},
     },
     preflight,

@@ -21,7 +21,7 @@ pub(crate) use self::{
 };
 use crate::{
     dataplane::Bpf,
-    pods::observed::{Source, Step},
+    pods::{Source, Step},
     reconcile::Reconciler,
     sandbox::Node,
     shortcut::ShortcutStatus,

@@ -17,7 +17,8 @@ use crate::{
     dataplane::Bpf,
     metrics::Metrics,
     pods::{
-        observed::{Change, Pods, Source, Step},
+        Source, Step,
+        observed::{Change, Pods},
         wanted::{Entry, PodName, PodUid},
     },
     preflight::Lock,

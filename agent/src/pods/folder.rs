@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::{
     pods::{
-        observed::{Source, Step},
+        Source, Step,
         wanted::{Entry, Place, PodName, PodUid, Wanted, name_servers},
     },
     rules::Allowed,

@@ -13,3 +13,39 @@ pub mod health;
 pub mod observed;
 pub mod wanted;
 pub mod watch;
+
+use self::wanted::{Entry, PodName, PodUid};
+
+/// What a change means.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Everything may be other than it was.
+    Everything,
+    /// This pod is new or has changed.
+    Apply(PodName),
+    /// This pod is not wanted any more.
+    Forget(PodName),
+    /// Nothing.
+    Nothing,
+}
+
+/// Where pods come from.
+pub trait Source {
+    /// How it tells of changes.
+    type Change;
+
+    /// Takes a change in.
+    fn take(&mut self, change: Self::Change) -> Step;
+
+    /// Every pod, and what is to be done about it.
+    fn entries(&self) -> impl Iterator<Item = (&PodName, &Entry)>;
+
+    /// What is to be done about a pod.
+    fn entry(&self, name: &PodName) -> Option<&Entry>;
+
+    /// A pod's uid, where it has one.
+    fn uid(&self, name: &PodName) -> Option<&PodUid>;
+
+    /// What is wrong with it, for people.
+    fn errors(&self) -> Vec<String>;
+}

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use k8s_openapi::api::core::v1::Pod;
 use sidestep_contract::{istio_init, refuse_at_admission, refuse_for_life};
 
+use super::Step;
 use crate::{
     pods::wanted::{Entry, LeaveReason, Place, PodName, PodUid, Wanted, name_servers},
     rules::Allowed,
@@ -86,40 +87,6 @@ pub enum Change {
     One(Box<ObservedPod>),
     /// One is no more, or has our label no more.
     Gone(PodName, PodUid),
-}
-
-/// What a change means.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Everything may be other than it was.
-    Everything,
-    /// This pod is new or has changed.
-    Apply(PodName),
-    /// This pod is not wanted any more.
-    Forget(PodName),
-    /// Nothing.
-    Nothing,
-}
-
-/// Where pods come from.
-pub trait Source {
-    /// How it tells of changes.
-    type Change;
-
-    /// Takes a change in.
-    fn take(&mut self, change: Self::Change) -> Step;
-
-    /// Every pod, and what is to be done about it.
-    fn entries(&self) -> impl Iterator<Item = (&PodName, &Entry)>;
-
-    /// What is to be done about a pod.
-    fn entry(&self, name: &PodName) -> Option<&Entry>;
-
-    /// A pod's uid, where it has one.
-    fn uid(&self, name: &PodName) -> Option<&PodUid>;
-
-    /// What is wrong with it, for people.
-    fn errors(&self) -> Vec<String>;
 }
 
 /// Every pod that was told of.

@@ -9,7 +9,7 @@ use sidestep_runtime::Heartbeat;
 use super::{Proof, SightingQueue};
 use crate::{
     metrics::Metrics,
-    pods::{observed::Source, wanted::PodName},
+    pods::{Source, wanted::PodName},
     reconcile::{PodEvent, Tell},
     report::{Report, Reports},
 };
