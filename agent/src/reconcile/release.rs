@@ -46,8 +46,9 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
     pub(super) fn release(&mut self) -> Vec<DataplaneError> {
         let mut batch = Batch::default();
         self.let_pods_go(&mut batch);
-        self.disarm_departed(&mut batch);
-        self.disarm_strangers(&mut batch);
+        let held = self.held();
+        self.disarm_departed(&held, &mut batch);
+        self.disarm_strangers(&held, &mut batch);
         self.clean_up(&mut batch);
         self.more_to_release = batch.is_full();
         batch.errors
@@ -96,14 +97,10 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
             .collect()
     }
 
-    fn disarm_departed(&mut self, batch: &mut Batch) {
-        if self.departed.is_empty() {
-            return;
-        }
-        let held = self.held();
+    fn disarm_departed(&mut self, held: &HashSet<Cookie>, batch: &mut Batch) {
         for of in std::mem::take(&mut self.departed) {
             let cookie = of.armed.cookie;
-            let fate = match self.claim_of(&of, &held, batch) {
+            let fate = match self.claim_of(&of, held, batch) {
                 Some(claim) if !batch.is_full() => self.fate(cookie, claim, batch),
                 _ => Fate::Keep,
             };
@@ -132,8 +129,7 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
     }
 
     /// What is left is an earlier agent's. A pod whose namespace cannot be found now may be one of them.
-    fn disarm_strangers(&mut self, batch: &mut Batch) {
-        let held = self.held();
+    fn disarm_strangers(&mut self, held: &HashSet<Cookie>, batch: &mut Batch) {
         let mut wanted = self.pods.values().filter(|pod| pod.entry.is_ok());
         let claim = if wanted.any(|pod| pod.cookie.is_none()) {
             Claim::Unknown
