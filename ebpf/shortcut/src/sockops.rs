@@ -206,6 +206,16 @@ fn switch(place: u32) -> PodSwitch {
     SWITCHES.get(place).copied().unwrap_or(PodSwitch::new(0, 0))
 }
 
+/// The key of a connection's end. The other end's address must be of a pod that takes part.
+#[inline(always)]
+fn key_of(cookie: u64, ends: &Ends) -> Result<EndKey, Count> {
+    let peer = peer_of(cookie, ends).ok_or(Count::Elsewhere)?;
+    Ok(EndKey::new(
+        (cookie, ends.local, ends.local_port),
+        (peer, ends.remote, ends.remote_port),
+    ))
+}
+
 /// The connecting end is established. What the other end is can only be guessed; it says so itself a moment later.
 #[inline(always)]
 fn connected(
@@ -223,16 +233,12 @@ fn connected(
         let whose = Whose::program(cookie, state.program);
         may_be_end(ctx, cookie, member, sk, whose)?;
     }
-    let peer = peer_of(cookie, ends).ok_or(Count::Elsewhere)?;
-    let to = if peer != cookie || member.captures_on(ends.remote_port) {
+    let own = key_of(cookie, ends)?;
+    let to = if own.peer_cookie != cookie || member.captures_on(ends.remote_port) {
         IS_PROXY
     } else {
         0
     };
-    let own = EndKey::new(
-        (cookie, ends.local, ends.local_port),
-        (peer, ends.remote, ends.remote_port),
-    );
     join(ctx, member, sk, state, &own, to, None)
 }
 
@@ -253,11 +259,7 @@ fn accepted(
         let whose = Whose::port(cookie, ends.local_port);
         may_be_end(ctx, cookie, member, sk, whose)?;
     }
-    let peer = peer_of(cookie, ends).ok_or(Count::Elsewhere)?;
-    let own = EndKey::new(
-        (cookie, ends.local, ends.local_port),
-        (peer, ends.remote, ends.remote_port),
-    );
+    let own = key_of(cookie, ends)?;
     // SAFETY: copied at once.
     let client = unsafe { ENDS.get(own.turned()) }.copied();
     let client = client.ok_or(Count::Unpaired)?;
