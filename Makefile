@@ -24,7 +24,7 @@ demo: ## as root: the same traffic between two pods with Envoy sidecars, once wi
 	cargo build $(DEMO)
 	@target/demo/sidestep-demo
 
-test: ## everything: lint, unit tests, fuzzing for a minute, the smoke test on Linux 6.1, network namespaces, API server, cluster
+test: ## everything: lint, unit tests, fuzzing for a minute, smoke tests in QEMU, network namespaces, API server, cluster
 # Each is run, whatever the one before it said.
 	@failed=; for part in lint test-unit fuzz smoke test-netns test-programs test-apiserver test-cluster; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
 	[ -z "$$failed" ] || { echo "make test: failed:$$failed" >&2; exit 1; }
