@@ -25,13 +25,13 @@ const THREADS: usize = 2;
 
 /// Sends the connections of pods to their Istio sidecars with eBPF, in place of iptables.
 ///
-/// On a Kubernetes node (--node) it watches the API server for the node's accelerated pods, and finds their network
-/// namespaces by itself. When it ends, everything stays in the kernel: running pods do not notice, new ones wait for
-/// the next agent.
+/// On a Kubernetes node (--node) the agent watches the API server for the node's accelerated pods and finds their network
+/// namespaces. When the agent ends, its programs stay in the kernel: running pods do not notice, and new pods wait for the
+/// next agent.
 ///
-/// Without --node it reads Pod files (as Istio's injector left them) from a folder; each names its network namespace
-/// in the annotation `sidestep.dev/netns`. Files may be added, changed and removed while it runs. A clean exit (SIGTERM
-/// or SIGINT) takes everything out of the kernel; after a crash the next start takes over what is there, and no
+/// Without --node the agent reads Pod files (as Istio's injector left them) from a folder. Each file names its network
+/// namespace in the annotation `sidestep.dev/netns`. Files may be added, changed and removed while the agent runs. On SIGTERM
+/// or SIGINT the agent removes everything from the kernel. After a crash the next agent takes over what is there, and no
 /// connection notices.
 #[derive(Debug, Parser)]
 #[command(
@@ -43,7 +43,7 @@ pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// Name of the Kubernetes node that this is
+    /// Name of this Kubernetes node
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     node: Option<String>,
 
@@ -56,16 +56,16 @@ pub struct Args {
     )]
     pods: PathBuf,
 
-    /// The cgroup v2 folder that holds the pods' processes; the programs see nothing outside it. On a Kubernetes node it
-    /// is found (kubepods or kubepods.slice)
+    /// The cgroup v2 folder that holds the pods' processes; programs outside of it are not affected. On a Kubernetes node the
+    /// agent finds it (kubepods or kubepods.slice)
     #[arg(long, value_name = "DIR", required_unless_present = "node")]
     cgroup: Option<PathBuf>,
 
-    /// Folder on a bpffs for what must outlive the agent. Without --node a bpffs is mounted at its parent if there is none
+    /// Folder on a bpffs for what must outlive the agent. Without --node the agent mounts a bpffs at its parent if there is none
     #[arg(long, value_name = "DIR", default_value = PIN)]
     pin: PathBuf,
 
-    /// Unix socket on which `sidestep status` is answered
+    /// Unix socket on which the agent answers `sidestep status`
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     socket: PathBuf,
 
@@ -73,53 +73,54 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS", default_value = "[::]:8081")]
     admin_listen: SocketAddr,
 
-    /// How long a pod may be without a sandbox before an Event says so, with --node
+    /// How long a pod may have no sandbox before the agent writes an Event, with --node
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
     sandbox_patience: Duration,
 
-    /// How long the API server may not answer before the agent is not ready, so that the webhook leaves new pods to Istio,
-    /// with --node. Pods that run are not affected
+    /// How long the API server may be unreachable before the agent becomes not ready, with --node. The webhook then leaves
+    /// new pods to Istio; running pods are not affected
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = parse_seconds)]
     api_patience: Duration,
 
-    /// Let programs of the pod open raw TCP sockets, which go around the proxy (iptables would catch them)
+    /// Let a pod's programs open raw TCP sockets, which bypass the proxy (iptables would catch them)
     #[arg(long)]
     allow_raw_sockets: bool,
 
-    /// The farthest that any pod's bytes may go past TCP: not at all, between an application and its own sidecar, or also
-    /// between two sidecars on the node, where network policies see no more than the connection's start. A pod's annotation
-    /// sidestep.dev/shortcut chooses within this; without one it is "pod". Off takes effect at once, also for open connections
+    /// The farthest reach of the shortcut that any pod may have: off, pod (between an application and its own sidecar) or node
+    /// (also between two sidecars on the node, where network policies see only the start of a connection). A pod's annotation
+    /// sidestep.dev/shortcut chooses within this limit; the default is "pod". Off takes effect at once, also for open
+    /// connections
     #[arg(long, value_name = "REACH", default_value = "node", value_parser = reaches())]
     shortcut: Reach,
 
-    /// Most memory that the unread messages of one connection's end may take past TCP, beside TCP's own buffers
+    /// Limit of memory for unread messages of the shortcut, for each end of a connection, in addition to TCP's own buffers
     #[arg(long, value_name = "BYTES", default_value_t = LIMIT, value_parser = clap::value_parser!(u32).range(4096..=(16 << 20)))]
     shortcut_limit: u32,
 
-    /// How often links, pins and namespaces are checked, without --node
+    /// How often the agent checks links, pins and namespaces, without --node
     #[arg(long, value_name = "MS", default_value = "1000", value_parser = parse_ms)]
     check_interval: Duration,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// What an agent starts to see whether its programs act
+    /// Internal: the child process whose connections show whether the programs act
     #[command(name = probe::COMMAND, hide = true)]
     Probe {
-        /// Where to be
+        /// The cgroup to join
         cgroup: PathBuf,
     },
-    /// What an agent starts to prove the shortcut
+    /// Internal: the child process that runs the shortcut's self-test
     #[command(name = selftest::WORKER, hide = true)]
     SelfTest,
 
-    /// Takes everything out of the kernel that an agent left, and refuses while a pod depends on it
+    /// Remove from the kernel everything that an agent left; refuses while a pod depends on it
     Uninstall {
         /// Folder of the agent's pins
         #[arg(long, value_name = "DIR", default_value = PIN)]
         pin: PathBuf,
 
-        /// Unix socket of the agent, to see whether there is one
+        /// Unix socket of the agent, to check whether one is running
         #[arg(long, value_name = "PATH", default_value = SOCKET)]
         socket: PathBuf,
     },

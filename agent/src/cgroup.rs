@@ -138,7 +138,7 @@ impl Drop for OwnCgroup {
                 }
                 Err(error) => {
                     let path = self.0.display();
-                    return tracing::warn!(%error, %path, "a cgroup of the agent's own stays");
+                    return tracing::warn!(%error, %path, "could not remove the agent's cgroup");
                 }
                 Ok(()) => return,
             }
@@ -171,7 +171,7 @@ fn remove(cgroup: &Path) {
     match fs::remove_dir(cgroup) {
         Ok(()) => tracing::info!(path = %cgroup.display(), "removed an earlier agent's cgroup"),
         Err(error) => {
-            tracing::warn!(%error, path = %cgroup.display(), "an earlier agent's cgroup stays");
+            tracing::warn!(%error, path = %cgroup.display(), "could not remove an earlier agent's cgroup");
         }
     }
 }

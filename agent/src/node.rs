@@ -140,7 +140,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         let _already_ended = messages.send(Message::Stop);
         tokio::select! {
             ended = thread => done = ended.map_err(|error| anyhow!("the agent's thread: {error}")),
-            () = signals.stop() => tracing::warn!("stopped at once"),
+            () = signals.stop() => tracing::warn!("stopped again while draining; exiting at once"),
         }
     }
     for task in [admin, watching, attending, reporting] {

@@ -243,7 +243,7 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
             Ok(None) => {
                 pod.failure = None;
                 if pod.waits_too_long(now.at, self.mode.patience) {
-                    tracing::warn!(pod = %name, "has no sandbox; will look again");
+                    tracing::warn!(pod = %name, "found no sandbox for a pod; will look again");
                     (self.tell)(name, PodEvent::NoSandbox);
                 }
             }

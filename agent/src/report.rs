@@ -86,7 +86,7 @@ async fn send(mut waiting: Receiver<Report>, recorder: Recorder, metrics: Metric
         match sent {
             Ok(Ok(())) => metrics.event("sent"),
             Ok(Err(error)) => {
-                tracing::debug!(%error, "an Event was not taken");
+                tracing::debug!(%error, "could not write an Event");
                 metrics.event("failed");
             }
             Err(_) => metrics.event("failed"),

@@ -158,7 +158,7 @@ impl<S: Source, N: Node> Worker<S, N> {
             duties.metrics.restored(done.restored.len());
         }
         for what in done.restored {
-            tracing::warn!(what, "was lost; restored");
+            tracing::warn!(what, "restored what was lost from the kernel");
             self.repairs.push(what);
         }
         let excess = self.repairs.len().saturating_sub(REPAIRS);

@@ -119,7 +119,7 @@ impl<S: Store> Keeper<S> {
                     tracing::info!(
                         ?step,
                         secret = self.store.secret_name(),
-                        "took a step of the certificate rotation"
+                        "certificate rotation: step taken"
                     );
                     Duration::ZERO
                 }
@@ -131,7 +131,7 @@ impl<S: Store> Keeper<S> {
             trouble.send_if_modified(|last| {
                 let is_new = *last != error;
                 if let Some(error) = error.as_ref().filter(|_| is_new) {
-                    tracing::warn!(%error, "certificates could not be kept; will retry");
+                    tracing::warn!(%error, "could not check certificates; will retry");
                 }
                 last.clone_from(&error);
                 is_new

@@ -15,26 +15,26 @@ use crate::settings::{Enrolment, Reach, Settings};
 use crate::tls::{Files, Managed};
 use crate::world::Agents;
 
-/// Turns the istio-init container of new pods into a gate, which opens once the node's agent has programmed the pod.
+/// Turns the istio-init container of new pods into a gate, which opens when the node's agent has armed the pod.
 ///
-/// Answers the API server's admission reviews on /mutate. Whatever goes wrong, a pod keeps what Istio gave
-/// it. SIGTERM ends the webhook when the requests on their way are answered; a second SIGTERM ends it at once.
+/// Answers the API server's admission reviews on /mutate. If anything fails, a pod keeps what Istio gave it. On SIGTERM the
+/// webhook answers the requests it has and then exits; on a second SIGTERM it exits at once.
 #[derive(Debug, Parser)]
 #[command(version, name = "sidestep-webhook")]
 pub struct Args {
-    /// Where reviews are answered, over TLS
+    /// Address on which the webhook answers reviews, over TLS
     #[arg(long, value_name = "ADDR", default_value = "[::]:8443")]
     listen: SocketAddr,
 
-    /// Where probes and metrics are answered, in plain HTTP
+    /// Address for probes (/livez, /readyz) and metrics (/metrics), in plain HTTP
     #[arg(long, value_name = "ADDR", default_value = "[::]:8080")]
     admin_listen: SocketAddr,
 
-    /// Where the certificate comes from: files that another program writes, or a Secret that the webhook makes and rotates
+    /// Source of the certificate: files that another program writes, or a Secret that the webhook creates and rotates
     #[arg(long, value_name = "FROM", value_enum, default_value_t = Certificates::Files)]
     certificates: Certificates,
 
-    /// With files: the certificate, as PEM; read again when it changes
+    /// With files: the certificate, as PEM; the webhook reads it again when it changes
     #[arg(long, value_name = "FILE", default_value = "/etc/sidestep/tls/tls.crt")]
     tls_certificate: PathBuf,
 
@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", default_value = "/etc/sidestep/tls/tls.key")]
     tls_key: PathBuf,
 
-    /// With managed: the Secret, made if it is missing, written only if it has the label sidestep.dev/certificates=managed
+    /// With managed: the Secret. The webhook creates it if it is missing, and writes it only if it has the label sidestep.dev/certificates=managed
     #[arg(long, value_name = "NAME", default_value = "sidestep-webhook-tls")]
     tls_secret: String,
 
@@ -50,11 +50,11 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "sidestep-webhook")]
     service: String,
 
-    /// With managed: the MutatingWebhookConfiguration whose webhooks must trust the certificate
+    /// With managed: the MutatingWebhookConfiguration whose caBundle the webhook writes
     #[arg(long, value_name = "NAME", default_value = "sidestep-webhook")]
     webhook_configuration: String,
 
-    /// With managed: how long a certificate lives, in seconds (90 days); its CA lives ten times as long
+    /// With managed: lifetime of a certificate, in seconds (default: 90 days); its CA lives ten times as long
     #[arg(long, value_name = "SECONDS", default_value = "7776000", value_parser = clap::value_parser!(u64).range(60..=315_360_000))]
     certificate_lifetime: u64,
 
@@ -62,7 +62,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "sidestep-webhook")]
     lease: String,
 
-    /// The webhook's own namespace: of Secret, Service and Lease
+    /// Namespace of the webhook's Secret, Service and Lease
     #[arg(
         long,
         value_name = "NAME",
@@ -80,31 +80,31 @@ pub struct Args {
     )]
     name: String,
 
-    /// Whether pods are accelerated unless they refuse (opt-out) or only if they ask (opt-in)
+    /// opt-out accelerates every injected pod that does not refuse; opt-in only those that ask
     #[arg(long, value_name = "WHICH", default_value = "opt-out")]
     enrolment: Enrolment,
 
-    /// How far the shortcut reaches where neither pod nor namespace says: off, pod or node
+    /// Reach of the shortcut where neither pod nor namespace sets one: off, pod or node
     #[arg(long, value_name = "REACH", default_value = "pod")]
     shortcut: Reach,
 
-    /// How long a gate waits for its node's agent, in seconds
+    /// Time that a gate waits for its node's agent, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     probe_timeout: u64,
 
-    /// Keep pods off nodes labelled as unable to run Sidestep
+    /// Keep accelerated pods off nodes that are labelled sidestep.dev/unsupported
     #[arg(long)]
     avoid_unsupported_nodes: bool,
 
-    /// Label nodes that cannot run Sidestep (sidestep.dev/unsupported=REASON), and take the label away when they can
+    /// Label nodes that cannot run Sidestep (sidestep.dev/unsupported=REASON), and remove the label when they can
     #[arg(long)]
     label_unsupported_nodes: bool,
 
-    /// Report pods, by an Event, whose gate has waited this many seconds on a node without a ready agent; 0: never
+    /// Write an Event for a pod whose gate has waited this many seconds on a node without a ready agent; 0: never
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     waiting_report: u64,
 
-    /// Delete such pods after so many seconds, if a controller makes others in their place (never a Job's); 0: never
+    /// Delete such a pod after this many seconds, if a controller will replace it (never a Job's); 0: never
     #[arg(long, value_name = "SECONDS", default_value = "0")]
     waiting_delete: u64,
 
@@ -125,15 +125,15 @@ pub struct Args {
     )]
     agent_selector: String,
 
-    /// Ask no API server: decide as if every node ran an agent and no namespace said anything
+    /// Do not use an API server: decide as if every node ran an agent and no namespace had labels
     #[arg(long)]
     no_cluster: bool,
 
-    /// How long the webhook goes on serving after SIGTERM, in seconds, until API servers send elsewhere
+    /// Time that the webhook continues to serve after SIGTERM, in seconds, until API servers have stopped sending to it
     #[arg(long, value_name = "SECONDS", default_value = "5")]
     shutdown_delay: u64,
 
-    /// How long the webhook then waits for the last answers, in seconds
+    /// Time that the webhook then waits for its last answers, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "15")]
     drain_timeout: u64,
 }
@@ -145,7 +145,7 @@ enum Certificates {
 }
 
 impl Args {
-    /// Serves until told to stop.
+    /// Serves until SIGTERM.
     pub async fn run(self) -> anyhow::Result<()> {
         let Self {
             listen,

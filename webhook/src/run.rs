@@ -124,7 +124,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         ended = &mut serving => bail!("the server ended by itself: {ended:?}"),
     };
     if let Err(error) = &told {
-        tracing::error!(%error, "a part of this replica ended by itself; draining, then exiting");
+        tracing::error!(%error, "a background task ended unexpectedly; draining, then exiting");
     }
     tracing::info!("stopping");
     let _for_good = readiness.condition("server", "stopping");
@@ -140,7 +140,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     tokio::select! {
         ended = drained => ended.context("the server ended")?,
-        () = signals.stop() => tracing::warn!("stopped at once"),
+        () = signals.stop() => tracing::warn!("stopped again while draining; exiting at once"),
     }
     tasks.shutdown().await;
     Ok(told?)

@@ -12,18 +12,18 @@ use sidestep_webhook::decide::Decision;
 use sidestep_webhook::offline::{self, Document};
 use sidestep_webhook::settings::{Enrolment, Reach, Settings};
 
-/// Does to the Pods and workloads in a file what the admission webhook does to pods, with the same code.
+/// Decides about the Pods and workloads in a file as the admission webhook does, with the same code.
 ///
-/// Works on what Istio's injector has been through: pods that are created, or files behind `istioctl kube-inject`. Other
-/// documents come out as they went in. What was decided about each pod, and why, is told on standard error. It is assumed
-/// that every node runs an agent; labels of a namespace count if the file holds the Namespace.
+/// The file must hold pods that Istio has injected already, for example by `istioctl kube-inject`. Other documents come out
+/// unchanged. The decision about each pod, with its reason, goes to standard error. The command assumes that every node runs
+/// an agent; labels of a namespace count if the file holds the Namespace.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// YAML with any number of documents, or JSON; - is standard input
     #[arg(long, short = 'f', value_name = "FILE")]
     filename: PathBuf,
 
-    /// Where the result goes; standard output if not given
+    /// File for the result; standard output if not given
     #[arg(long, short = 'o', value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -31,23 +31,23 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FORM")]
     dry_run: Option<DryRun>,
 
-    /// Namespace of objects that name none
+    /// Namespace of objects that have none
     #[arg(long, short = 'n', value_name = "NAME", default_value = "default")]
     namespace: String,
 
-    /// Whether pods are accelerated unless they refuse (opt-out) or only if they ask (opt-in)
+    /// opt-out accelerates every injected pod that does not refuse; opt-in only those that ask
     #[arg(long, value_name = "WHICH", default_value = "opt-out")]
     enrolment: Enrolment,
 
-    /// How far the shortcut reaches where neither pod nor namespace says: off, pod or node
+    /// Reach of the shortcut where neither pod nor namespace sets one: off, pod or node
     #[arg(long, value_name = "REACH", default_value = "pod")]
     shortcut: Reach,
 
-    /// How long a gate waits for its node's agent
+    /// Time that a gate waits for its node's agent
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = parse_seconds)]
     probe_timeout: Duration,
 
-    /// Keep pods off nodes labelled as unable to run Sidestep
+    /// Keep accelerated pods off nodes that are labelled sidestep.dev/unsupported
     #[arg(long)]
     avoid_unsupported_nodes: bool,
 }

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 use clap::ValueEnum;
 use sidestep_agent_api::{PodState, PodStatus, SOCKET, ShortcutStatus, Status};
 
-/// Shows every pod of the node: its state, its policy in short, and what each row of the rules decided.
+/// Shows every pod of the node: its state, its policy in short, and how many connections each row decided.
 ///
 /// Exits with 0 if every pod is armed, active or left to Istio; with 2 if one is pending or a file cannot be used; with
 /// 1 if the agent does not answer.
@@ -15,16 +15,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     socket: PathBuf,
 
-    /// Form of the answer
+    /// Output format
     #[arg(long, short, value_enum, default_value = "text")]
     output: Output,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Output {
-    /// For people
+    /// A table for people
     Text,
-    /// For programs
+    /// JSON for programs
     Json,
 }
 

@@ -24,23 +24,23 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// Prepares a cluster for the removal of Sidestep: afterwards no pod depends on it, and Helm or kubectl may delete the rest.
 ///
-/// A pod that runs with Sidestep has no other redirection, so this refuses while there is one. With --roll-back it first
-/// takes the webhook out of admission, so that new pods are plain Istio's, and then evicts the accelerated pods, so that
-/// their controllers make them anew. Disruption budgets are respected. A Job's pods are left to end by themselves, and so
-/// are pods whose template holds a gate (from `sidestep mutate`), which would come back as they are: apply it without.
+/// An accelerated pod has no other redirection, so the command refuses while there is one. With --roll-back it first removes
+/// the webhook's registration, so that new pods get Istio's own redirection, and then evicts the accelerated pods, so that
+/// their controllers replace them. It respects disruption budgets. It does not evict a Job's pods, nor pods whose template
+/// holds a gate (from `sidestep mutate`), which would come back as they are: apply such a template without the gate.
 ///
-/// Exits with 0 if no pod is left, with 2 if some are, each named with the reason.
+/// Exit codes: 0 if no accelerated pod is left; 2 if some are, each named with the reason.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Replace the accelerated pods by plain Istio's
+    /// Replace the accelerated pods by pods with Istio's own redirection
     #[arg(long)]
     roll_back: bool,
 
-    /// Name of the webhook's registration
+    /// Name of the MutatingWebhookConfiguration
     #[arg(long, value_name = "NAME", default_value = "sidestep-webhook")]
     webhook_configuration: String,
 
-    /// How long the pods may take to go
+    /// Time that the pods may take to go
     #[arg(long, value_name = "SECONDS", default_value = "600")]
     timeout: u64,
 }

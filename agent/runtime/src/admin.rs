@@ -35,7 +35,7 @@ pub fn serve(listener: TcpListener, router: Router) -> JoinHandle<()> {
     let listener = Bounded::new(listener, CONNECTIONS);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "probes and metrics are no longer served");
+            tracing::error!(%error, "the admin server ended; probes and metrics are not served");
         }
     })
 }

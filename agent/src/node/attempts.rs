@@ -128,7 +128,11 @@ impl Attempts {
                 Ok(ready) => break ready,
                 Err(error) => {
                     let why = format!("{error:#}");
-                    tracing::error!(error = why, retry_s = wait.as_secs(), "cannot start");
+                    tracing::error!(
+                        error = why,
+                        retry_s = wait.as_secs(),
+                        "could not start; will retry"
+                    );
                     self.programs.unmet(why);
                 }
             }
@@ -218,9 +222,9 @@ impl Attempts {
 fn leave(reconciler: &mut Reconciler<Bpf, InCgroups>) {
     match reconciler.remove_if_idle() {
         Ok(true) => tracing::info!("no pod is armed: everything was taken out of the kernel"),
-        Ok(false) => tracing::info!("programs, maps and links stay, for the pods that are armed"),
+        Ok(false) => tracing::info!("kept programs, maps and links for the pods that are armed"),
         Err(error) => {
-            tracing::error!(%error, "what running pods need without an agent may be incomplete in the kernel: start another soon");
+            tracing::error!(%error, "could not leave the kernel complete for running pods; start an agent on this node soon");
         }
     }
 }

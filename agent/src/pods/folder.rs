@@ -256,7 +256,7 @@ impl Source for Folder {
         };
         self.errors = snapshot.errors.iter().map(|(_, e)| e.to_string()).collect();
         for error in &self.errors {
-            tracing::warn!(%error, "this file's pods stay as they were");
+            tracing::warn!(%error, "could not read a Pod file; its pods stay as they were");
         }
         for (path, _) in &snapshot.errors {
             for (name, pod) in &self.last_good.pods {

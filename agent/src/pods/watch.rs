@@ -73,7 +73,7 @@ async fn read(
             }
             Err(error) => {
                 failed(&error);
-                tracing::warn!(%error, "the watch of this node's pods failed and is tried again");
+                tracing::warn!(%error, "the watch of this node's pods failed; will retry");
             }
         }
     }

@@ -47,12 +47,16 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
             match ended(cookie, &sandbox, flows) {
                 Ok(ended) => {
                     if !ended.is_empty() {
-                        tracing::warn!(cookie, count = ended.len(), "connections had ended unseen");
+                        tracing::warn!(
+                            cookie,
+                            count = ended.len(),
+                            "removed the flows of connections whose end was not reported"
+                        );
                     }
                     self.dataplane.forget(cookie, &ended, counted - there)?;
                 }
                 Err(error) => {
-                    tracing::warn!(cookie, %error, "a pod's sockets cannot be looked at");
+                    tracing::warn!(cookie, %error, "could not list a pod's sockets; its flows stay until the next check");
                 }
             }
         }
@@ -83,7 +87,7 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
             }
         }
         for (name, count) in news {
-            tracing::warn!(pod = %name, count, "connections were refused: too many are open");
+            tracing::warn!(pod = %name, count, "refused connections of a pod that has too many open");
             (self.tell)(&name, PodEvent::Refused { count });
         }
     }

@@ -104,7 +104,7 @@ pub fn arm(
     match notice(dataplane, sandbox, wish.policy, cookie, &known) {
         // A pod that was armed before has lost nothing.
         Err(error) if inside.record.is_some() => {
-            tracing::warn!(%error, cookie, "cannot look for listeners; will look again");
+            tracing::warn!(%error, cookie, "could not look for a pod's listeners; will look again");
         }
         done => done?,
     }

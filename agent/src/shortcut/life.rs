@@ -123,12 +123,12 @@ impl Others {
             }
             let path = folder.display();
             match left::retire(&folder, Duration::ZERO) {
-                Ok(true) => tracing::info!(%path, "an earlier shortcut is taken away"),
+                Ok(true) => tracing::info!(%path, "removed an earlier agent's shortcut"),
                 Ok(false) => {
-                    tracing::info!(%path, "an earlier shortcut is off; it has unread bytes");
+                    tracing::info!(%path, "turned off an earlier agent's shortcut; its maps stay until its sockets have read their bytes");
                 }
                 Err(error) => {
-                    tracing::error!(%error, %path, "an earlier shortcut cannot be turned off");
+                    tracing::error!(%error, %path, "could not turn off an earlier agent's shortcut");
                 }
             }
         }
@@ -191,7 +191,7 @@ impl Established {
             allowed,
         };
         if let Err(error) = shortcut.admit(&participant) {
-            tracing::warn!(%error, pod, "does not take part in the shortcut");
+            tracing::warn!(%error, pod, "could not add a pod to the shortcut; its connections stay on TCP");
         }
     }
 
@@ -206,7 +206,7 @@ impl Established {
         };
         let sockets: Vec<_> = all().filter_map(|l| l.socket.as_ref()).collect();
         if let Err(error) = shortcut.adopt_proxy(pod, process, &sockets) {
-            tracing::warn!(%error, pod, "its proxy's connections go by TCP until it listens anew");
+            tracing::warn!(%error, pod, "could not adopt a proxy's listeners; what they accept stays on TCP until the proxy listens again");
         }
     }
 
@@ -215,7 +215,7 @@ impl Established {
         if let Ok(shortcut) = &mut self.shortcut
             && let Err(error) = shortcut.dismiss(pod)
         {
-            tracing::error!(%error, pod, "cannot be taken out of the shortcut");
+            tracing::error!(%error, pod, "could not take a pod out of the shortcut");
         }
     }
 
@@ -224,7 +224,7 @@ impl Established {
         if let Ok(shortcut) = &mut self.shortcut
             && let Err(error) = shortcut.keep_only(armed)
         {
-            tracing::error!(%error, "pods of an earlier agent cannot be taken out of the shortcut");
+            tracing::error!(%error, "could not take an earlier agent's pods out of the shortcut");
         }
     }
 
@@ -241,7 +241,7 @@ impl Established {
                 let why = format!("it was lost, and cannot be restored: {error}");
                 tracing::error!(%why, "the shortcut is off");
                 if let Err(error) = shortcut.end(Duration::ZERO) {
-                    tracing::error!(%error, "not all of the shortcut is taken away");
+                    tracing::error!(%error, "could not remove all of the shortcut");
                 }
                 self.others.except = None;
                 self.shortcut = Err(why);
@@ -255,7 +255,7 @@ impl Established {
         if let Ok(shortcut) = &mut self.shortcut
             && let Err(error) = shortcut.remove()
         {
-            tracing::error!(%error, "not all of the shortcut is taken away");
+            tracing::error!(%error, "could not remove all of the shortcut");
         }
     }
 

@@ -167,7 +167,7 @@ impl Shortcut {
             failed,
         } = done;
         for error in unseen {
-            tracing::warn!(%error, "it is not seen whether the shortcut is attached");
+            tracing::warn!(%error, "could not check whether the shortcut is attached");
         }
         if let Some(error) = failed.into_iter().next() {
             return Err(error.into());
@@ -199,7 +199,7 @@ impl Shortcut {
         let peek = |sock| object::unread(&self.object, sock).ok();
         if !left::retire_with(&folder, patience, &peek)? {
             tracing::warn!(
-                "sockets have bytes they have not read: the shortcut is off, and its maps stay for them"
+                "the shortcut is off; its maps stay until its sockets have read their bytes"
             );
         }
         Ok(())
@@ -212,7 +212,7 @@ impl Shortcut {
             self.readers = match self.object.attach_to_functions(&object::READERS) {
                 Ok(()) => Watch::Done,
                 Err(error) => {
-                    tracing::warn!(%error, "nothing is put into applications' sockets");
+                    tracing::warn!(%error, "could not watch how applications read; their sockets receive by TCP");
                     Watch::Impossible(error.to_string())
                 }
             };

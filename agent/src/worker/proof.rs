@@ -52,9 +52,12 @@ impl Proof {
 
     fn note(&mut self, why: Option<String>) {
         match (&self.unproven, &why) {
-            (Some(_), None) => tracing::info!("the programs act again"),
+            (Some(_), None) => tracing::info!("the proof succeeds again: the programs act"),
             (before, Some(error)) if before.as_ref() != Some(error) => {
-                tracing::error!(error, "the programs do not act any more; will retry");
+                tracing::error!(
+                    error,
+                    "the proof failed: the programs do not act; will retry"
+                );
             }
             _ => {}
         }

@@ -72,7 +72,10 @@ impl SightingQueue {
             format!("sightings: no starts of programs ({error}): new pods are found when they use their network")
         });
         if let Some(why) = &without_execs {
-            tracing::warn!(why, "pods are armed later than they could be");
+            tracing::warn!(
+                why,
+                "starts of programs are not reported; pods are armed later"
+            );
         }
         let missed = sightings.missed();
         let (sender, receiver) = queue(wake, metrics.clone());

@@ -127,7 +127,7 @@ impl Bpf {
         match self.armed() {
             Ok(armed) => shortcut.keep_only(&armed),
             Err(error) => {
-                tracing::warn!(%error, "the shortcut keeps every pod of an earlier agent");
+                tracing::warn!(%error, "could not list armed pods; the shortcut keeps every pod of an earlier agent");
             }
         }
         self.shortcut = shortcut;
@@ -189,7 +189,7 @@ fn be_the_only_version(pin: &Path) -> Result<(), DataplaneError> {
             return Err(DataplaneError::OtherVersion { folder, pods });
         }
         remove_folder(&folder)?;
-        tracing::info!(folder = %folder.display(), "took another version's programs away, on which no pod depends");
+        tracing::info!(folder = %folder.display(), "removed another version's programs; no pod depended on them");
     }
     Ok(())
 }
