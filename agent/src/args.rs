@@ -37,7 +37,10 @@ const THREADS: usize = 2;
 #[command(
     version,
     name = "sidestep-agent",
-    args_conflicts_with_subcommands = true
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  sidestep-agent --cgroup /sys/fs/cgroup/pods --pods /etc/sidestep/pods   # pods from files
+  sidestep-agent --node worker-1                                          # a Kubernetes node, as the chart runs it"
 )]
 pub struct Args {
     #[command(subcommand)]

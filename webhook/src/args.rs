@@ -20,7 +20,13 @@ use crate::world::Agents;
 /// Answers the API server's admission reviews on /mutate. If anything fails, a pod keeps what Istio gave it. On SIGTERM the
 /// webhook answers the requests it has and then exits; on a second SIGTERM it exits at once.
 #[derive(Debug, Parser)]
-#[command(version, name = "sidestep-webhook")]
+#[command(
+    version,
+    name = "sidestep-webhook",
+    after_help = "Examples:
+  sidestep-webhook --certificates managed --namespace sidestep-system   # as the chart runs it
+  sidestep-webhook --no-cluster --tls-certificate tls.crt --tls-key tls.key   # to try it by hand"
+)]
 pub struct Args {
     /// Address on which the webhook answers reviews, over TLS
     #[arg(long, value_name = "ADDR", default_value = "[::]:8443")]

@@ -18,6 +18,9 @@ use sidestep_webhook::settings::{Enrolment, Reach, Settings};
 /// unchanged. The decision about each pod, with its reason, goes to standard error. The command assumes that every node runs
 /// an agent; labels of a namespace count if the file holds the Namespace.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  istioctl kube-inject -f app.yaml | sidestep mutate -f - | kubectl apply -f -
+  sidestep mutate -f injected.yaml --dry-run=diff")]
 pub(crate) struct Args {
     /// YAML with any number of documents, or JSON; - is standard input
     #[arg(long, short = 'f', value_name = "FILE")]

@@ -10,6 +10,10 @@ use sidestep_agent_api::{PodState, PodStatus, SOCKET, ShortcutStatus, Status};
 /// Exits with 0 if every pod is armed, active or left to Istio; with 2 if one is pending or a file cannot be used; with
 /// 1 if the agent does not answer.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  sidestep status
+  sidestep status --output json | jq '.pods[] | select(.state == \"pending\")'
+  kubectl -n sidestep-system exec ds/sidestep-agent -- sidestep status")]
 pub(crate) struct Args {
     /// Unix socket of the agent
     #[arg(long, value_name = "PATH", default_value = SOCKET)]

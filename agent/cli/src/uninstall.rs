@@ -31,6 +31,10 @@ const PAUSE: Duration = Duration::from_secs(2);
 ///
 /// Exit codes: 0 if no accelerated pod is left; 2 if some are, each named with the reason.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  sidestep uninstall                            # which pods depend on Sidestep
+  sidestep uninstall --roll-back                # replace them, then
+  helm uninstall sidestep -n sidestep-system")]
 pub(crate) struct Args {
     /// Replace the accelerated pods by pods with Istio's own redirection
     #[arg(long)]
