@@ -21,7 +21,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use kube::{Client, Config};
 use sidestep_runtime::{
-    Liveness, Readiness, Signals,
+    Liveness, Readiness, Signals, Tasks,
     admin::{self, Collect},
 };
 use tokio::{
@@ -93,35 +93,34 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("status socket {}", socket.display()))?;
     let address = admin.local_addr()?;
-    let admin = admin::serve(
-        admin,
-        admin::router(
-            liveness.clone(),
-            readiness.clone(),
-            collect(&metrics, &messages),
-        ),
+    let mut tasks = Tasks::default();
+    let router = admin::router(
+        liveness.clone(),
+        readiness.clone(),
+        collect(&metrics, &messages),
     );
+    tasks.spawn("probes and metrics", admin::serve(admin, router));
     let questions = messages.clone();
-    let answers = status::serve(
-        listener,
-        Arc::new(move |question| {
-            let _the_agent_ended = questions.send(Message::Ask(question));
-        }),
-    );
+    let hand = Arc::new(move |question| {
+        let _the_agent_ended = questions.send(Message::Ask(question));
+    });
+    tasks.spawn("status", status::serve(listener, hand));
     let (reports, reporting) =
         Reports::start(client, std::env::var("POD_NAME").ok(), metrics.clone());
+    tasks.spawn("Events", reporting);
     let changes = messages.clone();
     let (failing, patience) = (health.clone(), settings.api_patience);
-    let watching = tokio::spawn(watch::follow(
+    let watching = watch::follow(
         watching,
         watch::accelerated_on(&settings.node, patience),
         move |error| failing.failed(error),
         move |change| {
             let _the_agent_ended = changes.send(Message::Pods(change));
         },
-    ));
+    );
+    tasks.spawn("watch of pods", watching);
     let answers_in_time = readiness.condition("api", "not looked at yet");
-    let attending = tokio::spawn(health.attend(patience, answers_in_time));
+    tasks.spawn("API server", health.attend(patience, answers_in_time));
     tracing::info!(node = settings.node, %address, "watching this node's pods");
 
     let heartbeat = liveness.heartbeat("the agent's thread", SILENCE);
@@ -134,31 +133,30 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         messages.clone(),
     );
     let mut thread = spawn_blocking(move || attempts.work(&inbox));
-    let mut done = until_told(&mut thread, signals.stop()).await;
-    if done.is_ok() {
+    let mut done = until_told(&mut thread, &mut tasks, signals.stop()).await;
+    if !thread.is_finished() {
         tracing::info!("stopping");
         let _already_ended = messages.send(Message::Stop);
         tokio::select! {
-            ended = thread => done = ended.map_err(|error| anyhow!("the agent's thread: {error}")),
+            ended = thread => done = done.and(ended.map_err(|error| anyhow!("the agent's thread: {error}"))),
             () = signals.stop() => tracing::warn!("stopped again while draining; exiting at once"),
         }
     }
-    for task in [admin, watching, attending, reporting] {
-        task.abort();
-    }
-    answers.abort();
+    tasks.shutdown().await;
     let _already_gone = fs::remove_file(&socket);
     done
 }
 
-/// Waits for the agent to be told to end. A thread that ends by itself is an error: an agent without it would look well and
-/// do nothing.
+/// Waits for the agent to be told to end. A thread or a task that ends by itself is an error: an agent without it would look
+/// well, and not do all of its work.
 async fn until_told(
     thread: &mut JoinHandle<()>,
+    tasks: &mut Tasks,
     told: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     tokio::select! {
         () = told => Ok(()),
+        ended = tasks.ended() => Err(ended.into()),
         ended = thread => Err(match ended {
             Ok(()) => anyhow!("the agent's thread ended by itself"),
             Err(error) => anyhow!("the agent's thread: {error}"),
@@ -189,7 +187,7 @@ mod tests {
     #[tokio::test]
     async fn an_agent_whose_thread_panics_ends_with_an_error() {
         let mut thread = spawn_blocking(|| panic!("a bug"));
-        let error = until_told(&mut thread, pending())
+        let error = until_told(&mut thread, &mut Tasks::default(), pending())
             .await
             .expect_err("an end");
         assert!(error.to_string().contains("panicked"), "{error}");
@@ -198,7 +196,26 @@ mod tests {
     #[tokio::test]
     async fn an_agent_whose_thread_ends_by_itself_ends_with_an_error() {
         let mut thread = spawn_blocking(|| ());
-        assert!(until_told(&mut thread, pending()).await.is_err());
+        assert!(
+            until_told(&mut thread, &mut Tasks::default(), pending())
+                .await
+                .is_err()
+        );
+    }
+
+    #[tokio::test]
+    async fn an_agent_whose_watch_ends_by_itself_ends_with_an_error() {
+        let (end, wait) = channel::<()>();
+        let mut thread = spawn_blocking(move || {
+            let _until_dropped = wait.recv();
+        });
+        let mut tasks = Tasks::default();
+        tasks.spawn("watch of pods", async {});
+        let error = until_told(&mut thread, &mut tasks, pending())
+            .await
+            .expect_err("an end");
+        assert!(error.to_string().contains("watch of pods"), "{error}");
+        drop(end);
     }
 
     #[tokio::test]
@@ -207,7 +224,11 @@ mod tests {
         let mut thread = spawn_blocking(move || {
             let _until_dropped = wait.recv();
         });
-        assert!(until_told(&mut thread, ready(())).await.is_ok());
+        assert!(
+            until_told(&mut thread, &mut Tasks::default(), ready(()))
+                .await
+                .is_ok()
+        );
         drop(end);
     }
 }

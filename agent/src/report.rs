@@ -8,10 +8,7 @@ use kube::{
     Client,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
-use tokio::{
-    sync::mpsc::{Receiver, Sender, channel, error::TrySendError},
-    task::JoinHandle,
-};
+use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 
 use crate::{
     metrics::Metrics,
@@ -53,14 +50,14 @@ impl Reports {
         client: Client,
         instance: Option<String>,
         metrics: Metrics,
-    ) -> (Self, JoinHandle<()>) {
+    ) -> (Self, impl Future<Output = ()> + use<>) {
         let (queue, waiting) = channel(64);
         let reporter = Reporter {
             controller: CONTROLLER.to_owned(),
             instance,
         };
         let recorder = Recorder::new(client, reporter);
-        let task = tokio::spawn(send(waiting, recorder, metrics.clone()));
+        let task = send(waiting, recorder, metrics.clone());
         (Self { queue, metrics }, task)
     }
 

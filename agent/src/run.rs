@@ -114,7 +114,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             let hand = move |question| {
                 let _the_agent_ended = events.send(Message::Ask(question));
             };
-            Some(status::serve(listener, Arc::new(hand)))
+            Some(tokio::spawn(status::serve(listener, Arc::new(hand))))
         }
         Err(_) => None,
     };

@@ -6,7 +6,6 @@ use axum::{Json, Router, extract::State as AxumState, http::StatusCode, routing:
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::oneshot,
-    task::JoinHandle,
 };
 
 pub use sidestep_agent_api::{PodState, PodStatus, Status};
@@ -37,11 +36,13 @@ pub async fn bind(path: &Path) -> io::Result<UnixListener> {
 pub type Hand = Arc<dyn Fn(Ask) + Send + Sync>;
 
 /// Answers on the socket.
-pub fn serve(listener: UnixListener, hand: Hand) -> JoinHandle<io::Result<()>> {
+pub async fn serve(listener: UnixListener, hand: Hand) {
     let app = Router::new()
         .route(sidestep_agent_api::STATUS, get(status))
         .with_state(hand);
-    tokio::spawn(async move { axum::serve(listener, app).await })
+    if let Err(error) = axum::serve(listener, app).await {
+        tracing::error!(%error, "the status socket ended");
+    }
 }
 
 async fn status(AxumState(hand): AxumState<Hand>) -> Result<Json<Status>, StatusCode> {

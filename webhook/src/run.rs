@@ -110,10 +110,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .with_context(listening("probes"))?;
     let heartbeat = liveness.heartbeat("accepting connections", SILENCE);
     let router = admin::router(liveness, readiness.clone(), collect(metrics));
-    let admin = admin::serve(admin, router);
-    tasks.spawn("probes and metrics", async {
-        let _ended = admin.await;
-    });
+    tasks.spawn("probes and metrics", admin::serve(admin, router));
     tracing::info!(%address, %admin_address, "listening");
 
     let mut serving = tokio::spawn(server.run(listener, options.drain_timeout, heartbeat));

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::net::TcpListener;
 
 use crate::{Liveness, Readiness, bounded::Bounded};
 
@@ -31,13 +31,11 @@ pub fn router(liveness: Liveness, readiness: Readiness, collect: Collect) -> Rou
 }
 
 /// Serves it on a listening socket, until the task is aborted. Where too many connections are open the oldest is ended.
-pub fn serve(listener: TcpListener, router: Router) -> JoinHandle<()> {
+pub async fn serve(listener: TcpListener, router: Router) {
     let listener = Bounded::new(listener, CONNECTIONS);
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "the admin server ended; probes and metrics are not served");
-        }
-    })
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "the admin server ended; probes and metrics are not served");
+    }
 }
 
 async fn alive(State(liveness): State<Liveness>) -> Response {
@@ -93,7 +91,7 @@ mod tests {
         let collect: Collect = Arc::new(|| Box::pin(async { Ok("# EOF\n".to_owned()) }));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        serve(listener, router(liveness, readiness, collect));
+        tokio::spawn(serve(listener, router(liveness, readiness, collect)));
         TcpStream::connect(address).await.expect("a server")
     }
 
