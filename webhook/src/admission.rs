@@ -91,7 +91,8 @@ impl Request {
             && self.operation == "CREATE"
     }
 
-    /// Changes the pod, or says why not. A pod with errors is never refused: it keeps what Istio gave it.
+    /// Changes the pod, or says why not. A pod with errors keeps what Istio gave it. The only pods that are refused have a gate
+    /// that was changed so that nothing would redirect them.
     pub fn mutate(
         &self,
         namespace: Option<&Namespace>,
@@ -114,11 +115,14 @@ impl Request {
         let own = pod.metadata.namespace.get_or_insert_default();
         own.clone_from(&self.namespace);
         let verdict = decide(&pod, namespace, cluster, settings);
+        if let Decision::Refuse(reason) = &verdict.decision {
+            return Answer::denied(&self.uid, reason.word(), &reason.to_string());
+        }
         let Patch(operations) = patch::patch(&self.object, &verdict);
         let answer = Answer::allowed(&self.uid, verdict.decision.word(), verdict.warnings);
         let why = match &verdict.decision {
             Decision::Accelerate(made) => made.policy.to_string(),
-            Decision::Leave(reason) => reason.annotation(),
+            Decision::Leave(reason) | Decision::Refuse(reason) => reason.annotation(),
             Decision::Nothing(_) => return answer.with_patch(&operations),
         };
         answer.with_patch(&operations).with_audit(&why)

@@ -8,6 +8,7 @@ use crate::inits::{self, Inits};
 use crate::settings::{Delivery, Enrolment, Reach, Settings};
 use crate::{Reason, probe};
 
+mod gated;
 mod node;
 mod wishes;
 
@@ -19,6 +20,8 @@ pub struct Verdict {
     /// Shown by `kubectl`, one line each.
     pub warnings: Vec<String>,
     pub(crate) inits: Inits,
+    /// What becomes of the gate of a pod that is left: the `istio-init` of which the gate was made.
+    pub(crate) restored: Option<Container>,
     /// Whether the pod brings our label and must not have it.
     pub(crate) takes_label: bool,
 }
@@ -30,6 +33,8 @@ pub enum Decision {
     Accelerate(Box<Accelerate>),
     /// It stays as Istio made it, and says why.
     Leave(Reason),
+    /// It must not be created: its gate was changed so that nothing would redirect its connections.
+    Refuse(Reason),
     /// Nothing of it changes, and it gets no annotation: Istio's injector gave it no `istio-init`, or it is the API server's
     /// copy of a pod from a file.
     Nothing(Leave),
@@ -55,7 +60,7 @@ impl Decision {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Accelerate(_) => "accelerated",
-            Self::Leave(reason) => reason.word(),
+            Self::Leave(reason) | Self::Refuse(reason) => reason.word(),
             Self::Nothing(leave) => leave.reason(),
         }
     }
@@ -76,20 +81,23 @@ pub fn decide(
         cluster,
         settings,
     };
+    let mut restored = None;
     let decision = match init {
         _ if is_mirror(pod) => Decision::Nothing(Leave::MirrorPod),
         Err(why) if inits == Inits::None => Decision::Nothing(why),
-        init => {
-            let made = match init {
-                Ok(init) if init.is_gate => subject.keep_gate(init, &mut warnings),
-                init => subject.make_gate(init, &mut warnings),
-            };
-            made.map_or_else(Decision::Leave, |made| Decision::Accelerate(Box::new(made)))
+        Ok(init) if matches!(inits, Inits::Gate(_)) || was_gate(pod, &init) => {
+            let (decision, whole) = subject.gated(init, &mut warnings);
+            restored = whole;
+            decision
         }
+        init => decided(subject.make_gate(init, &mut warnings)),
     };
-    let accelerated = matches!(decision, Decision::Accelerate(_));
-    let takes_label = !accelerated && !is_mirror(pod) && is_labelled(pod);
-    if takes_label {
+    let left = matches!(decision, Decision::Leave(_) | Decision::Nothing(_));
+    let takes_label = left && !is_mirror(pod) && is_labelled(pod);
+    if let (Decision::Leave(reason), true) = (&decision, restored.is_some()) {
+        let text = format!("Sidestep's gate becomes istio-init again: {reason}");
+        warnings.push(crate::reason::shortened(&text));
+    } else if takes_label {
         warnings.push(format!(
             "label {} removed: only Sidestep sets it, on pods whose istio-init is its gate",
             keys::ACCELERATED
@@ -99,8 +107,13 @@ pub fn decide(
         decision,
         warnings,
         inits,
+        restored,
         takes_label,
     }
+}
+
+fn decided(made: Result<Accelerate, Reason>) -> Decision {
+    made.map_or_else(Decision::Leave, |made| Decision::Accelerate(Box::new(made)))
 }
 
 struct Subject<'a> {
@@ -127,41 +140,11 @@ impl Subject<'_> {
         Ok(self.accelerate(policy, gate, warnings))
     }
 
-    /// A pod that arrives with the gate and nothing to go back to: the pod was accelerated before it got here, from a file
-    /// or in an earlier invocation.
-    fn keep_gate(
-        &self,
-        init: IstioInit<'_>,
-        warnings: &mut Vec<String>,
-    ) -> Result<Accelerate, Reason> {
-        refuse_at_admission(self.pod)?;
-        let policy = init.policy?;
-        let gate = init.container.clone();
-        let shut = || Reason::GateStaysShut {
-            port: policy.probe_port.get(),
-        };
-        let obstacle = self
-            .permit()
-            .and_then(|()| self.permit_runtime())
-            .and_then(|()| node::permit(self.pod, self.cluster))
-            .and_then(|()| {
-                if opens(&policy, &gate) {
-                    Ok(())
-                } else {
-                    Err(shut())
-                }
-            });
-        if let Err(reason) = obstacle {
-            let text = format!(
-                "the pod's istio-init is already Sidestep's gate and stays it, although {reason}"
-            );
-            warnings.push(crate::reason::shortened(&text));
-        }
-        Ok(self.accelerate(policy, gate, warnings))
-    }
-
     /// Whether pod, namespace and cluster want the pod accelerated.
     fn permit(&self) -> Result<(), Reason> {
+        if self.settings.enrolment == Enrolment::None {
+            return Err(Reason::EnrolmentNone);
+        }
         if let Some(said) = wishes::enabled(self.pod, self.namespace)? {
             return if said.wanted {
                 Ok(())
@@ -179,7 +162,7 @@ impl Subject<'_> {
         }
         match self.settings.enrolment {
             Enrolment::OptOut => Ok(()),
-            Enrolment::OptIn => Err(Reason::NotOptedIn),
+            Enrolment::OptIn | Enrolment::None => Err(Reason::NotOptedIn),
         }
     }
 
@@ -210,9 +193,9 @@ impl Subject<'_> {
             return Err(shut);
         };
         let container = with_probe_port(init.container, port);
-        let init = IstioInit::read(init.index, &container);
-        let gate = init.gate(self.settings.probe_timeout)?;
-        let policy = init.policy?;
+        let with_port = IstioInit::read(init.index, &container);
+        let gate = with_port.gate_of(init.container, self.settings.probe_timeout)?;
+        let policy = with_port.policy?;
         // A later --iptables-probe-port among the arguments would have won.
         if policy.probe_port.get() == port {
             Ok((gate, policy))
@@ -258,6 +241,11 @@ fn with_probe_port(init: &Container, port: u16) -> Container {
 fn is_mirror(pod: &Pod) -> bool {
     let annotations = pod.metadata.annotations.as_ref();
     annotations.is_some_and(|all| all.contains_key(keys::MIRROR))
+}
+
+/// Whether the pod has our label, and an `istio-init` that applies no rules without being a gate.
+fn was_gate(pod: &Pod, init: &IstioInit<'_>) -> bool {
+    is_labelled(pod) && init.has_gate_words()
 }
 
 fn is_labelled(pod: &Pod) -> bool {

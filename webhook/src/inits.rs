@@ -10,7 +10,7 @@ pub(crate) enum Inits {
     None,
     /// One, as the injector wrote it.
     Fresh(usize),
-    /// One, and it is a gate.
+    /// One, and it is a gate, or was one before something changed it.
     Gate(usize),
     /// A gate, and a fresh one that an injector put beside the gate when it was invoked again.
     Both { fresh: usize, gate: usize },
@@ -25,16 +25,20 @@ pub(crate) fn of(pod: &Pod) -> (Inits, Result<IstioInit<'_>, Leave>) {
         Err(none) => return (Inits::None, Err(none)),
     };
     let (inits, counts) = match found.as_slice() {
-        [one] if one.is_gate => (Inits::Gate(one.index), 0),
+        [one] if ours(one) => (Inits::Gate(one.index), 0),
         [one] => (Inits::Fresh(one.index), 0),
-        [gate, fresh] if gate.is_gate && !fresh.is_gate => (both(fresh, gate), 1),
-        [fresh, gate] if gate.is_gate && !fresh.is_gate => (both(fresh, gate), 0),
+        [gate, fresh] if ours(gate) && !ours(fresh) => (both(fresh, gate), 1),
+        [fresh, gate] if ours(gate) && !ours(fresh) => (both(fresh, gate), 0),
         more => {
             let count = more.len();
             return (Inits::Many, Err(Leave::SeveralIstioInit { count }));
         }
     };
     (inits, Ok(found.swap_remove(counts)))
+}
+
+fn ours(init: &IstioInit<'_>) -> bool {
+    init.is_gate || init.is_changed_gate
 }
 
 fn both(fresh: &IstioInit<'_>, gate: &IstioInit<'_>) -> Inits {

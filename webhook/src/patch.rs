@@ -29,8 +29,12 @@ pub fn patch(pod: &Value, verdict: &Verdict) -> Patch {
     match &verdict.decision {
         Decision::Accelerate(accelerate) => accelerated(&mut edit, accelerate, verdict.inits),
         Decision::Leave(reason) => {
-            if let Inits::Both { gate, .. } = verdict.inits {
-                edit.remove(&at(&INITS, &gate.to_string()));
+            match (verdict.inits, &verdict.restored) {
+                (Inits::Both { gate, .. }, _) => edit.remove(&at(&INITS, &gate.to_string())),
+                (Inits::Gate(index), Some(whole)) => {
+                    make(&mut edit, &index.to_string(), whole);
+                }
+                _ => {}
             }
             edit.remove(&at(&ANNOTATIONS, keys::POLICY));
             edit.set(
@@ -38,7 +42,7 @@ pub fn patch(pod: &Value, verdict: &Verdict) -> Patch {
                 reason.annotation().into(),
             );
         }
-        Decision::Nothing(_) => {}
+        Decision::Refuse(_) | Decision::Nothing(_) => {}
     }
     if verdict.takes_label {
         edit.remove(&at(&LABELS, keys::ACCELERATED));
@@ -55,7 +59,7 @@ fn accelerated(edit: &mut Edit, accelerate: &Accelerate, inits: Inits) {
         avoid_unsupported,
     } = accelerate;
     if let Some(index) = one_istio_init(edit, inits) {
-        make_gate(edit, &index.to_string(), gate);
+        make(edit, &index.to_string(), gate);
     }
     if *avoid_unsupported {
         avoid_unsupported_nodes(edit);
@@ -86,33 +90,46 @@ fn one_istio_init(edit: &mut Edit, inits: Inits) -> Option<usize> {
     }
 }
 
-/// A container and its gate differ in arguments and security context only.
-fn make_gate(edit: &mut Edit, index: &str, gate: &Container) {
+/// Makes `after` of an `istio-init`, in the fields in which it and its gate differ, and in those by which other webhooks
+/// change what a gate does.
+fn make(edit: &mut Edit, index: &str, after: &Container) {
     let path = at(&INITS, index);
     let Some(Ok(before)) = edit.get(&path).map(Container::deserialize) else {
         return;
     };
-    if before == *gate {
+    if before == *after {
         return;
     }
-    append(
-        edit,
-        &at(&path, "args"),
-        before.args.as_deref().unwrap_or_default(),
-        gate.args.as_deref().unwrap_or_default(),
-    );
-    let before = before.security_context.map(|context| json!(context));
-    let after = json!(gate.security_context);
-    edit.merge(&at(&path, "securityContext"), before.as_ref(), &after);
+    let (before, after) = (json!(before), json!(after));
+    for field in ["command", "envFrom"] {
+        if before.get(field).is_some() && after.get(field).is_none() {
+            edit.remove(&at(&path, field));
+        }
+    }
+    for field in ["args", "env"] {
+        list(edit, &at(&path, field), before.get(field), after.get(field));
+    }
+    let context = after.get("securityContext");
+    let place = at(&path, "securityContext");
+    match context {
+        Some(context) => edit.merge(&place, before.get("securityContext"), context),
+        None => edit.remove(&place),
+    }
 }
 
 /// Sets the list, by operations that append where `after` only adds to `before`.
-fn append(edit: &mut Edit, path: &[&str], before: &[String], after: &[String]) {
-    let Some(added) = after.strip_prefix(before) else {
-        return edit.set(path, json!(after));
+fn list(edit: &mut Edit, path: &[&str], before: Option<&Value>, after: Option<&Value>) {
+    let items = |list: Option<&Value>| list.and_then(Value::as_array).cloned().unwrap_or_default();
+    let (before, after) = (items(before), items(after));
+    if after.is_empty() && !before.is_empty() {
+        return edit.remove(path);
+    }
+    let added = match after.strip_prefix(before.as_slice()) {
+        Some(added) if !before.is_empty() || added.is_empty() => added,
+        _ => return edit.set(path, Value::Array(after)),
     };
-    for (index, argument) in (before.len()..).zip(added) {
-        edit.set(&at(path, &index.to_string()), json!(argument));
+    for (index, item) in (before.len()..).zip(added) {
+        edit.set(&at(path, &index.to_string()), item.clone());
     }
 }
 

@@ -50,6 +50,19 @@ pub enum Reason {
         /// The probe's port.
         port: u16,
     },
+    /// The cluster's setting is to accelerate no pod.
+    #[error("the cluster's setting is to accelerate no pod (enrolment: none)")]
+    EnrolmentNone,
+    /// The pod's gate, or the pod around it, was changed so that no agent would arm the pod; its iptables rules are gone,
+    /// too. The pod cannot be left: it is refused.
+    #[error(
+        "Sidestep's gate (init container istio-init) was changed so that nothing redirects the pod: {change}. Keep other \
+         webhooks from changing istio-init, or create the pod from a template without the gate"
+    )]
+    GateChanged {
+        /// What was changed, as far as it is known.
+        change: String,
+    },
     /// The pod's runtime class does not show whether the pod uses the node's kernel.
     #[error(
         "runtime class {class:?} may give the pod a kernel of its own; if it does not, say so by {}=true on the pod",
@@ -81,6 +94,8 @@ impl Reason {
             Self::NoAgentOnNode { .. } => "no-agent-on-node",
             Self::UnsupportedNode { .. } => "unsupported-node",
             Self::GateStaysShut { .. } => "gate-stays-shut",
+            Self::EnrolmentNone => "enrolment-none",
+            Self::GateChanged { .. } => "gate-changed",
             Self::UnknownRuntime { .. } => "unknown-runtime",
             Self::NamespaceUnknown { .. } => "namespace-unknown",
         }

@@ -33,10 +33,12 @@ impl Default for Settings {
 
 words! {
     /// Whether a pod must ask.
-    Enrolment, "opt-out or opt-in" {
+    Enrolment, "opt-out, opt-in or none" {
         /// Injected pods are accelerated unless they or their namespaces refuse.
         OptOut = "opt-out",
         /// Only those that ask, or whose namespaces do.
         OptIn = "opt-in",
+        /// None, whatever pods and namespaces say; gates that carry their `istio-init` become it again.
+        None = "none",
     }
 }

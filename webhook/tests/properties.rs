@@ -203,6 +203,7 @@ proptest! {
             }
             Decision::Leave(_) => prop_assert!(!labelled),
             Decision::Nothing(_) => prop_assert!(!labelled || pod == once),
+            Decision::Refuse(_) => prop_assert_eq!(&pod, &once),
         }
     }
 }

@@ -111,6 +111,9 @@ fn tell(document: &Document) {
             Decision::Leave(reason) => {
                 eprintln!("{}: left alone: {}", outcome.what, reason.annotation());
             }
+            Decision::Refuse(reason) => {
+                eprintln!("{}: would be refused: {reason}", outcome.what);
+            }
             Decision::Nothing(why) => {
                 eprintln!("{}: nothing to do: {}: {why}", outcome.what, why.reason());
             }

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Capabilities, Container, SeccompProfile, SecurityContext};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, EnvVar, SeccompProfile, SecurityContext,
+};
+use serde::{Deserialize, Serialize};
 
 use crate::istio::duration_text;
 use crate::istio::flags::Flag;
@@ -29,10 +32,11 @@ pub(crate) fn is_gate(container: &Container, arguments: &[String], flags: &Argum
             .is_some_and(is_unprivileged)
 }
 
-/// The gate made of `container`, which is an `istio-init` as the injector wrote it. `flags` of its arguments stand
-/// before `--`.
+/// The gate made of `container`, which is an `istio-init` as the injector wrote it, but for arguments that the webhook
+/// added; the gate carries `original`, without them. `flags` of the arguments stand before `--`.
 pub(crate) fn make(
     container: &Container,
+    original: &Container,
     flags: usize,
     policy: &Policy,
     probe_timeout: Duration,
@@ -44,13 +48,82 @@ pub(crate) fn make(
             value: ids.join(","),
         });
     };
+    let original = Original::of(original);
     let args = container.args.as_deref().unwrap_or_default();
     Ok(Container {
         name: keys::ISTIO_INIT.to_owned(),
         args: Some(gate_args(args, flags, probe_timeout)),
+        env: Some([original.env.as_slice(), &[original.variable()]].concat()),
         security_context: Some(unprivileged(id, container.security_context.as_ref())),
         ..container.clone()
     })
+}
+
+/// The fields by which a gate differs from the `istio-init` that it was made of. A gate carries them in the variable
+/// [`keys::ORIGINAL`].
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Original {
+    args: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    env: Vec<EnvVar>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    security_context: Option<SecurityContext>,
+}
+
+impl Original {
+    fn of(container: &Container) -> Self {
+        let env = container.env.iter().flatten();
+        Self {
+            args: container.args.clone().unwrap_or_default(),
+            env: env
+                .filter(|variable| variable.name != keys::ORIGINAL)
+                .cloned()
+                .collect(),
+            security_context: container.security_context.clone(),
+        }
+    }
+
+    fn variable(&self) -> EnvVar {
+        EnvVar {
+            name: keys::ORIGINAL.to_owned(),
+            value: serde_json::to_string(self).ok(),
+            value_from: None,
+        }
+    }
+}
+
+/// The `istio-init` of which the gate `container` was made, if the gate carries it. Whatever else other webhooks gave the
+/// gate, such as an image from a mirror, stays.
+pub(crate) fn original(container: &Container) -> Option<Container> {
+    let mut variables = container.env.iter().flatten();
+    let carried = variables.find(|variable| variable.name == keys::ORIGINAL)?;
+    let original: Original = serde_json::from_str(carried.value.as_deref()?).ok()?;
+    Some(Container {
+        command: None,
+        args: Some(original.args),
+        env: (!original.env.is_empty()).then_some(original.env),
+        env_from: None,
+        security_context: original.security_context,
+        ..container.clone()
+    })
+}
+
+/// Whether the arguments say, in whatever place, that the container applies no rules.
+pub(crate) fn has_gate_words(container: &Container) -> bool {
+    let args = container.args.as_deref().unwrap_or_default();
+    let says = |word: &str| args.iter().any(|arg| arg == word);
+    says(RUN_VALIDATION) && says(SKIP_RULE_APPLY)
+}
+
+/// Whether the container may write rules.
+pub(crate) fn may_write_rules(container: &Container) -> bool {
+    let Some(context) = &container.security_context else {
+        return false;
+    };
+    let added = context.capabilities.as_ref().and_then(|c| c.add.as_ref());
+    let mut added = added.into_iter().flatten();
+    context.privileged == Some(true) || added.any(|name| name == "NET_ADMIN" || name == "ALL")
 }
 
 /// The arguments of the gate, `istio-iptables` first. The three added flags go last, so that no earlier repetition wins,

@@ -15,6 +15,8 @@ pub struct IstioInit<'a> {
     pub container: &'a Container,
     /// Whether the container is a gate.
     pub is_gate: bool,
+    /// Whether the container was a gate, and something has changed it since: it neither is one nor writes rules.
+    pub is_changed_gate: bool,
     /// What its arguments and environment say. A gate says what the container said before.
     pub policy: Result<Policy, Leave>,
     /// How many of the arguments stand before `--`.
@@ -35,22 +37,51 @@ impl<'a> IstioInit<'a> {
             .and_then(istio::refuse_references)
             .and(parsed)
             .and_then(|parsed| istio::policy(&parsed, container, is_gate));
+        let whole = policy.is_ok() && gate::may_write_rules(container);
+        let is_changed_gate = !is_gate
+            && gate::original(container).is_some()
+            && (gate::has_gate_words(container) || !whole);
         Self {
             index,
             container,
             is_gate,
+            is_changed_gate,
             policy,
             flags,
         }
     }
 
+    /// Whether the arguments say, in whatever place and whoever wrote them, that the container applies no rules.
+    pub fn has_gate_words(&self) -> bool {
+        gate::has_gate_words(self.container)
+    }
+
+    /// The `istio-init` of which this gate was made, if it is known.
+    pub fn original(&self) -> Option<Container> {
+        let original = gate::original(self.container)?;
+        let is_whole = {
+            let read = IstioInit::read(self.index, &original);
+            !read.is_gate && read.policy.is_ok()
+        };
+        is_whole.then_some(original)
+    }
+
     /// The gate to put in the container's place. A gate stays as it is.
     pub fn gate(&self, probe_timeout: Duration) -> Result<Container, Leave> {
-        let policy = self.policy.as_ref().map_err(Clone::clone)?;
-        if self.is_gate {
+        if self.is_gate && self.policy.is_ok() {
             return Ok(self.container.clone());
         }
-        gate::make(self.container, self.flags, policy, probe_timeout)
+        self.gate_of(self.container, probe_timeout)
+    }
+
+    /// The same for a container that was changed on its way; the gate carries `original`.
+    pub fn gate_of(
+        &self,
+        original: &Container,
+        probe_timeout: Duration,
+    ) -> Result<Container, Leave> {
+        let policy = self.policy.as_ref().map_err(Clone::clone)?;
+        gate::make(self.container, original, self.flags, policy, probe_timeout)
     }
 }
 

@@ -38,6 +38,9 @@ pub const ISTIO_VALIDATION: &str = "istio-validation";
 /// First argument of [`ISTIO_INIT`]: the subcommand of Istio's agent binary.
 pub const ISTIO_IPTABLES: &str = "istio-iptables";
 
+/// Environment variable of a gate: the `istio-init` that it was made of, as JSON, so that it can be made whole again.
+pub const ORIGINAL: &str = "SIDESTEP_ISTIO_INIT";
+
 /// Annotation by which a pod asks Multus for further networks.
 pub const MULTUS_NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 

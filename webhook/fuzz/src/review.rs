@@ -18,7 +18,7 @@ pub fn check(body: &[u8]) {
     let Some(patch) = response.get("patch") else {
         return;
     };
-    assert_eq!(response["allowed"], true);
+    assert_eq!(response["allowed"], true, "who is refused gets no patch");
     let patch = STANDARD
         .decode(patch.as_str().expect("a text"))
         .expect("base64");
@@ -31,8 +31,13 @@ pub fn check(body: &[u8]) {
     let (word_again, response) = answer(again.as_bytes());
     assert_eq!(response.get("patch"), None, "twice is once");
     assert_eq!(word_again, word);
+    let after = Pod::deserialize(&review["request"]["object"]).expect("it is still a pod");
+    // The API server itself refuses two containers of one name.
+    if !["accelerated", "mirror-pod", "several-istio-init"].contains(&word) {
+        let gated = istio_init(&after).is_ok_and(|init| init.is_gate || init.is_changed_gate);
+        assert!(!gated, "{word} beside a gate");
+    }
     if word == "accelerated" {
-        let after = Pod::deserialize(&review["request"]["object"]).expect("it is still a pod");
         keeps_policy(&before, &after);
         // The label is for such pods only.
         assert!(istio_init(&after).is_ok_and(|init| init.is_gate));

@@ -58,6 +58,21 @@ impl Answer {
         }
     }
 
+    /// The pod must not be created; the message is for the one who creates it.
+    pub(super) fn denied(uid: &str, word: &'static str, message: &str) -> Self {
+        let status = json!({"code": 403, "reason": "Forbidden", "message": message});
+        Self {
+            status: 200,
+            word,
+            response: json!({
+                "uid": uid,
+                "allowed": false,
+                "status": status,
+                "auditAnnotations": {"decision": word, "why": message},
+            }),
+        }
+    }
+
     pub(super) fn with_patch(mut self, operations: &[PatchOperation]) -> Self {
         if !operations.is_empty() {
             let patch = json!(operations).to_string();
