@@ -131,7 +131,7 @@ impl Subject<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Accelerate, Reason> {
         self.permit()?;
-        refuse_at_admission(self.pod)?;
+        self.refuse()?;
         let init = init?;
         init.policy.as_ref().map_err(Clone::clone)?;
         self.permit_runtime()?;
@@ -163,6 +163,20 @@ impl Subject<'_> {
         match self.settings.enrolment {
             Enrolment::OptOut => Ok(()),
             Enrolment::OptIn | Enrolment::None => Err(Reason::NotOptedIn),
+        }
+    }
+
+    /// Refuses what the pod or its namespace is, whatever they want.
+    fn refuse(&self) -> Result<(), Reason> {
+        refuse_at_admission(self.pod)?;
+        let labels = self.namespace.map(|namespace| &namespace.labels);
+        match labels.and_then(|labels| labels.get(keys::OVN_PRIMARY_NETWORK)) {
+            Some(value) => Err(Leave::SeveralNetworks {
+                place: format!("the namespace's label {}", keys::OVN_PRIMARY_NETWORK),
+                value: value.clone(),
+            }
+            .into()),
+            None => Ok(()),
         }
     }
 

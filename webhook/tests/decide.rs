@@ -248,6 +248,16 @@ fn what_is_not_injected_or_not_reachable_stays_untouched() {
 }
 
 #[test]
+fn pods_with_a_second_interface_by_their_namespace_are_left() {
+    let namespace = labelled("k8s.ovn.org/primary-user-defined-network", "");
+    let pod = fixture("client");
+    for pod in [&pod, &mutated(&pod)] {
+        let verdict = in_namespace(pod, &namespace, &Settings::default());
+        assert_eq!(verdict.decision.word(), "several-networks");
+    }
+}
+
+#[test]
 fn a_host_network_pod_is_left_with_the_reason() {
     let mut pod = fixture("client");
     pod["spec"]["hostNetwork"] = true.into();

@@ -44,5 +44,11 @@ pub const ORIGINAL: &str = "SIDESTEP_ISTIO_INIT";
 /// Annotation by which a pod asks Multus for further networks.
 pub const MULTUS_NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 
+/// Annotation by which GKE gives a pod interfaces, as a JSON list of `{"interfaceName", "network"}`.
+pub const GKE_INTERFACES: &str = "networking.gke.io/interfaces";
+
+/// Label of a namespace whose pods get a second interface from OVN-Kubernetes, which their traffic uses.
+pub const OVN_PRIMARY_NETWORK: &str = "k8s.ovn.org/primary-user-defined-network";
+
 /// Annotation of a mirror pod: the API server's copy of a pod that a kubelet read from a file.
 pub const MIRROR: &str = "kubernetes.io/config.mirror";

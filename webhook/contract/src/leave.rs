@@ -85,10 +85,12 @@ pub enum Leave {
     /// The pod comes from a file on the node, and cannot be changed through the API.
     #[error("the pod is a mirror pod (annotation kubernetes.io/config.mirror)")]
     MirrorPod,
-    /// Multus gives the pod further interfaces.
-    #[error("annotation k8s.v1.cni.cncf.io/networks asks for further networks: {value:?}")]
+    /// The pod gets further interfaces, by Multus, GKE or OVN-Kubernetes.
+    #[error("{place} asks for further networks: {value:?}")]
     SeveralNetworks {
-        /// The annotation's value.
+        /// The annotation, or the namespace's label.
+        place: String,
+        /// Its value.
         value: String,
     },
     /// The pod or its namespace opted out.

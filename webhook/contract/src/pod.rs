@@ -1,6 +1,7 @@
 //! Which pods are left to Istio whatever their `istio-init` says.
 
 use k8s_openapi::api::core::v1::Pod;
+use serde_json::Value;
 
 use crate::{Leave, Policy, istio_init, keys, runtime};
 
@@ -16,12 +17,35 @@ impl Policy {
 pub fn refuse_at_admission(pod: &Pod) -> Result<(), Leave> {
     refuse_for_life(pod)?;
     runtime::refuse_sandboxed(pod)?;
-    match annotation(pod, keys::MULTUS_NETWORKS) {
-        Some(value) if !value.trim().is_empty() => Err(Leave::SeveralNetworks {
-            value: value.clone(),
-        }),
-        _ => Ok(()),
+    refuse_networks(pod)
+}
+
+/// An armed pod's captured connections leave from the address of its default route; by a further interface they would have
+/// had another.
+fn refuse_networks(pod: &Pod) -> Result<(), Leave> {
+    type Adds = fn(&str) -> bool;
+    let adds: [(&str, Adds); 2] = [
+        (keys::MULTUS_NETWORKS, |value| !value.trim().is_empty()),
+        (keys::GKE_INTERFACES, adds_interface),
+    ];
+    for (key, adds) in adds {
+        if let Some(value) = annotation(pod, key).filter(|value| adds(value)) {
+            return Err(Leave::SeveralNetworks {
+                place: format!("annotation {key}"),
+                value: value.clone(),
+            });
+        }
     }
+    Ok(())
+}
+
+/// Whether GKE's annotation names an interface besides one of the network `default`. What cannot be read counts as one.
+fn adds_interface(value: &str) -> bool {
+    let interfaces: Vec<Value> = match serde_json::from_str(value) {
+        Ok(interfaces) => interfaces,
+        Err(_) => return !value.trim().is_empty(),
+    };
+    interfaces.len() > 1 || interfaces.iter().any(|one| one["network"] != "default")
 }
 
 /// Refuses a pod by what the API server lets nobody change once the pod exists. The agent asks no more than this of a pod

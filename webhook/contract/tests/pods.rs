@@ -115,6 +115,24 @@ fn pods_whose_network_is_not_their_own_and_single_are_left() {
         "several-networks"
     );
     assert!(Policy::from_pod(&annotated(keys::MULTUS_NETWORKS, "")).is_ok());
+    let interfaces = |networks: &[&str]| {
+        let of = |network: &&str| serde_json::json!({"interfaceName": "eth", "network": network});
+        let list: serde_json::Value = networks.iter().map(of).collect();
+        Policy::from_pod(&annotated(keys::GKE_INTERFACES, &list.to_string()))
+    };
+    for further in [&["default", "dataplane"][..], &["dataplane"]] {
+        let leave = interfaces(further).expect_err("a further network");
+        assert_eq!(leave.reason(), "several-networks");
+        assert!(
+            leave
+                .to_string()
+                .starts_with("annotation networking.gke.io/interfaces"),
+            "{leave}"
+        );
+    }
+    assert!(interfaces(&["default"]).is_ok());
+    assert!(Policy::from_pod(&annotated(keys::GKE_INTERFACES, "")).is_ok());
+    assert!(Policy::from_pod(&annotated(keys::GKE_INTERFACES, "eth1")).is_err());
     assert_eq!(reason(&annotated(keys::MIRROR, "7b5e")), "mirror-pod");
 }
 

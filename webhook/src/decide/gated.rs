@@ -3,7 +3,7 @@
 //! `istio-init` comes back, or it is not created.
 
 use k8s_openapi::api::core::v1::Container;
-use sidestep_contract::{IstioInit, Leave, Policy, refuse_at_admission, refuse_for_life};
+use sidestep_contract::{IstioInit, Leave, Policy, refuse_for_life};
 
 use super::{Accelerate, Decision, Subject, decided, node, opens};
 use crate::Reason;
@@ -75,7 +75,7 @@ impl Subject<'_> {
     /// Whether a gate with this policy would be made now.
     fn permit_gate(&self, policy: &Policy, gate: &Container) -> Result<(), Reason> {
         self.permit()?;
-        refuse_at_admission(self.pod)?;
+        self.refuse()?;
         self.permit_runtime()?;
         node::permit(self.pod, self.cluster)?;
         if opens(policy, gate) {

@@ -79,16 +79,17 @@ pub fn follow(
     missing
 }
 
-/// A namespace's labels and annotations of ours. Others may be large, and decide nothing.
+/// Those of a namespace's labels and annotations that decide something. Others may be large.
 pub(super) fn words_of(object: &impl Resource) -> Namespace {
-    let ours = |all: &BTreeMap<String, String>| {
-        let ours = all.iter().filter(|(key, _)| key.starts_with(keys::PREFIX));
-        ours.map(|(key, value)| (key.clone(), value.clone()))
+    let decides = |key: &str| key.starts_with(keys::PREFIX) || key == keys::OVN_PRIMARY_NETWORK;
+    let kept = |all: &BTreeMap<String, String>| {
+        let kept = all.iter().filter(|(key, _)| decides(key));
+        kept.map(|(key, value)| (key.clone(), value.clone()))
             .collect()
     };
     Namespace {
-        labels: ours(object.labels()),
-        annotations: ours(object.annotations()),
+        labels: kept(object.labels()),
+        annotations: kept(object.annotations()),
     }
 }
 
@@ -236,14 +237,14 @@ mod tests {
     }
 
     #[test]
-    fn of_a_namespace_only_our_words_are_kept() {
+    fn of_a_namespace_only_what_decides_is_kept() {
         let namespace = json!({"metadata": {
-            "labels": {"sidestep.dev/enabled": "true", "x": "y"},
+            "labels": {"sidestep.dev/enabled": "true", "k8s.ovn.org/primary-user-defined-network": "", "x": "y"},
             "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "long"},
         }});
         let namespace: KubeNamespace = serde_json::from_value(namespace).expect("a namespace");
         let words = words_of(&namespace);
-        assert_eq!(words.labels.len(), 1);
+        assert_eq!(words.labels.len(), 2);
         assert!(words.annotations.is_empty());
     }
 }
