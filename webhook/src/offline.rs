@@ -42,6 +42,8 @@ pub struct Document {
     pub outcomes: Vec<Outcome>,
     /// All changes, with paths from the document's top.
     pub patch: Patch,
+    /// Where an `istio-init` stands in an object whose pods are not known: the object, and a JSON pointer.
+    pub unknown: Vec<(String, String)>,
     source: documents::Document,
 }
 
@@ -143,7 +145,10 @@ impl Work<'_> {
     fn document(&self, source: documents::Document) -> Result<Document, OfflineError> {
         let mut outcomes = Vec::new();
         let mut operations = Vec::new();
+        let mut unknown = Vec::new();
         for object in objects(&source.value) {
+            let places = object.unknown_inits().into_iter();
+            unknown.extend(places.map(|place| (self.named(&object).1, place)));
             let Some((place, pod)) = object.pod() else {
                 continue;
             };
@@ -167,6 +172,7 @@ impl Work<'_> {
         Ok(Document {
             outcomes,
             patch: Patch(operations),
+            unknown,
             source,
         })
     }

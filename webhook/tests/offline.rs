@@ -46,6 +46,11 @@ fn every_kind_of_workload_has_its_template_gated() {
         ("ReplicaSet", template),
         ("ReplicationController", template),
         ("Job", template),
+        ("DeploymentConfig", template),
+        ("Rollout", template),
+        ("CloneSet", template),
+        ("Service", template), // Knative's
+        ("PodTemplate", &["template"]),
         ("CronJob", &["spec", "jobTemplate", "spec", "template"]),
     ] {
         let documents = run(&yaml(&workload(kind, path, &pod)));
@@ -53,6 +58,36 @@ fn every_kind_of_workload_has_its_template_gated() {
         assert_eq!(parsed(&text), workload(kind, path, &after), "{kind}");
         assert_eq!(documents[0].outcomes[0].what, format!("{kind} default/w"));
     }
+}
+
+/// `cat rendered/*.yaml | sidestep mutate -f -`: workloads that kube-inject wrote, and others as Helm rendered them.
+#[test]
+fn yaml_is_read_as_kubectl_reads_it() {
+    let chart = "kind: StatefulSet\nmetadata: {name: zk}\nspec:\n  template:\n    spec:\n      containers:\n      - name: zk\n        \
+                 tty: yes\n      volumes:\n      - name: scripts\n        configMap: {name: s, defaultMode: 0755}\n";
+    let mut pod = fixture("client");
+    pod["spec"]["volumes"][0]["configMap"] = json!({"name": "s", "defaultMode": 493});
+    pod["spec"]["containers"][0]["tty"] = true.into();
+    let injected = yaml(&pod)
+        .replace("defaultMode: 493", "defaultMode: 0755")
+        .replace("tty: true", "tty: yes");
+    assert!(injected.contains("0755") && injected.contains("yes"));
+    let documents = run(&format!("{chart}---\n{injected}"));
+    assert_eq!(documents[0].mutated(), chart, "to the letter");
+    assert_eq!(documents[0].outcomes[0].decision.word(), "no-istio-init");
+    assert_eq!(parsed(&documents[1].mutated()), mutated(&pod));
+}
+
+#[test]
+fn an_istio_init_where_no_pod_is_known_is_named() {
+    let mut odd =
+        json!({"kind": "SparkApplication", "apiVersion": "x/v1", "metadata": {"name": "w"}});
+    odd["spec"]["driver"] = fixture("client")["spec"].clone();
+    let documents = run(&yaml(&json!({"kind": "List", "items": [odd]})));
+    assert!(documents[0].outcomes.is_empty());
+    let place = "/items/0/spec/driver/initContainers/0".to_owned();
+    let what = "SparkApplication default/w".to_owned();
+    assert_eq!(documents[0].unknown, [(what, place)]);
 }
 
 #[test]

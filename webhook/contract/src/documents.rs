@@ -4,6 +4,11 @@ use serde_json::Value;
 use thiserror::Error;
 use yaml_serde::Value as Yaml;
 
+use self::plain::as_kubectl_reads;
+use crate::keys;
+
+mod plain;
+
 /// Why a text cannot be read. The caller puts the file's name in front.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("document {document}: {message}")]
@@ -80,7 +85,7 @@ fn yaml(text: &str) -> Values<'_> {
 
 fn from_yaml(text: &str) -> Result<Value, String> {
     let wrong = |error: yaml_serde::Error| format!("not valid YAML: {error}");
-    let mut value: Yaml = yaml_serde::from_str(text).map_err(wrong)?;
+    let mut value: Yaml = yaml_serde::from_str(&as_kubectl_reads(text)).map_err(wrong)?;
     value.apply_merge().map_err(wrong)?;
     serde_json::to_value(value).map_err(|error| format!("not JSON: {error}"))
 }
@@ -144,16 +149,12 @@ pub struct Object<'a> {
     pub value: &'a Value,
 }
 
-/// Where kinds of objects hold a pod, or the template of their pods.
-const PODS: [(&str, &str); 8] = [
-    ("Pod", ""),
-    ("Deployment", "/spec/template"),
-    ("StatefulSet", "/spec/template"),
-    ("DaemonSet", "/spec/template"),
-    ("ReplicaSet", "/spec/template"),
-    ("ReplicationController", "/spec/template"),
-    ("Job", "/spec/template"),
-    ("CronJob", "/spec/jobTemplate/spec/template"),
+/// Where objects hold the template of their pods: workloads, OpenShift's, Argo's, Kruise's and Knative's among them; a
+/// PodTemplate; a CronJob.
+const TEMPLATES: [&str; 3] = [
+    "/spec/template",
+    "/template",
+    "/spec/jobTemplate/spec/template",
 ];
 
 /// Every object in what a document says: the outermost one first, and the items of a list behind the list.
@@ -181,10 +182,27 @@ fn collect<'a>(value: &'a Value, path: String, implied: &'a str, objects: &mut V
 }
 
 impl<'a> Object<'a> {
-    /// The pod, or pod template, in the object: where it stands in the document, and the pod itself.
+    /// The pod, or pod template, in the object: where it stands in the document, and the pod itself. A template is known by
+    /// its containers, whatever the object's kind.
     pub fn pod(&self) -> Option<(String, &'a Value)> {
-        let (_, path) = PODS.iter().find(|(kind, _)| *kind == self.kind)?;
-        Some((format!("{}{path}", self.path), self.value.pointer(path)?))
+        if self.kind == "Pod" {
+            return Some((self.path.clone(), self.value));
+        }
+        let value = self.value;
+        let pod_at = |path: &str| Some(value.pointer(path)?).filter(|pod| has_containers(pod));
+        let (path, pod) = TEMPLATES
+            .iter()
+            .find_map(|path| Some((path, pod_at(path)?)))?;
+        Some((format!("{}{path}", self.path), pod))
+    }
+
+    /// Where an `istio-init` stands in an object in which no pod is known, as JSON pointers into the document.
+    pub fn unknown_inits(&self) -> Vec<String> {
+        let mut places = Vec::new();
+        if self.pod().is_none() && !self.kind.ends_with("List") {
+            find_inits(self.value, &self.path, &mut places);
+        }
+        places
     }
 
     /// How to call a field of the object in a message: `items[0].spec`. The object itself is `.` at a document's top.
@@ -203,6 +221,31 @@ impl<'a> Object<'a> {
         } else {
             name
         }
+    }
+}
+
+fn has_containers(pod: &Value) -> bool {
+    pod.pointer("/spec/containers").is_some_and(Value::is_array)
+}
+
+fn find_inits(value: &Value, path: &str, places: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                find_inits(value, &format!("{path}/{key}"), places);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let place = format!("{path}/{index}");
+                if item["name"] == keys::ISTIO_INIT && item["args"].is_array() {
+                    places.push(place);
+                } else {
+                    find_inits(item, &place, places);
+                }
+            }
+        }
+        _ => {}
     }
 }
 
