@@ -15,9 +15,11 @@ use sidestep_webhook::settings::{Enrolment, Reach, Settings};
 /// Decides about the Pods and workloads in a file as the admission webhook does, with the same code.
 ///
 /// The file must hold pods that Istio has injected already, for example by `istioctl kube-inject`. Other documents come out
-/// unchanged. YAML is read as kubectl reads it: `0755` is 493, `yes` is true. A pod template is found in an object of any kind, at
-/// spec.template, template or spec.jobTemplate.spec.template. The decision about each pod, with its reason, goes to standard error. The command assumes that every node runs
-/// an agent; labels of a namespace count if the file holds the Namespace.
+/// unchanged. YAML is read as kubectl reads it: `0755` is 493, `yes` is true. A pod template is found in an object of any
+/// kind, at spec.template, template or spec.jobTemplate.spec.template.
+///
+/// The decision about each pod, with its reason, goes to standard error. The command assumes that every node runs an agent;
+/// labels of a namespace count if the file holds the Namespace.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   istioctl kube-inject -f app.yaml | sidestep mutate -f - | kubectl apply -f -
