@@ -23,9 +23,9 @@ use kube::{Client, Config};
 use sidestep_runtime::{
     Liveness, Readiness, Signals,
     admin::{self, Collect},
+    listen,
 };
 use tokio::{
-    net::TcpListener,
     sync::oneshot,
     task::{JoinHandle, spawn_blocking},
 };
@@ -86,7 +86,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let health = ApiHealth::new(metrics.clone());
     let client = Client::try_from(config.clone()).context("API server")?;
     let watching = health.client(config).context("API server")?;
-    let admin = TcpListener::bind(settings.admin_listen)
+    let admin = listen(settings.admin_listen)
         .await
         .with_context(|| format!("listening for probes on {}", settings.admin_listen))?;
     let listener = status::bind(&socket)

@@ -7,7 +7,7 @@
 use std::{
     fs::File,
     os::{fd::AsRawFd, unix::process::CommandExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
     sync::{
         Once,
@@ -86,9 +86,11 @@ impl Namespace {
 
     fn add(&self) {
         ip(&format!("netns add {}", self.name));
-        // Duplicate address detection would leave every IPv6 address unusable for a second.
-        self.sysctl("net/ipv6/conf/default/accept_dad", "0");
-        self.sysctl("net/ipv6/conf/all/accept_dad", "0");
+        // Duplicate address detection would leave every IPv6 address unusable for a second. A kernel may have no IPv6.
+        if Path::new("/proc/sys/net/ipv6").exists() {
+            self.sysctl("net/ipv6/conf/default/accept_dad", "0");
+            self.sysctl("net/ipv6/conf/all/accept_dad", "0");
+        }
         self.ip("link set lo up");
     }
 
