@@ -4,6 +4,7 @@
 
 mod api;
 mod bundle;
+mod hardened;
 mod seccomp;
 
 use std::{
@@ -42,20 +43,9 @@ fn the_agent_becomes_ready_in_its_container_and_proves_the_shortcut() {
     let pod = Namespace::new("agent");
     api::serve(&pod);
     let mut agent = Container::start("agent", &config(&pod));
-    let mut said = String::new();
-    let ready = eventually(PATIENCE, || {
-        // The agent needs the emulated processors more than this.
-        thread::sleep(Duration::from_millis(200));
-        // First, so that it is not newer than what is asked next.
-        let is_ready = readyz(&pod).starts_with("HTTP/1.1 200");
-        said = status(&[]);
-        assert!(!said.contains("Pod files"), "{said}");
-        let unproven = said.contains("error: programs: ");
-        assert!(!(unproven && said.contains("shortcut on")), "{said}");
-        is_ready || agent.process.exited().is_some()
-    });
+    let said = said_when_ready(&mut agent, &pod);
     assert!(
-        ready && said.contains("shortcut on, 0 ends"),
+        said.contains("shortcut on, 0 ends"),
         "{said}\n{}",
         agent.log()
     );
@@ -83,6 +73,25 @@ fn the_agent_becomes_ready_in_its_container_and_proves_the_shortcut() {
     let pins: Vec<_> = pins.map(|entry| entry.file_name()).collect();
     let is_own = |name: &OsString| name.to_string_lossy().starts_with("sidestep");
     assert!(!pins.iter().any(is_own), "no pod is armed: {pins:?}");
+}
+
+/// What `sidestep status` prints of an agent that is ready. Before, it claims nothing that is not proven.
+fn said_when_ready(agent: &mut Container, pod: &Namespace) -> String {
+    let mut said = String::new();
+    let mut is_ready = false;
+    eventually(PATIENCE, || {
+        // The agent needs the emulated processors more than this.
+        thread::sleep(Duration::from_millis(200));
+        // First, so that it is not newer than what is asked next.
+        is_ready = readyz(pod).starts_with("HTTP/1.1 200");
+        said = status(&[]);
+        assert!(!said.contains("Pod files"), "{said}");
+        let unproven = said.contains("error: programs: ");
+        assert!(!(unproven && said.contains("shortcut on")), "{said}");
+        is_ready || agent.process.exited().is_some()
+    });
+    assert!(is_ready, "{said}\n{}", agent.log());
+    said
 }
 
 #[needs(self::ordinary_node)]
