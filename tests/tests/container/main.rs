@@ -110,6 +110,26 @@ fn without_the_nodes_process_1_it_is_said_what_is_missing() {
     );
 }
 
+/// What containerd makes of kubelet's order where only kubelet uses the systemd driver.
+#[needs(self::ordinary_node)]
+fn in_a_runtime_with_another_driver_than_kubelets_the_agent_is_not_ready_and_says_so() {
+    fs::create_dir_all(PODS).expect("a cgroup");
+    let pod = Namespace::new("driver");
+    api::serve(&pod);
+    let mut config = config(&pod);
+    let path = config["linux"]["cgroupsPath"].as_str().expect("a path");
+    let (slice, _scope) = path.rsplit_once('/').expect("a path");
+    let slice = slice.rsplit_once('/').expect("a path").1;
+    config["linux"]["cgroupsPath"] =
+        format!("/system.slice/containerd.service/{slice}:cri-containerd:agent").into();
+    let mut agent = Container::start("driver", &config);
+    let said = eventually(PATIENCE, || {
+        readyz(&pod).contains("set SystemdCgroup = true for runc in containerd's configuration")
+    });
+    assert!(said, "{}\n{}", readyz(&pod), agent.log());
+    agent.end();
+}
+
 /// A machine as `tests/qemu/run.sh` makes it.
 fn ordinary_node() -> Result<(), String> {
     let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");

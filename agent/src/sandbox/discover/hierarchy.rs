@@ -8,7 +8,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::path::is_pods;
+use super::path::{is_pods, misplaced};
 use crate::cgroup::in_namespace_of_process_1;
 
 /// How deep `--cgroup-root` may put it.
@@ -32,6 +32,20 @@ pub enum HierarchyError {
     /// Which is it?
     #[error("several cgroups could be the pods': {}; name the right one with --cgroup", list(.0))]
     Several(Vec<PathBuf>),
+    /// Pods' processes are elsewhere.
+    #[error(
+        "kubelet makes pods' cgroups with the systemd driver, and the container runtime puts containers elsewhere (the agent's \
+             is in {0}): set SystemdCgroup = true for runc in containerd's configuration, restart containerd, and drain the node"
+    )]
+    OtherDriver(String),
+}
+
+/// Makes sure that the container runtime puts containers where kubelet wants them; the agent's own container tells.
+pub fn check_driver() -> Result<(), HierarchyError> {
+    match misplaced(&own_cgroup()) {
+        Some(path) => Err(HierarchyError::OtherDriver(path.to_owned())),
+        None => Ok(()),
+    }
 }
 
 /// Finds it. Where there are several: the one that the agent itself is in, as a pod of its node, or else the one with
@@ -45,10 +59,7 @@ pub fn pods_cgroup() -> Result<PathBuf, HierarchyError> {
     for mount in &mounts {
         below(mount, DEPTH, &mut found);
     }
-    // From a cgroup namespace of its own the agent would see just `/`.
-    let read = || fs::read_to_string("/proc/thread-self/cgroup").unwrap_or_default();
-    let own = in_namespace_of_process_1(read).unwrap_or_else(|_| read());
-    if let Some(own) = own_pods(&own)
+    if let Some(own) = own_pods(&own_cgroup())
         && let Some(only) = mounts
             .iter()
             .map(|mount| mount.join(&own))
@@ -60,6 +71,13 @@ pub fn pods_cgroup() -> Result<PathBuf, HierarchyError> {
         several if several.is_empty() => HierarchyError::NotFound(mounts),
         several => HierarchyError::Several(several),
     })
+}
+
+/// The text of the agent's own `/proc/<pid>/cgroup`, as the node sees it: from a cgroup namespace of its own the agent would
+/// see just `/`.
+fn own_cgroup() -> String {
+    let read = || fs::read_to_string("/proc/thread-self/cgroup").unwrap_or_default();
+    in_namespace_of_process_1(read).unwrap_or_else(|_| read())
 }
 
 /// The pods' cgroup that a process is in, below the hierarchy's root, from the text of its `/proc/<pid>/cgroup`.
