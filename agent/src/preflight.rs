@@ -2,6 +2,7 @@
 
 pub mod capabilities;
 mod lock;
+pub mod selinux;
 
 use std::{
     fs, io,

@@ -21,7 +21,7 @@ use crate::{
         observed::{Change, Pods},
         wanted::{Entry, PodName, PodUid},
     },
-    preflight::Lock,
+    preflight::{Lock, selinux},
     reconcile::{Mode, Reconciler},
     report::Reports,
     sandbox::discover::InCgroups,
@@ -127,7 +127,7 @@ impl Attempts {
             match self.start() {
                 Ok(ready) => break ready,
                 Err(error) => {
-                    let why = format!("{error:#}");
+                    let why = selinux::named(&error);
                     tracing::error!(error = why, retry_s = wait.as_secs(), "cannot start");
                     self.programs.unmet(why);
                 }
