@@ -14,6 +14,7 @@ use super::{
     start::{Started, start},
 };
 use crate::{
+    complaint::Complaint,
     dataplane::Bpf,
     metrics::Metrics,
     pods::{
@@ -122,6 +123,7 @@ impl Attempts {
     /// Works until it is told to stop. Where it cannot start it says why, and tries again.
     pub(super) fn work(mut self, inbox: &Receiver<Message<Change>>) {
         let mut wait = FIRST_ATTEMPT;
+        let mut complaint = Complaint::default();
         let ready = loop {
             self.heartbeat.beat();
             match self.start() {
@@ -129,6 +131,9 @@ impl Attempts {
                 Err(error) => {
                     let why = selinux::named(&error);
                     tracing::error!(error = why, retry_s = wait.as_secs(), "cannot start");
+                    if let Some(why) = complaint.tells(Some(&why), Instant::now()) {
+                        self.reports.node(self.settings.node.clone(), why);
+                    }
                     self.programs.unmet(why);
                 }
             }
@@ -154,6 +159,7 @@ impl Attempts {
                 metrics: self.metrics,
                 notes: ready.notes,
                 reports: self.reports,
+                complaint,
             }),
             repairs: Vec::new(),
         };

@@ -52,6 +52,9 @@ fn pins_that_would_not_outlive_the_container_are_refused_until_they_would() {
         "{why}"
     );
 
+    let note = node.wait_for_event_here("SidestepCannotRun");
+    assert!(note.contains("mount a bpffs"), "{note}");
+
     run(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(bpffs));
     agent.wait_until_ready();
     let _proxy = sandbox.proxy();
