@@ -113,6 +113,13 @@ enum Command {
     #[command(name = selftest::WORKER, hide = true)]
     SelfTest,
 
+    /// Mounts a bpffs where an agent will pin, unless there is one; for an init container on nodes that mount none
+    MountBpffs {
+        /// Folder of the agent's pins; the bpffs is mounted at its parent
+        #[arg(long, value_name = "DIR", default_value = PIN)]
+        pin: PathBuf,
+    },
+
     /// Takes everything out of the kernel that an agent left, and refuses while a pod depends on it
     Uninstall {
         /// Folder of the agent's pins
@@ -147,6 +154,10 @@ impl Args {
             Some(Command::Probe { cgroup }) => return probe::child(&cgroup),
             // Before there is a second thread: it leaves its network namespace.
             Some(Command::SelfTest) => return Ok(selftest::worker::run()?),
+            Some(Command::MountBpffs { pin }) => {
+                sidestep_runtime::logging::init();
+                return Ok(preflight::ensure_bpffs(&pin).map(drop)?);
+            }
             Some(Command::Uninstall { pin, socket }) => return Ok(uninstall::run(&pin, &socket)?),
             None => {}
         }

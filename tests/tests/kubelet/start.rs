@@ -4,6 +4,7 @@ use std::{fs, process::Command};
 
 use sidestep_kit::{
     actor::assert_captured,
+    binary,
     kubelet::{Driver, KubeNode},
     needs,
     net::run,
@@ -55,7 +56,15 @@ fn pins_that_would_not_outlive_the_container_are_refused_until_they_would() {
     let note = node.wait_for_event_here("SidestepCannotRun");
     assert!(note.contains("mount a bpffs"), "{note}");
 
-    run(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(bpffs));
+    // As the init container does. The second time there is nothing to do.
+    for _ in 0..2 {
+        let mut mount = Command::new(binary("sidestep-agent"));
+        let pins = node.base().folders().pins();
+        run(mount.args(["mount-bpffs", "--pin"]).arg(pins));
+    }
+    let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
+    let here = format!(" {} bpf ", bpffs.display());
+    assert_eq!(mounts.matches(&here).count(), 1, "{mounts}");
     agent.wait_until_ready();
     let _proxy = sandbox.proxy();
     node.wait_for("web", PodState::Active);
