@@ -72,6 +72,18 @@ impl Namespace {
         namespace
     }
 
+    /// Gives the namespace that a process is in a name.
+    pub fn of_process(role: &str, pid: u32) -> Self {
+        SWEEP.call_once(sweep);
+        let namespace = Self {
+            name: unique_name(role),
+            named: AtomicBool::new(true),
+        };
+        ip(&format!("netns attach {} {pid}", namespace.name));
+        namespace.prepare();
+        namespace
+    }
+
     /// Deletes it and makes an empty one of the same name.
     pub fn remake(&self) {
         ip(&format!("netns delete {}", self.name));
@@ -86,6 +98,10 @@ impl Namespace {
 
     fn add(&self) {
         ip(&format!("netns add {}", self.name));
+        self.prepare();
+    }
+
+    fn prepare(&self) {
         // Duplicate address detection would leave every IPv6 address unusable for a second. A kernel may have no IPv6.
         if Path::new("/proc/sys/net/ipv6").exists() {
             self.sysctl("net/ipv6/conf/default/accept_dad", "0");
