@@ -47,6 +47,10 @@ pub struct Args {
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     node: Option<String>,
 
+    /// Name of the agent's own pod, if it is in one, with --node
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pod: Option<String>,
+
     /// Folder of Pod files (*.yaml, *.yml, *.json)
     #[arg(
         long,
@@ -138,6 +142,7 @@ impl Args {
         let Self {
             command,
             node,
+            pod,
             pods,
             cgroup,
             pin,
@@ -178,6 +183,7 @@ impl Args {
                 let _installed_already = rustls::crypto::ring::default_provider().install_default();
                 return node::run(node::Settings {
                     node,
+                    pod,
                     cgroup,
                     pin,
                     socket,

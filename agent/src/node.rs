@@ -52,6 +52,8 @@ const SILENCE: Duration = Duration::from_mins(1);
 pub struct Settings {
     /// The node's name in the API.
     pub node: String,
+    /// The name of the agent's own pod, if it is in one.
+    pub pod: Option<String>,
     /// The pods' cgroup, if it need not be looked for.
     pub cgroup: Option<PathBuf>,
     /// Folder on the node's bpffs.
@@ -108,8 +110,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             let _the_agent_ended = questions.send(Message::Ask(question));
         }),
     );
-    let (reports, reporting) =
-        Reports::start(client, std::env::var("POD_NAME").ok(), metrics.clone());
+    let (reports, reporting) = Reports::start(client, settings.pod.clone(), metrics.clone());
     let changes = messages.clone();
     let (failing, patience) = (health.clone(), settings.api_patience);
     let watching = tokio::spawn(watch::follow(

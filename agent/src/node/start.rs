@@ -26,11 +26,13 @@ pub(super) struct Started {
 /// Does it. What an earlier agent pinned goes on with the programs it has until this agent's were seen to act.
 pub(super) fn start(settings: &Settings) -> anyhow::Result<Started> {
     preflight::capabilities::check()?;
-    discover::check_driver()?;
     let cgroup = match &settings.cgroup {
         Some(cgroup) => cgroup.clone(),
         None => discover::pods_cgroup()?,
     };
+    if settings.pod.is_some() {
+        discover::check_own_container(&cgroup)?;
+    }
     let offsets = preflight::check(&cgroup)?;
     // Another agent that is about to end holds it for a moment.
     let lock = preflight::lock(&cgroup, &settings.pin)?;

@@ -70,3 +70,21 @@ fn pins_that_would_not_outlive_the_container_are_refused_until_they_would() {
     node.wait_for("web", PodState::Active);
     assert_captured(&sandbox.app(), "outbound", SERVICE);
 }
+
+/// As with a runtime or a kubelet that puts pods elsewhere: the agent is in a pod, and no pod's cgroup says so.
+#[needs(apiserver)]
+fn an_agent_whose_own_container_is_in_no_pods_cgroup_is_not_ready_and_says_so() {
+    let mut node = KubeNode::without_agent(Driver::Cgroupfs);
+    node.arguments.push("--pod=sidestep-agent-x".to_owned());
+    let agent = node.launch_agent();
+    let why = format!("no pod's cgroup in {}", node.kubepods().path().display());
+    agent.wait("the reason", || {
+        let status = agent.status();
+        status.is_some_and(|status| status.errors.iter().any(|error| error.contains(&why)))
+    });
+    let (status, said) = node.admin("/readyz");
+    assert_eq!(status, 503);
+    assert!(said.contains(&why), "{said}");
+    let note = node.wait_for_event_here("SidestepCannotRun");
+    assert!(note.contains(&why), "{note}");
+}

@@ -17,8 +17,12 @@ const SLICE: &str = ".slice";
 
 /// The pod of a process, from the text of its `/proc/<pid>/cgroup`: the line of the v2 hierarchy.
 pub fn of_process(text: &str) -> Option<PodUid> {
-    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-    pod_of(path)
+    pod_of(unified(text)?)
+}
+
+/// The path in the v2 hierarchy, from the same text.
+pub fn unified(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("0::"))
 }
 
 /// The pod of a cgroup. Read from inside another cgroup namespace a path may begin with `/../..`. The outermost name counts:
@@ -30,7 +34,7 @@ pub fn pod_of(path: &str) -> Option<PodUid> {
 /// The path of a process, from the text of its `/proc/<pid>/cgroup`, where a runtime with the cgroupfs driver took what kubelet
 /// wants of the systemd driver for a folder's name: `/system.slice/containerd.service/<the pod's slice>:cri-containerd:<id>`.
 pub fn misplaced(text: &str) -> Option<&str> {
-    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let path = unified(text)?;
     let is_order = |name: &str| {
         name.split_once(':')
             .is_some_and(|(slice, rest)| rest.contains(':') && uid_of(slice).is_some())
