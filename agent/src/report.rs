@@ -1,5 +1,5 @@
-//! Kubernetes Events on pods that a person should look at, and on the node. What cannot be sent at once is dropped and counted: nothing
-//! waits for the API server.
+//! Kubernetes Events on pods that a person should look at, and on the node. What cannot be sent at once is dropped and
+//! counted: nothing waits for the API server.
 
 use std::time::{Duration, Instant};
 
@@ -71,12 +71,12 @@ impl Reports {
         (Self { queue, metrics }, task)
     }
 
-    /// Says at the node that no pod can be taken over here.
+    /// Says at the node why the agent is not ready.
     pub(crate) fn node(&self, name: String, why: &str) {
         self.send(Report {
             subject: Subject::Node(name),
-            reason: "SidestepCannotRun",
-            note: format!("Sidestep cannot capture connections on this node: {why}"),
+            reason: "SidestepNotReady",
+            note: format!("Sidestep takes over no new pod on this node: {why}"),
         });
     }
 
@@ -124,7 +124,7 @@ fn event(report: Report) -> (Event, ObjectReference) {
         Subject::Pod(PodName { namespace, name }, uid) => {
             ("Arm", "Pod", Some(namespace), name, uid.to_string())
         }
-        // As kubelet's own, by which `kubectl describe node` finds them: it may not read nodes either.
+        // The agent may not read nodes. With the name for a uid, as kubelet has it, `kubectl describe node` shows it.
         Subject::Node(name) => ("Start", "Node", None, name.clone(), name),
     };
     let event = Event {

@@ -5,7 +5,7 @@ use std::fs;
 /// Where the kernel says as what this process is confined.
 const CONTEXT: &str = "/proc/self/attr/current";
 
-/// Domains that SELinux refuses nothing that the agent does.
+/// Domains to which SELinux refuses nothing that the agent does.
 const UNCONFINED: [&str; 3] = ["spc_t", "unconfined_t", "unconfined_service_t"];
 
 /// The text of an error; where it may be SELinux's, with the domain that the agent is in.

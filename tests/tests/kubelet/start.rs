@@ -53,7 +53,7 @@ fn pins_that_would_not_outlive_the_container_are_refused_until_they_would() {
         "{why}"
     );
 
-    let note = node.wait_for_event_here("SidestepCannotRun");
+    let note = node.wait_for_event_here("SidestepNotReady");
     assert!(note.contains("mount a bpffs"), "{note}");
 
     // As the init container does. The second time there is nothing to do.
@@ -85,6 +85,6 @@ fn an_agent_whose_own_container_is_in_no_pods_cgroup_is_not_ready_and_says_so() 
     let (status, said) = node.admin("/readyz");
     assert_eq!(status, 503);
     assert!(said.contains(&why), "{said}");
-    let note = node.wait_for_event_here("SidestepCannotRun");
+    let note = node.wait_for_event_here("SidestepNotReady");
     assert!(note.contains(&why), "{note}");
 }
