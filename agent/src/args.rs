@@ -50,6 +50,10 @@ pub struct Args {
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     node: Option<String>,
 
+    /// Name of the agent's own pod, if it is in one, with --node
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pod: Option<String>,
+
     /// Folder of Pod files (*.yaml, *.yml, *.json)
     #[arg(
         long,
@@ -117,6 +121,13 @@ enum Command {
     #[command(name = selftest::WORKER, hide = true)]
     SelfTest,
 
+    /// Mount a bpffs where the agent will pin, unless there is one; for an init container on nodes that mount none
+    MountBpffs {
+        /// Folder of the agent's pins; the bpffs is mounted at its parent
+        #[arg(long, value_name = "DIR", default_value = PIN)]
+        pin: PathBuf,
+    },
+
     /// Remove from the kernel everything that an agent left; refuses while a pod depends on it
     Uninstall {
         /// Folder of the agent's pins
@@ -135,6 +146,7 @@ impl Args {
         let Self {
             command,
             node,
+            pod,
             pods,
             cgroup,
             pin,
@@ -151,6 +163,10 @@ impl Args {
             Some(Command::Probe { cgroup }) => return probe::child(&cgroup),
             // Before there is a second thread: it leaves its network namespace.
             Some(Command::SelfTest) => return Ok(selftest::worker::run()?),
+            Some(Command::MountBpffs { pin }) => {
+                sidestep_runtime::logging::init();
+                return Ok(preflight::ensure_bpffs(&pin).map(drop)?);
+            }
             Some(Command::Uninstall { pin, socket }) => return Ok(uninstall::run(&pin, &socket)?),
             None => {}
         }
@@ -171,6 +187,7 @@ impl Args {
                 let _installed_already = rustls::crypto::ring::default_provider().install_default();
                 return node::run(node::Settings {
                     node,
+                    pod,
                     cgroup,
                     pin,
                     socket,

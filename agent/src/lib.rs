@@ -10,6 +10,7 @@
 pub mod args;
 mod cgroup;
 pub mod clock;
+mod complaint;
 pub mod dataplane;
 pub mod metrics;
 pub mod node;

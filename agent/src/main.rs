@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use sidestep_agent::args::Args;
+use sidestep_agent::{args::Args, preflight::selinux};
 
 fn main() -> ExitCode {
     match Args::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sidestep-agent: {error:#}");
+            eprintln!("sidestep-agent: {}", selinux::named(&error));
             ExitCode::FAILURE
         }
     }

@@ -23,9 +23,9 @@ use kube::{Client, Config};
 use sidestep_runtime::{
     Liveness, Readiness, Signals, Tasks,
     admin::{self, Collect},
+    listen,
 };
 use tokio::{
-    net::TcpListener,
     sync::oneshot,
     task::{JoinHandle, spawn_blocking},
 };
@@ -52,6 +52,8 @@ const SILENCE: Duration = Duration::from_mins(1);
 pub struct Settings {
     /// The node's name in the API.
     pub node: String,
+    /// The name of the agent's own pod, if it is in one.
+    pub pod: Option<String>,
     /// The pods' cgroup, if it need not be looked for.
     pub cgroup: Option<PathBuf>,
     /// Folder on the node's bpffs.
@@ -86,7 +88,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let health = ApiHealth::new(metrics.clone());
     let client = Client::try_from(config.clone()).context("API server")?;
     let watching = health.client(config).context("API server")?;
-    let admin = TcpListener::bind(settings.admin_listen)
+    let admin = listen(settings.admin_listen)
         .await
         .with_context(|| format!("listening for probes on {}", settings.admin_listen))?;
     let listener = status::bind(&socket)
@@ -105,8 +107,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         let _the_agent_ended = questions.send(Message::Ask(question));
     });
     tasks.spawn("status", status::serve(listener, hand));
-    let (reports, reporting) =
-        Reports::start(client, std::env::var("POD_NAME").ok(), metrics.clone());
+    let (reports, reporting) = Reports::start(client, settings.pod.clone(), metrics.clone());
     tasks.spawn("Events", reporting);
     let changes = messages.clone();
     let (failing, patience) = (health.clone(), settings.api_patience);

@@ -2,6 +2,7 @@
 
 pub mod capabilities;
 mod lock;
+pub mod selinux;
 
 use std::{
     fs, io,
@@ -11,7 +12,9 @@ use std::{
 
 use rustix::{
     fs::{major, minor},
+    io::Errno,
     mount::{MountFlags, mount},
+    net::{AddressFamily, SocketType, socket},
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 use sidestep_ebpf_common::KernelOffsets;
@@ -116,6 +119,9 @@ pub fn check(cgroup: &Path) -> Result<KernelOffsets, PreflightError> {
     if let Some(kind) = ProgramKind::ALL.into_iter().find(|kind| kind.is_missing()) {
         return Err(PreflightError::NoProgramType(kind));
     }
+    if has_no_ipv6() {
+        tracing::warn!("this kernel has no IPv6: what proofs and checks do over it is left out");
+    }
     if kernel_memory_is_locked() {
         tracing::warn!("kernel lockdown: the ids of setuid programs are taken from their real ids");
         return Ok(KernelOffsets::UNREADABLE);
@@ -129,6 +135,11 @@ pub fn check(cgroup: &Path) -> Result<KernelOffsets, PreflightError> {
         tracing::warn!("this kernel's BTF lacks what tells a socket's owner: the ids of setuid programs are taken from their real ids");
         KernelOffsets::UNREADABLE
     }))
+}
+
+fn has_no_ipv6() -> bool {
+    let socket = socket(AddressFamily::INET6, SocketType::DGRAM, None);
+    socket.is_err_and(|error| error == Errno::AFNOSUPPORT)
 }
 
 fn check_cgroup(path: &Path) -> Result<(), PreflightError> {

@@ -1,5 +1,5 @@
-//! Kubernetes Events on pods that a person should look at. What cannot be sent at once is dropped and counted: nothing
-//! waits for the API server.
+//! Kubernetes Events on pods that a person should look at, and on the node. What cannot be sent at once is dropped and
+//! counted: nothing waits for the API server.
 
 use std::time::{Duration, Instant};
 
@@ -24,13 +24,20 @@ const RATE: f64 = 1.0;
 /// Longest note that the API server takes, bytes.
 const NOTE: usize = 1024;
 
+/// What an Event is about.
+#[derive(Debug)]
+pub enum Subject {
+    /// A pod, and its uid, without which nobody sees the Event at the pod.
+    Pod(PodName, PodUid),
+    /// The node of this name.
+    Node(String),
+}
+
 /// One Event.
 #[derive(Debug)]
 pub struct Report {
-    /// The pod.
-    pub name: PodName,
-    /// Its uid, without which nobody sees the Event at the pod.
-    pub uid: PodUid,
+    /// At what people see it.
+    pub subject: Subject,
     /// The reason, in one word.
     pub reason: &'static str,
     /// For people.
@@ -61,6 +68,15 @@ impl Reports {
         (Self { queue, metrics }, task)
     }
 
+    /// Says at the node why the agent is not ready.
+    pub(crate) fn node(&self, name: String, why: &str) {
+        self.send(Report {
+            subject: Subject::Node(name),
+            reason: "SidestepNotReady",
+            note: format!("Sidestep takes over no new pod on this node: {why}"),
+        });
+    }
+
     /// Hands one over.
     pub fn send(&self, report: Report) {
         match self.queue.try_send(report) {
@@ -77,9 +93,12 @@ async fn send(mut waiting: Receiver<Report>, recorder: Recorder, metrics: Metric
             metrics.event("dropped");
             continue;
         }
-        let (event, pod) = event(report);
-        let sent =
-            tokio::time::timeout(Duration::from_secs(10), recorder.publish(&event, &pod)).await;
+        let (event, regarding) = event(report);
+        let sent = tokio::time::timeout(
+            Duration::from_secs(10),
+            recorder.publish(&event, &regarding),
+        )
+        .await;
         match sent {
             Ok(Ok(())) => metrics.event("sent"),
             Ok(Err(error)) => {
@@ -93,28 +112,34 @@ async fn send(mut waiting: Receiver<Report>, recorder: Recorder, metrics: Metric
 
 fn event(report: Report) -> (Event, ObjectReference) {
     let Report {
-        name,
-        uid,
+        subject,
         reason,
         mut note,
     } = report;
     note.truncate(note.floor_char_boundary(NOTE));
+    let (action, kind, namespace, name, uid) = match subject {
+        Subject::Pod(PodName { namespace, name }, uid) => {
+            ("Arm", "Pod", Some(namespace), name, uid.to_string())
+        }
+        // The agent may not read nodes. With the name for a uid, as kubelet has it, `kubectl describe node` shows it.
+        Subject::Node(name) => ("Start", "Node", None, name.clone(), name),
+    };
     let event = Event {
         type_: EventType::Warning,
         reason: reason.to_owned(),
         note: Some(note),
-        action: "Arm".to_owned(),
+        action: action.to_owned(),
         secondary: None,
     };
-    let pod = ObjectReference {
+    let regarding = ObjectReference {
         api_version: Some("v1".to_owned()),
-        kind: Some("Pod".to_owned()),
-        name: Some(name.name),
-        namespace: Some(name.namespace),
-        uid: Some(uid.to_string()),
+        kind: Some(kind.to_owned()),
+        name: Some(name),
+        namespace,
+        uid: Some(uid),
         ..ObjectReference::default()
     };
-    (event, pod)
+    (event, regarding)
 }
 
 /// A token bucket.
@@ -161,11 +186,7 @@ mod tests {
     #[test]
     fn a_long_note_is_cut_between_characters() {
         let report = Report {
-            name: PodName {
-                namespace: "n".to_owned(),
-                name: "p".to_owned(),
-            },
-            uid: PodUid::new("0f3a6a0e-1c2b-4d5e-8f90-abcdef012345").expect("a uid"),
+            subject: Subject::Node("n".to_owned()),
             reason: "NotArmed",
             note: "ä".repeat(1000),
         };

@@ -3,6 +3,7 @@
 pub mod discover;
 pub mod facts;
 pub mod listeners;
+mod users;
 
 use std::{
     fs,
@@ -21,6 +22,7 @@ use self::{
 use crate::{
     clock::Now,
     pods::wanted::{Place, PodUid, Wanted},
+    rules::Users,
 };
 
 /// The node, as far as arming asks it. What is decided and in which order it is done knows nothing else of the machine.
@@ -54,6 +56,9 @@ pub trait Sandbox {
 
     /// The addresses that the cluster gave the pod, where somebody tells. Any other it may have given itself.
     fn given(&self) -> Option<&[IpAddr]>;
+
+    /// Whose ids a policy's are, if the pod has users of its own.
+    fn users(&self) -> Result<Option<Users>, NetnsError>;
 
     /// The proxy's sockets that listen in it.
     fn listeners(&self, policy: &Policy) -> Result<Found, NetnsError>;
@@ -107,6 +112,10 @@ impl Sandbox for PodSandbox {
 
     fn given(&self) -> Option<&[IpAddr]> {
         self.given.as_deref()
+    }
+
+    fn users(&self) -> Result<Option<Users>, NetnsError> {
+        users::of(&self.namespace, || self.processes())
     }
 
     fn listeners(&self, policy: &Policy) -> Result<Found, NetnsError> {

@@ -150,6 +150,11 @@ impl<S: Source, N: Node> Worker<S, N> {
             let unproven = proof.renew(self.reconciler.dataplane(), &self.cgroup, again);
             unproven.map(ToOwned::to_owned)
         });
+        if let (Some(duties), Some(node)) = (&mut self.duties, &self.node)
+            && let Some(why) = duties.complaint.tells(failure.as_deref(), Instant::now())
+        {
+            duties.reports.node(node.clone(), why);
+        }
         match failure {
             None => self.programs.met(),
             Some(why) => self.programs.unmet(why),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the conformance tests on the oldest kernel supported, so that nothing newer slips into the BPF programs unnoticed, and
-# the agent in a container as an ordinary node would have it, on the newest 6.12.
+# the agent in a container as an ordinary node would have it, and a hardened one, on the newest 6.12.
 # Arguments go to the conformance tests alone, as after `cargo test --`; without any, those of our own redirection are run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -34,6 +34,10 @@ fi
 # The other is run, whatever the first said.
 failed=
 oldest sidestep --skip envoy || failed=1
-qemu/run.sh "$NODES" "${with[@]}" --with ../.parts/runc/runc --with ../.parts/runc/seccomp.json --with ../manifests/install.yaml \
-    "$(path container)" --test-threads=1 --nocapture || failed=1
+container() {
+    qemu/run.sh "$NODES" "${with[@]}" --with ../.parts/runc/runc --with ../.parts/runc/seccomp.json --with ../manifests/install.yaml \
+        "$(path container)" --test-threads=1 --nocapture "$@"
+}
+container --skip hardened || failed=1
+SIDESTEP_QEMU_APPEND='ipv6.disable=1 lockdown=confidentiality' container hardened || failed=1
 [ -z "$failed" ]

@@ -2,6 +2,10 @@
 
 use std::{fs, io};
 
+use aya::{
+    programs::ProgramType,
+    sys::{BpfHelper, is_helper_supported},
+};
 use btfparse::{
     Integer32Value, Offset, Readable, Result as BtfResult, TypeInformation, TypeVariant,
 };
@@ -21,10 +25,21 @@ pub enum BtfError {
     Format(String),
 }
 
-/// `lockdown=confidentiality` forbids BPF programs to read kernel memory.
+/// Whether the kernel lets no BPF program read its memory, as `lockdown=confidentiality` forbids it.
+///
+/// Containers have no securityfs to read it from. There the kernel is asked: under that lockdown the verifier does not know
+/// the helper that reads (`bpf_base_func_proto`).
 pub fn kernel_memory_is_locked() -> bool {
-    fs::read_to_string("/sys/kernel/security/lockdown")
-        .is_ok_and(|modes| modes.contains("[confidentiality]"))
+    match fs::read_to_string("/sys/kernel/security/lockdown") {
+        Ok(modes) => modes.contains("[confidentiality]"),
+        Err(_) => matches!(
+            is_helper_supported(
+                ProgramType::RawTracePoint,
+                BpfHelper::BPF_FUNC_probe_read_kernel
+            ),
+            Ok(false)
+        ),
+    }
 }
 
 /// The types of the running kernel.

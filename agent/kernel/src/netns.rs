@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::{AsFd, AsRawFd},
+        fd::{AsFd, AsRawFd, FromRawFd as _},
         unix::{fs::MetadataExt, net::UnixDatagram},
     },
     path::{Path, PathBuf},
@@ -91,6 +91,18 @@ impl Namespace {
     /// Its inode number on nsfs, which `/proc/<pid>/ns/net` shows too.
     pub fn inode(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.ino())
+    }
+
+    /// The inode number of the user namespace that owns it, which `/proc/<pid>/ns/user` shows too.
+    pub fn user_namespace(&self) -> Result<u64, NetnsError> {
+        // SAFETY: the request takes no argument.
+        let answer = unsafe { libc::ioctl(self.file.as_raw_fd(), libc::NS_GET_USERNS) };
+        if answer < 0 {
+            return Err(self.error(io::Error::last_os_error()));
+        }
+        // SAFETY: the kernel just made this descriptor for us.
+        let owner = unsafe { File::from_raw_fd(answer) };
+        Ok(owner.metadata().map_err(|error| self.error(error))?.ino())
     }
 
     /// Its cookie: unique until the next boot, and what BPF programs know it by.

@@ -12,9 +12,11 @@ mod compile;
 mod decide;
 mod facts;
 mod prefix;
+mod users;
 
 pub use allowed::{Allowed, Reach};
 pub use compile::{BadIds, Rules, addr, compile};
 pub use decide::Outgoing;
 pub use facts::{Facts, PASSTHROUGH6};
 pub use prefix::Prefix;
+pub use users::{Unmapped, Users};

@@ -1,16 +1,18 @@
 //! What every long-running program of the project has: [`readiness`] and [`liveness`] as values, background [`tasks`],
-//! [`signals`], the [`admin`] server with probes and metrics, and [`logging`].
+//! [`signals`], sockets that [`listen`], the [`admin`] server with probes and metrics, and [`logging`].
 
 #![forbid(unsafe_code)]
 
 pub mod admin;
 mod bounded;
+mod listen;
 pub mod liveness;
 pub mod logging;
 pub mod readiness;
 pub mod signals;
 pub mod tasks;
 
+pub use listen::listen;
 pub use liveness::{Heartbeat, Liveness};
 pub use readiness::{Condition, Readiness};
 pub use signals::Signals;

@@ -14,6 +14,7 @@ use super::{
     start::{Started, start},
 };
 use crate::{
+    complaint::Complaint,
     dataplane::Bpf,
     metrics::Metrics,
     pods::{
@@ -21,7 +22,7 @@ use crate::{
         observed::{Change, Pods},
         wanted::{Entry, PodName, PodUid},
     },
-    preflight::Lock,
+    preflight::{Lock, selinux},
     reconcile::{Mode, Reconciler},
     report::Reports,
     sandbox::discover::InCgroups,
@@ -122,17 +123,21 @@ impl Attempts {
     /// Works until it is told to stop. Where it cannot start it says why, and tries again.
     pub(super) fn work(mut self, inbox: &Receiver<Message<Change>>) {
         let mut wait = FIRST_ATTEMPT;
+        let mut complaint = Complaint::default();
         let ready = loop {
             self.heartbeat.beat();
             match self.start() {
                 Ok(ready) => break ready,
                 Err(error) => {
-                    let why = format!("{error:#}");
+                    let why = selinux::named(&error);
                     tracing::error!(
                         error = why,
                         retry_s = wait.as_secs(),
                         "could not start; will retry"
                     );
+                    if let Some(why) = complaint.tells(Some(&why), Instant::now()) {
+                        self.reports.node(self.settings.node.clone(), why);
+                    }
                     self.programs.unmet(why);
                 }
             }
@@ -158,6 +163,7 @@ impl Attempts {
                 metrics: self.metrics,
                 notes: ready.notes,
                 reports: self.reports,
+                complaint,
             }),
             repairs: Vec::new(),
         };

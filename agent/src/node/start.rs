@@ -30,6 +30,9 @@ pub(super) fn start(settings: &Settings) -> anyhow::Result<Started> {
         Some(cgroup) => cgroup.clone(),
         None => discover::pods_cgroup()?,
     };
+    if settings.pod.is_some() {
+        discover::check_own_container(&cgroup)?;
+    }
     let offsets = preflight::check(&cgroup)?;
     // Another agent that is about to end holds it for a moment.
     let lock = preflight::lock(&cgroup, &settings.pin)?;

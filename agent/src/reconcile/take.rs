@@ -3,7 +3,10 @@
 //! written is as if nothing had been tried, and its gate stays closed. After that nothing is taken back: the pod may be
 //! active by then, and whoever passed its gate must stay captured.
 
-use std::collections::{BTreeSet, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashSet},
+};
 
 use sidestep_contract::Policy;
 use sidestep_kernel::netns::{Cookie, NetnsError};
@@ -13,7 +16,7 @@ pub use super::plan::Wish;
 use super::plan::{self, Inside, Step};
 use crate::{
     dataplane::{Dataplane, DataplaneError},
-    rules::{BadIds, Rules},
+    rules::{BadIds, Rules, Unmapped},
     sandbox::{Sandbox, facts::PASSTHROUGH6},
 };
 
@@ -29,6 +32,9 @@ pub enum ArmError {
     /// Its policy.
     #[error(transparent)]
     Ids(#[from] BadIds),
+    /// The ids in it.
+    #[error(transparent)]
+    Unmapped(#[from] Unmapped),
     /// Two pods cannot share a namespace's one record.
     #[error("its network namespace {netns} is already that of pod {other}")]
     Taken {
@@ -46,7 +52,7 @@ impl ArmError {
             Self::Netns(NetnsError::Host(_)) => "host-namespace",
             Self::Netns(_) => "namespace",
             Self::Dataplane(_) => "kernel",
-            Self::Ids(_) => "policy",
+            Self::Ids(_) | Self::Unmapped(_) => "policy",
             Self::Taken { .. } => "namespace-taken",
         }
     }
@@ -81,13 +87,15 @@ pub fn arm(
     before: Option<&Armed>,
     litter: &mut Litter,
 ) -> Result<Option<Armed>, ArmError> {
-    let inside = look_inside(dataplane, sandbox, wish.policy, before)?;
+    let policy = &*on_node(sandbox, wish.policy)?;
+    let wish = &Wish { policy, ..*wish };
+    let inside = look_inside(dataplane, sandbox, policy, before)?;
     let rules = match plan::arm(wish, &inside, before)? {
         Step::Keep => return Ok(None),
         Step::Arm(rules) => *rules,
     };
     let cookie = inside.cookie;
-    let known = match prepare(dataplane, sandbox, wish.policy, &inside, &rules)
+    let known = match prepare(dataplane, sandbox, policy, &inside, &rules)
         .and_then(|known| Ok(dataplane.commit(cookie, &rules).map(|()| known)?))
     {
         Ok(known) => known,
@@ -101,7 +109,7 @@ pub fn arm(
     let deleted = old.is_none_or(|old| dataplane.delete_rules(old).is_ok());
     let others = inside.record != old.map(|old| old.record.rules);
     litter.sets |= !deleted || inside.record.is_some() && others;
-    match notice(dataplane, sandbox, wish.policy, cookie, &known) {
+    match notice(dataplane, sandbox, policy, cookie, &known) {
         // A pod that was armed before has lost nothing.
         Err(error) if inside.record.is_some() => {
             tracing::warn!(%error, cookie, "could not look for a pod's listeners; will look again");
@@ -109,6 +117,14 @@ pub fn arm(
         done => done?,
     }
     Ok(Some(Armed { cookie, rules }))
+}
+
+/// A policy with the ids that the programs see.
+fn on_node<'a>(sandbox: &impl Sandbox, policy: &'a Policy) -> Result<Cow<'a, Policy>, ArmError> {
+    Ok(match sandbox.users()? {
+        None => Cow::Borrowed(policy),
+        Some(users) => Cow::Owned(users.on_node(policy)?),
+    })
 }
 
 fn look_inside(
@@ -199,5 +215,6 @@ pub(super) fn look_again(
     if dataplane.is_active(cookie)? && dataplane.has_listener(cookie) {
         return Ok(());
     }
-    notice(dataplane, sandbox, policy, cookie, &HashSet::new())
+    let policy = on_node(sandbox, policy)?;
+    notice(dataplane, sandbox, &policy, cookie, &HashSet::new())
 }

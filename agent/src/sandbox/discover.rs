@@ -20,7 +20,7 @@ use sidestep_kernel::{
     netns::{Namespace, NetnsError},
 };
 
-pub use self::hierarchy::{HierarchyError, mount_of, pods_cgroup};
+pub use self::hierarchy::{HierarchyError, check_own_container, mount_of, pods_cgroup};
 use self::resolver::Resolvers;
 use crate::{
     clock::Now,

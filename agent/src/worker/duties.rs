@@ -8,10 +8,11 @@ use sidestep_runtime::Heartbeat;
 
 use super::{Proof, SightingQueue};
 use crate::{
+    complaint::Complaint,
     metrics::Metrics,
     pods::{Source, wanted::PodName},
     reconcile::{PodEvent, Tell},
-    report::{Report, Reports},
+    report::{Report, Reports, Subject},
 };
 
 /// What is only done on a node.
@@ -22,6 +23,7 @@ pub(crate) struct Duties {
     pub(crate) metrics: Metrics,
     pub(crate) notes: Receiver<Note>,
     pub(crate) reports: Reports,
+    pub(crate) complaint: Complaint,
 }
 
 /// An Event that is to be sent.
@@ -49,8 +51,7 @@ impl Duties {
         for Note { name, reason, text } in self.notes.try_iter() {
             if let Some(uid) = source.uid(&name).cloned() {
                 self.reports.send(Report {
-                    name,
-                    uid,
+                    subject: Subject::Pod(name, uid),
                     reason,
                     note: text,
                 });

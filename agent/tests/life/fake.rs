@@ -15,7 +15,7 @@ use sidestep_agent::{
     clock::Now,
     dataplane::{Dataplane, DataplaneError, Repairs},
     pods::wanted::{Place, PodUid, Wanted},
-    rules::Rules,
+    rules::{Rules, Users},
     sandbox::{
         Node, Owner, Sandbox,
         facts::{Facts, PASSTHROUGH6},
@@ -214,6 +214,10 @@ impl Sandbox for FakeSandbox {
 
     fn given(&self) -> Option<&[IpAddr]> {
         self.given.as_deref()
+    }
+
+    fn users(&self) -> Result<Option<Users>, NetnsError> {
+        self.world.ask(unseen, |_| None)
     }
 
     fn listeners(&self, _: &Policy) -> Result<Found, NetnsError> {

@@ -254,21 +254,33 @@ impl KubeNode {
     /// Waits for an Event on a pod, and returns its note.
     #[track_caller]
     pub fn wait_for_event(&self, pod: &KubePod<'_>, reason: &str) -> String {
+        self.event(&self.name, &pod.uid, reason)
+            .unwrap_or_else(|| panic!("no Event {reason} on {}; {}", pod.name, self.agent()))
+    }
+
+    /// The same on the node.
+    #[track_caller]
+    pub fn wait_for_event_here(&self, reason: &str) -> String {
+        // As `kubectl describe node` looks for them.
+        self.event("default", &self.name, reason)
+            .unwrap_or_else(|| panic!("no Event {reason} on the node"))
+    }
+
+    fn event(&self, namespace: &str, uid: &str, reason: &str) -> Option<String> {
         let mut note = None;
-        let found = eventually(PATIENCE, || {
+        eventually(PATIENCE, || {
             let events = self
                 .server
-                .get(&format!("events.events.k8s.io -n {}", self.name));
+                .get(&format!("events.events.k8s.io -n {namespace}"));
             let items = events["items"].as_array().expect("a list").clone();
             note = items.into_iter().find_map(|event| {
-                let about = event["regarding"]["uid"] == pod.uid.as_str();
+                let about = event["regarding"]["uid"] == uid;
                 let note = event["note"].as_str()?.to_owned();
                 (about && event["reason"] == reason).then_some(note)
             });
             note.is_some()
         });
-        assert!(found, "no Event {reason} on {}; {}", pod.name, self.agent());
-        note.expect("just seen")
+        note
     }
 
     /// What is pinned for pods: one inbound link each.

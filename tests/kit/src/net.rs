@@ -7,7 +7,7 @@
 use std::{
     fs::File,
     os::{fd::AsRawFd, unix::process::CommandExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
     sync::{
         Once,
@@ -72,6 +72,18 @@ impl Namespace {
         namespace
     }
 
+    /// Gives the namespace that a process is in a name.
+    pub fn of_process(role: &str, pid: u32) -> Self {
+        SWEEP.call_once(sweep);
+        let namespace = Self {
+            name: unique_name(role),
+            named: AtomicBool::new(true),
+        };
+        ip(&format!("netns attach {} {pid}", namespace.name));
+        namespace.prepare();
+        namespace
+    }
+
     /// Deletes it and makes an empty one of the same name.
     pub fn remake(&self) {
         ip(&format!("netns delete {}", self.name));
@@ -86,9 +98,15 @@ impl Namespace {
 
     fn add(&self) {
         ip(&format!("netns add {}", self.name));
-        // Duplicate address detection would leave every IPv6 address unusable for a second.
-        self.sysctl("net/ipv6/conf/default/accept_dad", "0");
-        self.sysctl("net/ipv6/conf/all/accept_dad", "0");
+        self.prepare();
+    }
+
+    fn prepare(&self) {
+        // Duplicate address detection would leave every IPv6 address unusable for a second. A kernel may have no IPv6.
+        if Path::new("/proc/sys/net/ipv6").exists() {
+            self.sysctl("net/ipv6/conf/default/accept_dad", "0");
+            self.sysctl("net/ipv6/conf/all/accept_dad", "0");
+        }
         self.ip("link set lo up");
     }
 

@@ -81,16 +81,6 @@ fn a_pod_in_the_nodes_own_network_is_refused() {
 }
 
 #[needs(apiserver)]
-fn a_pod_with_users_of_its_own_is_refused() {
-    let users = |node: &str| {
-        let mut pod = pod("bad", node, "");
-        pod["spec"]["hostUsers"] = json!(false);
-        pod
-    };
-    is_left_alone(users, "host-users", "hostUsers");
-}
-
-#[needs(apiserver)]
 fn a_pod_whose_sandbox_is_never_created_is_reported() {
     let node = KubeNode::with_agent();
     let never = node.create("never", "");

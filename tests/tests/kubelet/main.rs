@@ -14,4 +14,5 @@ mod stuck;
 mod takeover;
 mod uninstall;
 mod unproven;
+mod users;
 mod versions;

@@ -19,16 +19,19 @@ fn every_argument_is_one_that_the_program_knows() {
             ("DaemonSet", "sidestep-agent"),
         ] {
             let workload = object(&objects, kind, name);
-            let container = &workload["spec"]["template"]["spec"]["containers"][0];
-            let arguments = container["args"].as_array().expect("arguments");
-            // `--help` comes last: what is before it is read first, and an argument that is unknown or wrong ends it.
-            let output = Command::new(binary(name))
-                .args(arguments.iter().filter_map(|argument| argument.as_str()))
-                .arg("--help")
-                .output()
-                .expect("it runs");
-            let error = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{name} {settings:?}: {error}");
+            let spec = &workload["spec"]["template"]["spec"];
+            let all = ["initContainers", "containers"].map(|field| spec[field].as_array());
+            for container in all.into_iter().flatten().flatten() {
+                let arguments = container["args"].as_array().expect("arguments");
+                // `--help` comes last: what is before it is read first, and an argument that is unknown or wrong ends it.
+                let output = Command::new(binary(name))
+                    .args(arguments.iter().filter_map(|argument| argument.as_str()))
+                    .arg("--help")
+                    .output()
+                    .expect("it runs");
+                let error = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{name} {settings:?}: {error}");
+            }
         }
     }
 }

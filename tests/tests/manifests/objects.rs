@@ -215,6 +215,9 @@ fn settings_reach_the_pods() {
         "--shortcut=pod",
         "--shortcut-limit=16777216",
         "--allow-raw-sockets",
+        "--cgroup=/sys/fs/cgroup/pods",
+        "--api-patience=300",
+        "--sandbox-patience=30",
     ] {
         assert!(
             arguments(agent).contains(&argument.to_owned()),
@@ -252,6 +255,51 @@ fn settings_reach_the_pods() {
     let webhook = object(&provided, "Deployment", "sidestep-webhook");
     let volumes = &webhook["spec"]["template"]["spec"]["volumes"];
     assert_eq!(volumes[0]["secret"]["secretName"], "tls");
+}
+
+/// Only then does what it mounts get out to the node; the agent itself stays as it is.
+#[needs(part("helm"))]
+fn the_container_that_mounts_a_bpffs_is_there_if_asked_for_and_mounts_where_the_agent_pins() {
+    let of = |settings| {
+        let objects = objects(settings);
+        object(&objects, "DaemonSet", "sidestep-agent")["spec"]["template"]["spec"].clone()
+    };
+    assert_eq!(of(&[])["initContainers"], json!(null));
+    let pod = of(EVERYTHING);
+    let init = &pod["initContainers"][0];
+    assert_eq!(init["args"][0], "mount-bpffs");
+    let pin = &init["args"][1];
+    let agent = &pod["containers"][0];
+    assert!(
+        agent["args"]
+            .as_array()
+            .is_some_and(|all| all.contains(pin))
+    );
+    assert_eq!(init["securityContext"]["privileged"], true);
+    assert_eq!(agent["securityContext"]["privileged"], false);
+    let mount =
+        json!([{"name": "bpffs", "mountPath": "/sys/fs/bpf", "mountPropagation": "Bidirectional"}]);
+    assert_eq!(init["volumeMounts"], mount);
+}
+
+/// As GKE's own controller wants it; on a cluster that wants none it would only be in the way.
+#[needs(part("helm"))]
+fn the_priority_classes_are_allowed_where_the_cluster_is_gkes_or_somebody_says_so() {
+    let of = |settings: &[&str]| {
+        let all = objects(settings).into_iter();
+        let mut quotas = all.filter(|object| object["kind"] == "ResourceQuota");
+        let quota = quotas.next()?;
+        Some(quota["spec"]["scopeSelector"]["matchExpressions"][0]["values"].clone())
+    };
+    let both = json!(["system-node-critical", "system-cluster-critical"]);
+    let gke = "--kube-version=1.34.1-gke.1829001";
+    assert_eq!(of(&[]), None);
+    assert_eq!(of(&[gke]), Some(both.clone()));
+    assert_eq!(of(&["resourceQuota=always"]), Some(both));
+    assert_eq!(of(&[gke, "resourceQuota=never"]), None);
+    let one = ["resourceQuota=always", "webhook.priorityClassName="];
+    assert_eq!(of(&one), Some(json!(["system-node-critical"])));
+    assert_eq!(of(&[&["resourceQuota=always"], LITTLE].concat()), None);
 }
 
 #[needs(part("helm"))]

@@ -51,6 +51,10 @@ fn a_word_that_is_none_of_the_choices() {
             &["'/certificates/mode'", "'managed', 'provided'"],
         ),
         (
+            "resourceQuota=true",
+            &["'/resourceQuota'", "'auto', 'always', 'never'"],
+        ),
+        (
             "image.pullPolicy=x",
             &["'/image/pullPolicy'", "'IfNotPresent'"],
         ),
@@ -120,6 +124,11 @@ fn a_value_of_another_type_or_form() {
         (
             "webhook.excludedNamespaces={No}",
             &["'/webhook/excludedNamespaces/0'", "'No'"],
+        ),
+        ("agent.cgroup=kubepods", &["'/agent/cgroup'", "'kubepods'"]),
+        (
+            "agent.extraArgs={api-patience}",
+            &["'/agent/extraArgs/0'", "'api-patience'"],
         ),
         (
             "podMonitor.interval=often",

@@ -71,9 +71,6 @@ pub enum Leave {
     /// The pod is in the node's own network namespace.
     #[error("the pod has hostNetwork: true")]
     HostNetwork,
-    /// The pod's user ids are not the node's.
-    #[error("the pod has hostUsers: false")]
-    HostUsers,
     /// The pod runs in a virtual machine or on a kernel in user space, so the node's kernel does not see its sockets.
     #[error(
         "runtime class {class:?} gives the pod a kernel of its own, by its overhead or by its name"
@@ -251,7 +248,6 @@ impl Leave {
             Self::SeveralIstioInit { .. } => "several-istio-init",
             Self::NotIstioIptables { .. } => "not-istio-iptables",
             Self::HostNetwork => "host-network",
-            Self::HostUsers => "host-users",
             Self::SandboxedRuntime { .. } => "sandboxed-runtime",
             Self::MirrorPod => "mirror-pod",
             Self::SeveralNetworks { .. } => "several-networks",

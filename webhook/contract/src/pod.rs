@@ -59,9 +59,6 @@ pub fn refuse_for_life(pod: &Pod) -> Result<(), Leave> {
     if spec.and_then(|spec| spec.host_network) == Some(true) {
         return Err(Leave::HostNetwork);
     }
-    if spec.and_then(|spec| spec.host_users) == Some(false) {
-        return Err(Leave::HostUsers);
-    }
     Ok(())
 }
 

@@ -109,7 +109,6 @@ fn pods_whose_network_is_not_their_own_and_single_are_left() {
         reason(&pod)
     };
     assert_eq!(with(|spec| spec.host_network = Some(true)), "host-network");
-    assert_eq!(with(|spec| spec.host_users = Some(false)), "host-users");
     assert_eq!(
         reason(&annotated(keys::MULTUS_NETWORKS, "storage")),
         "several-networks"
@@ -147,7 +146,7 @@ fn of_a_pod_with_a_gate_only_what_nobody_can_change_decides() {
         assert!(refuse_for_life(&pod).is_ok());
     }
     let mut host = pod(vec![injected()]);
-    host.spec.get_or_insert_default().host_users = Some(false);
+    host.spec.get_or_insert_default().host_network = Some(true);
     for pod in [host, annotated(keys::MIRROR, "7b5e")] {
         assert!(refuse_for_life(&pod).is_err());
     }

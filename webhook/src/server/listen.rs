@@ -166,7 +166,7 @@ fn farewell(mut response: Response, version: Version, phase: Phase) -> Response 
 
 /// Listens, and returns the address: the system may choose the port.
 pub async fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(address).await?;
+    let listener = sidestep_runtime::listen(address).await?;
     let address = listener.local_addr()?;
     Ok((listener, address))
 }

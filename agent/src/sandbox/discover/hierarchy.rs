@@ -8,7 +8,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::path::is_pods;
+use super::path::{is_pods, misplaced, of_process, unified};
 use crate::cgroup::in_namespace_of_process_1;
 
 /// How deep `--cgroup-root` may put it.
@@ -24,14 +24,59 @@ pub enum HierarchyError {
     NotMounted,
     /// There is none.
     #[error(
-        "no cgroup kubepods or kubepods.slice in {}: mount the node's /sys/fs/cgroup into the agent's container, or name \
-             the pods' cgroup with --cgroup",
+        "no cgroup kubepods or kubepods.slice in {}: mount the node's /sys/fs/cgroup into the agent's container, run kubelet \
+             with --cgroups-per-qos (its default), or name the pods' cgroup with --cgroup (agent.cgroup in the chart)",
         list(.0)
     )]
     NotFound(Vec<PathBuf>),
     /// Which is it?
-    #[error("several cgroups could be the pods': {}; name the right one with --cgroup", list(.0))]
+    #[error(
+        "several cgroups could be the pods': {}; name the right one with --cgroup (agent.cgroup in the chart)",
+        list(.0)
+    )]
     Several(Vec<PathBuf>),
+    /// Pods' processes are elsewhere.
+    #[error(
+        "kubelet makes pods' cgroups with the systemd driver, and the container runtime puts containers elsewhere (the agent's \
+             is in {0}): set SystemdCgroup = true for runc in containerd's configuration, restart containerd, and drain the node"
+    )]
+    OtherDriver(String),
+    /// The same, for another reason.
+    #[error(
+        "the agent's own container is in {own}, which is no pod's cgroup in {}, so no pod would be found there: run kubelet \
+             with --cgroups-per-qos (its default), and let --cgroup (agent.cgroup in the chart) name the cgroup of all pods",
+        .cgroup.display()
+    )]
+    Outside {
+        /// The agent's, as the node sees it.
+        own: String,
+        /// The pods'.
+        cgroup: PathBuf,
+    },
+}
+
+/// Makes sure that the container runtime puts the pods' containers where kubelet wants them, below this cgroup. The agent's
+/// own tells, for it is in a pod.
+pub fn check_own_container(cgroup: &Path) -> Result<(), HierarchyError> {
+    let mounts = mounts(&fs::read_to_string("/proc/self/mounts").unwrap_or_default());
+    check_container(&own_cgroup(), &mounts, cgroup)
+}
+
+fn check_container(own: &str, mounts: &[PathBuf], cgroup: &Path) -> Result<(), HierarchyError> {
+    if let Some(path) = misplaced(own) {
+        return Err(HierarchyError::OtherDriver(path.to_owned()));
+    }
+    let path = unified(own).unwrap_or_default();
+    let mut seen = mounts
+        .iter()
+        .map(|mount| mount.join(path.trim_start_matches('/')));
+    if of_process(own).is_some() && seen.any(|own| own.starts_with(cgroup)) {
+        return Ok(());
+    }
+    Err(HierarchyError::Outside {
+        own: path.to_owned(),
+        cgroup: cgroup.to_owned(),
+    })
 }
 
 /// Finds it. Where there are several: the one that the agent itself is in, as a pod of its node, or else the one with
@@ -45,10 +90,7 @@ pub fn pods_cgroup() -> Result<PathBuf, HierarchyError> {
     for mount in &mounts {
         below(mount, DEPTH, &mut found);
     }
-    // From a cgroup namespace of its own the agent would see just `/`.
-    let read = || fs::read_to_string("/proc/thread-self/cgroup").unwrap_or_default();
-    let own = in_namespace_of_process_1(read).unwrap_or_else(|_| read());
-    if let Some(own) = own_pods(&own)
+    if let Some(own) = own_pods(&own_cgroup())
         && let Some(only) = mounts
             .iter()
             .map(|mount| mount.join(&own))
@@ -62,9 +104,16 @@ pub fn pods_cgroup() -> Result<PathBuf, HierarchyError> {
     })
 }
 
+/// The text of the agent's own `/proc/<pid>/cgroup`, as the node sees it: from a cgroup namespace of its own the agent would
+/// see just `/`.
+fn own_cgroup() -> String {
+    let read = || fs::read_to_string("/proc/thread-self/cgroup").unwrap_or_default();
+    in_namespace_of_process_1(read).unwrap_or_else(|_| read())
+}
+
 /// The pods' cgroup that a process is in, below the hierarchy's root, from the text of its `/proc/<pid>/cgroup`.
 fn own_pods(text: &str) -> Option<PathBuf> {
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let path = unified(text)?.strip_prefix('/')?;
     let above = Path::new(path).ancestors();
     let pods = above.filter(|path| {
         path.file_name()
@@ -155,6 +204,37 @@ mod tests {
         // What a cgroup namespace of the container's own shows.
         assert_eq!(own("/"), None);
         assert_eq!(own_pods("4:memory:/kubepods/pod1\n"), None);
+    }
+
+    #[test]
+    fn the_agents_container_tells_where_the_runtime_puts_pods() {
+        const UID: &str = "0f3a6a0e_1c2b_4d5e_8f90_abcdef012345";
+        let check = |own: &str, cgroup: &str| {
+            let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(PathBuf::from);
+            let said = check_container(&format!("0::{own}\n"), &mounts, Path::new(cgroup));
+            said.map_err(|error| error.to_string())
+        };
+        let own = format!("/kubepods.slice/kubepods-pod{UID}.slice/cri-containerd-1.scope");
+        assert_eq!(check(&own, "/sys/fs/cgroup/kubepods.slice"), Ok(()));
+        assert_eq!(check(&own, "/sys/fs/cgroup/unified/kubepods.slice"), Ok(()));
+
+        let order = format!("/system.slice/containerd.service/kubepods-pod{UID}.slice:cri:1");
+        let error = check(&order, "/sys/fs/cgroup/kubepods.slice").expect_err("another driver");
+        assert!(
+            error.contains(&order) && error.contains("SystemdCgroup = true"),
+            "{error}"
+        );
+
+        // Kubelet without --cgroups-per-qos; another agent.cgroup than the pods'; no hostPID.
+        for (own, cgroup) in [
+            ("/k8s.io/4f5d", "/sys/fs/cgroup"),
+            (&*own, "/sys/fs/cgroup/other"),
+            ("/", "/sys/fs/cgroup/kubepods.slice"),
+        ] {
+            let error = check(own, cgroup).expect_err("it is outside");
+            assert!(error.contains(&format!("is in {own},")), "{error}");
+            assert!(error.contains("--cgroups-per-qos"), "{error}");
+        }
     }
 
     #[test]

@@ -17,14 +17,29 @@ const SLICE: &str = ".slice";
 
 /// The pod of a process, from the text of its `/proc/<pid>/cgroup`: the line of the v2 hierarchy.
 pub fn of_process(text: &str) -> Option<PodUid> {
-    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-    pod_of(path)
+    pod_of(unified(text)?)
+}
+
+/// The path in the v2 hierarchy, from the same text.
+pub fn unified(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("0::"))
 }
 
 /// The pod of a cgroup. Read from inside another cgroup namespace a path may begin with `/../..`. The outermost name counts:
 /// what is below it a container may have made itself.
 pub fn pod_of(path: &str) -> Option<PodUid> {
     path.split('/').find_map(uid_of)
+}
+
+/// The path of a process, from the text of its `/proc/<pid>/cgroup`, where a runtime with the cgroupfs driver took what kubelet
+/// wants of the systemd driver for a folder's name: `/system.slice/containerd.service/<the pod's slice>:cri-containerd:<id>`.
+pub fn misplaced(text: &str) -> Option<&str> {
+    let path = unified(text)?;
+    let is_order = |name: &str| {
+        name.split_once(':')
+            .is_some_and(|(slice, rest)| rest.contains(':') && uid_of(slice).is_some())
+    };
+    path.split('/').any(is_order).then_some(path)
 }
 
 /// Where kubelet would put the pod of this uid in the pods' cgroup, by either driver and in each class.
@@ -148,6 +163,25 @@ mod tests {
         );
         assert_eq!(of_process(&text), PodUid::new(UID));
         assert_eq!(of_process("12:memory:/kubepods/burstable/pod/x\n"), None);
+    }
+
+    #[test]
+    fn a_container_that_is_not_where_kubelet_wanted_it_is_noticed() {
+        for class in ["", "burstable-", "besteffort-"] {
+            let slice = format!("kubepods-{class}pod{UID_}.slice");
+            let path = format!("/system.slice/containerd.service/{slice}:cri-containerd:abc");
+            assert_eq!(misplaced(&format!("0::{path}\n")), Some(path.as_str()));
+            let text = format!("0::/kubepods.slice/{slice}/cri-containerd-abc.scope\n");
+            assert_eq!(misplaced(&text), None, "{text}");
+        }
+        for other in [
+            "/",
+            "/kubepods/burstable/podx/a:b:c",
+            "/user.slice/a:b:c",
+            &format!("/kubepods/pod{UID}/abc"),
+        ] {
+            assert_eq!(misplaced(&format!("0::{other}\n")), None, "{other}");
+        }
     }
 
     #[test]

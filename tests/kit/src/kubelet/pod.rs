@@ -94,7 +94,12 @@ impl Sandbox {
 
     /// The proxy, listening.
     pub fn proxy(&self) -> Proxy {
-        let actor = self.container(&Identity::proxy());
+        self.proxy_of(&Identity::proxy())
+    }
+
+    /// The same, as another user.
+    pub fn proxy_of(&self, identity: &Identity) -> Proxy {
+        let actor = self.container(identity);
         Proxy {
             _outbound: actor.serve("outbound", Kind::Tcp, "0.0.0.0:15001"),
             _inbound: actor.serve("inbound", Kind::Tcp, "0.0.0.0:15006"),
