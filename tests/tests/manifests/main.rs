@@ -59,6 +59,7 @@ pub(crate) const LITTLE: &[&str] = &[
     "webhook.priorityClassName=",
     "agent.priorityClassName=",
     "webhook.nodeSelector=null",
+    "webhook.affinity=null",
     "--set-json=webhook.excludedNamespaces=[]",
     "--set-json=agent.tolerations=[]",
     "agent.affinity=null",
