@@ -75,10 +75,12 @@ images: ## the webhook's and the agent's images as OCI archives, .parts/images/*
 smoke: setup ## capture connections on Debian's 6.1 kernel, the agent in its container, prove the shortcut on 6.1, 6.12 and 7.3, in QEMU
 	@tests/qemu/smoke.sh
 	@tests/qemu/kernels.sh small
+	@tests/qemu/arm64.sh small
 
 kernels: setup ## as root: everything on Debian's kernels 6.1 to 7.3, in QEMU, and on the running one, as a table: an hour
 	@tests/setup.sh programs
 	@tests/qemu/kernels.sh
+	@tests/qemu/arm64.sh
 
 torture: setup ## as root: a million random streams through the shortcut, every byte checked; goes on where it was ended
 	cargo build --release $(PROGRAMS)

@@ -2,6 +2,7 @@
 
 mod files;
 mod flags;
+mod images;
 mod objects;
 mod policy;
 mod refusals;
