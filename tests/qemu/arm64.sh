@@ -18,7 +18,7 @@ echo "arm64: building"
 cargo build --quiet --release --target $target -p sidestep-agent -p sidestep -p sidestep-kit --bins
 # By itself: built together, the agent would get the switches of tests, too. The first runs there, the second starts it here.
 cargo build --quiet --release --target $target -p sidestep-torture --bins
-cargo build --quiet --release -p sidestep-torture --bins
+cargo build --quiet -p sidestep-torture --bins
 tests=$(cargo test --release --target $target -p sidestep-tests --test conformance --no-run --quiet --message-format=json)
 conformance=$(sed -n 's/.*"reason":"compiler-artifact".*"name":"conformance".*"executable":"\([^"]*\)".*/\1/p' <<<"$tests")
 
@@ -32,4 +32,4 @@ else
     mkdir -p .parts/reports
     what+=(--kernel arm64-6.1=applications --emulated 64 --json .parts/reports/arm64.json)
 fi
-exec target/release/sidestep-kernels run "${what[@]}" --suite "conformance=$conformance,$cases" "$@"
+exec target/debug/sidestep-kernels run "${what[@]}" --suite "conformance=$conformance,$cases" "$@"
