@@ -68,17 +68,19 @@ cluster: ## as root: a real one-node Kubernetes with Istio and Sidestep, in name
 cluster-down: ## as root: remove that cluster and everything of it
 	@[ ! -x target/debug/sidestep-cluster ] || target/debug/sidestep-cluster down
 
-images: ## the webhook's and the agent's images as OCI archives, .parts/images/*.tar, without a container engine
+images: ## the webhook's and the agent's images for amd64 and arm64 as OCI archives, .parts/images/*.tar, without a container engine
 	@tests/setup.sh images
 	manifests/images/build.sh
 
-smoke: setup ## capture connections on Debian's 6.1 kernel, the agent in its container, prove the shortcut on 6.1, 6.12 and 7.3, in QEMU
+smoke: setup ## capture connections on Debian's 6.1 kernel, the agent in its container, prove the shortcut on 6.1, 6.12, 7.3 and arm64's 6.12, in QEMU
 	@tests/qemu/smoke.sh
 	@tests/qemu/kernels.sh small
+	@tests/qemu/arm64.sh small
 
-kernels: setup ## as root: everything on Debian's kernels 6.1 to 7.3, in QEMU, and on the running one, as a table: an hour
+kernels: setup ## as root: everything on Debian's kernels 6.1 to 7.3, in QEMU, and on the running one, as a table; decisions on arm64: an hour
 	@tests/setup.sh programs
 	@tests/qemu/kernels.sh
+	@tests/qemu/arm64.sh
 
 torture: setup ## as root: a million random streams through the shortcut, every byte checked; goes on where it was ended
 	cargo build --release $(PROGRAMS)

@@ -75,10 +75,9 @@ fn compile(
     target_dir: &Path,
     features: &[&str],
 ) -> Result<(), String> {
-    let arch = variable("CARGO_CFG_TARGET_ARCH")?;
-    let arch = arch.to_string_lossy();
     let flags = [
-        format!("--cfg=bpf_target_arch=\"{arch}\""),
+        // Whatever the agent's own is, so that all agents have the same objects: only what kprobes see depends on it.
+        "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
         format!("-Clinker={}", linker.display()),
         // BTF comes from debug information; the kernel wants it for socket storage and for named types.
         "-Cdebuginfo=2".to_owned(),

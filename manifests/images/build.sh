@@ -1,24 +1,29 @@
 #!/usr/bin/env bash
 # Builds the images of the webhook and of the agent, as OCI archives, without a container engine:
 #   manifests/images/build.sh                                     release builds, to .parts/images/{webhook,agent}.tar
-#   manifests/images/build.sh --profile dev --output DIR [NAME…]  debug builds, for tests; only these images
-# An image holds its programs, a passwd and nothing else. Release programs are linked statically; a debug program comes with the libraries
-# that it names. The same programs give the same archive.
+#   manifests/images/build.sh --architecture amd64                only for this architecture; may be repeated
+#   manifests/images/build.sh --profile dev --output DIR [NAME…]  debug builds, for tests; only these images, for this machine
+# An image holds its programs, a passwd and nothing else. Release programs are for amd64 and arm64, linked statically; a debug program comes
+# with the libraries that it names. The same programs give the same archive.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-profile=release output=.parts/images
+# Architectures, and what compilers call them.
+declare -A machines=([amd64]=x86_64 [arm64]=aarch64)
+profile=release output=.parts/images architectures=()
 while [ $# -gt 0 ]; do
     case $1 in
     --profile) profile=$2; shift 2 ;;
     --output) output=$2; shift 2 ;;
-    --*) echo "images: unknown option $1 (--profile release|dev, --output DIR)" >&2; exit 1 ;;
+    --architecture)
+        [ -n "${machines[$2]-}" ] || { echo "images: there is no architecture $2 (${!machines[*]})" >&2; exit 1; }
+        architectures+=("$2"); shift 2 ;;
+    --*) echo "images: unknown option $1 (--profile release|dev, --output DIR, --architecture NAME)" >&2; exit 1 ;;
     *) break ;;
     esac
 done
 [ $# -gt 0 ] || set -- webhook agent
 
-target=x86_64-unknown-linux-gnu
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 
 packages=()
@@ -29,13 +34,17 @@ for image; do
     *) echo "images: there is no image $image (webhook, agent)" >&2; exit 1 ;;
     esac
 done
+target=${CARGO_TARGET_DIR:-target}
 case $profile in
 release)
-    RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target "$target" --bins "${packages[@]}"
-    built=${CARGO_TARGET_DIR:-target}/$target/release ;;
+    [ ${#architectures[@]} -gt 0 ] || architectures=(amd64 arm64)
+    targets=()
+    for architecture in "${architectures[@]}"; do targets+=(--target "${machines[$architecture]}-unknown-linux-gnu"); done
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release "${targets[@]}" --bins "${packages[@]}" ;;
 dev)
-    cargo build --bins "${packages[@]}"
-    built=${CARGO_TARGET_DIR:-target}/debug ;;
+    [ ${#architectures[@]} -eq 0 ] || { echo "images: a debug build is for this machine alone: leave --architecture out" >&2; exit 1; }
+    architectures=(amd64)
+    cargo build --bins "${packages[@]}" ;;
 *) echo "images: unknown profile $profile (release, dev)" >&2; exit 1 ;;
 esac
 
@@ -43,11 +52,12 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$output"
 
-# program ROOT NAME: a program with the libraries it needs, without debugging symbols.
+# program ARCHITECTURE ROOT NAME: a program with the libraries it needs, without debugging symbols.
 program() {
-    local root=$1 at=$1/usr/bin/$2 library
-    install -m 755 "$built/$2" "$at"
-    strip "$at"
+    local machine=${machines[$1]} built=$target/debug root=$2 at=$2/usr/bin/$3 library
+    [ "$profile" = dev ] || built=$target/$machine-unknown-linux-gnu/release
+    install -m 755 "$built/$3" "$at"
+    "$machine-linux-gnu-strip" "$at"
     # Nothing to print for a static program.
     for library in $(ldd "$at" 2>/dev/null | sed -n 's|^[^/]*\(/[^ ]*\) (0x.*|\1|p' | sort -u); do
         install -D -m 755 "$library" "$root$library"
@@ -55,16 +65,20 @@ program() {
 }
 
 for image; do
-    root=$work/$image
-    mkdir -p "$root/etc" "$root/usr/bin"
-    printf 'root:x:0:0::/:/nonexistent\nnonroot:x:65532:65532::/:/nonexistent\n' >"$root/etc/passwd"
-    printf 'root:x:0:\nnonroot:x:65532:\n' >"$root/etc/group"
-    case $image in
-    webhook) user=65532:65532; program "$root" sidestep-webhook ;;
-    agent) user=0:0; program "$root" sidestep-agent; program "$root" sidestep ;;
-    esac
-    chmod -R u=rwX,go=rX "$root"
-    python3 manifests/images/oci.py --name "sidestep.invalid/$image:$version" --root "$root" --output "$output/$image.tar" --config \
+    roots=()
+    for architecture in "${architectures[@]}"; do
+        root=$work/$image/$architecture
+        mkdir -p "$root/etc" "$root/usr/bin"
+        printf 'root:x:0:0::/:/nonexistent\nnonroot:x:65532:65532::/:/nonexistent\n' >"$root/etc/passwd"
+        printf 'root:x:0:\nnonroot:x:65532:\n' >"$root/etc/group"
+        case $image in
+        webhook) user=65532:65532; program "$architecture" "$root" sidestep-webhook ;;
+        agent) user=0:0; program "$architecture" "$root" sidestep-agent; program "$architecture" "$root" sidestep ;;
+        esac
+        chmod -R u=rwX,go=rX "$root"
+        roots+=(--root "$architecture=$root")
+    done
+    python3 manifests/images/oci.py --name "sidestep.invalid/$image:$version" "${roots[@]}" --output "$output/$image.tar" --config \
         "{\"Entrypoint\": [\"/usr/bin/sidestep-$image\"], \"Env\": [\"PATH=/usr/bin\"], \"User\": \"$user\", \"WorkingDir\": \"/\"}"
-    echo "images: $output/$image.tar holds sidestep.invalid/$image:$version"
+    echo "images: $output/$image.tar holds sidestep.invalid/$image:$version for ${architectures[*]}"
 done

@@ -24,7 +24,7 @@ busybox() {
 }
 
 # pack NAME ROOT FILE CONFIG
-pack() { python3 manifests/images/oci.py --name "sidestep.test/$1" --root "$2" --output "$home/images/$3.tar" --config "$4"; }
+pack() { python3 manifests/images/oci.py --name "sidestep.test/$1" --root "amd64=$2" --output "$home/images/$3.tar" --config "$4"; }
 
 root=$work/pause
 install -D -m 755 /bin/busybox "$root/bin/busybox"

@@ -5,11 +5,12 @@
 #
 #   tests/qemu/run.sh KERNEL [--with PATH]... [--programs] [--seconds N] [--memory MIB] COMMAND [ARGUMENT]...
 #
-# KERNEL is a folder of .parts/kernels, which tests/setup.sh fills. COMMAND itself is taken along if it is a file; with
-# --programs also the real programs whose connections are tested, as `tests/setup.sh programs` installs them.
+# KERNEL is a folder of .parts/kernels, which tests/setup.sh fills; one named arm64-… is for that architecture. COMMAND itself
+# is taken along if it is a file; with --programs also the real programs whose connections are tested, as `tests/setup.sh
+# programs` installs them. What goes into a machine for arm64 must be linked statically.
 set -euo pipefail
 
-usage() { sed -n '6,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '6,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 fail() { printf 'qemu: %s\n' "$*" >&2; exit 2; }
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -29,6 +30,8 @@ while [ $# -gt 0 ]; do
     esac
 done
 [ $# -gt 0 ] || usage
+machine=x86_64
+case $(basename "$kernel") in arm64-*) machine=aarch64 ;; esac
 [ -e "$kernel/vmlinuz" ] || fail "no kernel in .parts/kernels/$(basename "$kernel"): run \`make setup\`"
 
 scratch=$(mktemp -d "$parts/vm.XXXXXX")
@@ -54,21 +57,25 @@ add() {
         cp "$path" "$root$path"
     else
         # Debug information is most of a debug build, and all of this has to fit into memory.
-        strip --strip-debug -o "$root$path" "$path" 2>/dev/null || cp "$path" "$root$path"
+        "$machine-linux-gnu-strip" --strip-debug -o "$root$path" "$path" 2>/dev/null || cp "$path" "$root$path"
         for library in $(ldd "$path" 2>/dev/null | grep -o '/[^ ]*'); do add "$library"; done
     fi
 }
 
-add "$(command -v busybox)"
+if [ "$machine" = x86_64 ]; then
+    add "$(command -v busybox)"
+    add /bin/dash
+    # Those tools of the host that tests use as they are; what is missing here is missing there.
+    for tool in ip tc ss nft bpftool {iptables,ip6tables}{,-nft,-legacy}{,-save,-restore}; do
+        path=$(command -v "$tool") && add "$path"
+    done
+    for plugins in /usr/lib/x86_64-linux-gnu/xtables; do [ ! -e "$plugins" ] || add "$plugins"; done
+else
+    tar -C "$kernel/tools" -c . | tar -C "$root" -x --keep-directory-symlink
+fi
 ln -s ../bin/busybox "$root/usr/sbin/modprobe"
 # Not busybox's shell: it takes its own applets, such as `ip`, before the programs in PATH.
-add /bin/dash
-ln -s dash "$root/usr/bin/sh"
-# Those tools of the host that tests use as they are; what is missing here is missing there.
-for tool in ip tc ss nft bpftool {iptables,ip6tables}{,-nft,-legacy}{,-save,-restore}; do
-    path=$(command -v "$tool") && add "$path"
-done
-for plugins in /usr/lib/x86_64-linux-gnu/xtables; do [ ! -e "$plugins" ] || add "$plugins"; done
+ln -sf dash "$root/usr/bin/sh"
 cp /etc/passwd /etc/group "$root/etc/"
 printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
 
@@ -105,13 +112,18 @@ mkdir -p "$root$PWD"
 } >"$root/command"
 (cd "$root" && find . | busybox cpio -o -H newc 2>/dev/null) >"$scratch/initramfs"
 
-# Emulated, so that it is the same everywhere; without cmpxchg16b, of which QEMU 7.2 leaves rubbish in the flags, and Linux
-# 6.12 falls over that. Linux 7.1 and later need it to allocate socket storage, except from caches that are debugged: the
-# cheapest debugging does (SIDESTEP_QEMU_APPEND replaces it). `timeout` ends QEMU, its own child, if the guest hangs.
-timeout --kill-after=5 "$seconds" qemu-system-x86_64 -accel tcg,thread=multi -cpu max,-cx16 -smp 2 -m "$memory" \
+# Emulated, so that it is the same everywhere. On x86_64 without cmpxchg16b, of which QEMU 7.2 leaves rubbish in the flags, and
+# Linux 6.12 falls over that. Linux 7.1 and later need it to allocate socket storage, except from caches that are debugged: the
+# cheapest debugging does (SIDESTEP_QEMU_APPEND replaces it).
+case $machine in
+x86_64) emulated=(-cpu max,-cx16) console=ttyS0 append=${SIDESTEP_QEMU_APPEND-slab_debug=F,kmalloc-cg-*} ;;
+aarch64) emulated=(-machine virt -cpu max,pauth-impdef=on) console=ttyAMA0 append=${SIDESTEP_QEMU_APPEND-} ;;
+esac
+# `timeout` ends QEMU, its own child, if the guest hangs.
+timeout --kill-after=5 "$seconds" "qemu-system-$machine" -accel tcg,thread=multi "${emulated[@]}" -smp 2 -m "$memory" \
     -nodefaults -no-user-config -display none -nic none -no-reboot -serial stdio \
     -kernel "$kernel/vmlinuz" -initrd "$scratch/initramfs" \
-    -append "console=ttyS0 quiet panic=-1 random.trust_cpu=on ${SIDESTEP_QEMU_APPEND-slab_debug=F,kmalloc-cg-*}" </dev/null 2>"$scratch/qemu.log" |
+    -append "console=$console quiet panic=-1 random.trust_cpu=on $append" </dev/null 2>"$scratch/qemu.log" |
     sed -u 's/\r//g' | tee "$scratch/console" | grep --line-buffered -v -e '^sidestep-vm: exit ' -e 'reboot: Power down$' || true
 
 code=$(sed -n 's/^sidestep-vm: exit \([0-9]*\)$/\1/p' "$scratch/console" | tail -1)

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The architectures that Sidestep's images are for, as Kubernetes names them.
+pub(crate) const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
+
 /// Labels and annotations of a pod's namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {

@@ -8,6 +8,7 @@ use crate::inits::{self, Inits};
 use crate::settings::{Delivery, Enrolment, Reach, Settings};
 use crate::{Reason, probe};
 
+mod architecture;
 mod gated;
 mod node;
 mod wishes;

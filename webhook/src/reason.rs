@@ -3,6 +3,8 @@
 use sidestep_contract::Leave;
 use thiserror::Error;
 
+use crate::cluster::ARCHITECTURES;
+
 /// Why an injected pod is left as Istio made it. `Display` is a sentence for people; [`word`](Reason::word) is the same in
 /// metrics, annotations and tests, and never changes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -42,6 +44,12 @@ pub enum Reason {
         /// The node.
         node: String,
     },
+    /// The pod may run only on nodes of architectures that Sidestep has no images for.
+    #[error(
+        "the pod's node selector or required node affinity admits no node of an architecture that Sidestep runs on: {}",
+        ARCHITECTURES.join(", ")
+    )]
+    UnsupportedArchitecture,
     /// Under this policy the gate's own probe is not captured, so the gate would never open.
     #[error(
         "the gate would never open: under this policy its probe to 127.0.0.6:{port} or [::6]:{port} is not captured"
@@ -93,6 +101,7 @@ impl Reason {
             Self::NoAgent => "no-agent",
             Self::NoAgentOnNode { .. } => "no-agent-on-node",
             Self::UnsupportedNode { .. } => "unsupported-node",
+            Self::UnsupportedArchitecture => "unsupported-architecture",
             Self::GateStaysShut { .. } => "gate-stays-shut",
             Self::EnrolmentNone => "enrolment-none",
             Self::GateChanged { .. } => "gate-changed",

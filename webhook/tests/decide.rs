@@ -147,6 +147,21 @@ fn a_pod_bound_to_a_node_is_decided_for_that_node() {
 }
 
 #[test]
+fn a_pod_that_asks_for_another_architecture_is_left() {
+    for (architecture, decided) in [
+        ("amd64", "accelerated"),
+        ("arm64", "accelerated"),
+        ("s390x", "unsupported-architecture"),
+        ("ppc64le", "unsupported-architecture"),
+    ] {
+        let mut pod = fixture("client");
+        pod["spec"]["nodeSelector"] = json!({"kubernetes.io/arch": architecture});
+        let found = in_cluster(&pod, &Cluster::assumed());
+        assert_eq!(found, decided, "{architecture}");
+    }
+}
+
+#[test]
 fn a_runtime_that_may_have_a_kernel_of_its_own_is_accelerated_only_if_the_pod_itself_says_so() {
     let word = |pod: &Value, namespace| word(pod, namespace, &Settings::default());
     let nothing = Namespace::default();

@@ -14,6 +14,7 @@
     clippy::inline_always,
     reason = "a hook must end up in one function: the verifier follows context pointers poorly through calls"
 )]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod context;
 pub mod ends;

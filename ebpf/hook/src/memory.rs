@@ -33,6 +33,25 @@ pub fn pointer(base: u64, offset: u32) -> Option<u64> {
     (pointer != 0).then_some(pointer)
 }
 
+/// What is read after this is read after all that was read before it. arm64 may read in another order otherwise.
+///
+/// Linux makes an atomic operation that returns a value a full barrier. BPF's own instructions for this came with 6.15.
+#[inline(always)]
+pub fn in_order() {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut nothing = 0u64;
+        // SAFETY: it adds 0 to a word of the stack.
+        unsafe {
+            core::arch::asm!(
+                "{old} = atomic_fetch_add((u64 *)({to} + 0), {old})",
+                to = in(reg) &raw mut nothing,
+                old = inout(reg) 0u64 => _,
+            );
+        }
+    }
+}
+
 /// What is kept with a socket, or with the hook's context that stands for it. `None` where nothing is.
 ///
 /// # Safety

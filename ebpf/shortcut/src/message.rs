@@ -16,7 +16,7 @@ use sidestep_ebpf_common::shortcut::{
 };
 use sidestep_ebpf_hook::{
     load,
-    memory::{peek, peek_long},
+    memory::{in_order, peek, peek_long},
 };
 
 use crate::{
@@ -72,8 +72,12 @@ fn decide(sk: *mut bpf_sock, state: &mut EndState, size: u32) -> Result<(), Coun
     let unread = peek(peer, CONFIG.sk_rmem()).ok_or(Count::Alone)?;
     keeps_up(peer, state, unread, size)?;
     let stayed = state.flags & HAS_REDIRECTED != 0 && state.redirected_at == own_written;
-    if !stayed && peek(peer, CONFIG.sk_owned()) != Some(0) {
-        return Err(Count::Busy);
+    if !stayed {
+        // Who has read everything took the lock before.
+        in_order();
+        if peek(peer, CONFIG.sk_owned()) != Some(0) {
+            return Err(Count::Busy);
+        }
     }
     let peer_state = state.peer.state;
     if peek(peer_state, HAZARD) != Some(0) {

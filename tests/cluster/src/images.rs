@@ -118,8 +118,9 @@ fn pack(name: &str, root: &Path, archive: &Path) -> anyhow::Result<PathBuf> {
     let script = parts::workspace().join("manifests/images/oci.py");
     let output = Command::new("python3")
         .arg(script)
-        .args(["--name", name])
-        .args([Path::new("--root"), root, Path::new("--output"), archive])
+        .args(["--name", name, "--root"])
+        .arg(format!("amd64={}", root.display()))
+        .args([Path::new("--output"), archive])
         .args([
             "--config",
             r#"{"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"], "WorkingDir": "/"}"#,

@@ -2,6 +2,7 @@
 
 mod files;
 mod flags;
+mod images;
 mod objects;
 mod policy;
 mod refusals;
@@ -63,6 +64,7 @@ pub(crate) const LITTLE: &[&str] = &[
     "webhook.priorityClassName=",
     "agent.priorityClassName=",
     "webhook.nodeSelector=null",
+    "webhook.affinity=null",
     "--set-json=webhook.excludedNamespaces=[]",
     "--set-json=agent.tolerations=[]",
     "agent.affinity=null",

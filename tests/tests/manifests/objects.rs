@@ -303,6 +303,31 @@ fn the_priority_classes_are_allowed_where_the_cluster_is_gkes_or_somebody_says_s
 }
 
 #[needs(part("helm"))]
+fn both_run_on_the_architectures_that_there_are_images_for() {
+    let objects = objects(&[]);
+    for (kind, name) in [
+        ("Deployment", "sidestep-webhook"),
+        ("DaemonSet", "sidestep-agent"),
+    ] {
+        let spec = &object(&objects, kind, name)["spec"]["template"]["spec"];
+        assert_eq!(
+            spec["nodeSelector"],
+            json!({"kubernetes.io/os": "linux"}),
+            "{name}"
+        );
+        let required =
+            &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+        let wanted =
+            json!({"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64", "arm64"]});
+        let terms = required["nodeSelectorTerms"].as_array().expect("terms");
+        for term in terms {
+            let expressions = term["matchExpressions"].as_array().expect("expressions");
+            assert!(expressions.contains(&wanted), "{name}: {term}");
+        }
+    }
+}
+
+#[needs(part("helm"))]
 fn the_agent_has_the_capabilities_it_was_shown_to_need_and_no_more() {
     let objects = objects(&[]);
     let agent = object(&objects, "DaemonSet", "sidestep-agent");

@@ -1,14 +1,21 @@
-//! Which node a pod must run on, as a DaemonSet's pods must. Such a pod is decided for that node.
+//! Where a pod may run. A pod that must run on one node, as a DaemonSet's pods must, is decided for that node.
 
 use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorTerm, Pod};
 
+use super::architecture;
 use crate::Reason;
-use crate::cluster::Cluster;
+use crate::cluster::{ARCHITECTURES, Cluster};
 
 /// Refuses a pod whose gate no agent would open.
 pub(super) fn permit(pod: &Pod, cluster: &Cluster) -> Result<(), Reason> {
     if !cluster.agents.any() {
         return Err(Reason::NoAgent);
+    }
+    if !ARCHITECTURES
+        .iter()
+        .any(|one| architecture::admits(pod, one))
+    {
+        return Err(Reason::UnsupportedArchitecture);
     }
     let Some(node) = bound(pod).map(str::to_owned) else {
         return Ok(());

@@ -16,8 +16,13 @@ use serde_json::{Value, json};
 use sidestep_contract::keys;
 use tokio::time::{Instant, sleep_until};
 
+use crate::cluster::ARCHITECTURES;
+
 /// The oldest kernel with the features that the BPF programs need.
 const KERNEL: (u32, u32) = (6, 1);
+
+/// What webhooks before arm64 was supported wrote in the place of [`Unfit::OtherArchitecture`]'s word.
+const FORMER_WORD: &str = "not-amd64";
 
 /// Labels by which nodes without a kernel of their own are known: virtual-kubelet's, and Fargate's.
 const VIRTUAL: [(&str, &str); 2] = [
@@ -36,8 +41,8 @@ pub enum Unfit {
     Virtual,
     /// Its operating system is not Linux.
     NotLinux,
-    /// Its processor is of another architecture.
-    NotAmd64,
+    /// Its processor is of an architecture that there are no images for.
+    OtherArchitecture,
     /// Its kernel lacks features that the BPF programs need.
     KernelTooOld,
 }
@@ -46,7 +51,7 @@ impl Unfit {
     const ALL: [Self; 4] = [
         Self::Virtual,
         Self::NotLinux,
-        Self::NotAmd64,
+        Self::OtherArchitecture,
         Self::KernelTooOld,
     ];
 
@@ -55,7 +60,7 @@ impl Unfit {
         match self {
             Self::Virtual => "virtual",
             Self::NotLinux => "not-linux",
-            Self::NotAmd64 => "not-amd64",
+            Self::OtherArchitecture => "other-architecture",
             Self::KernelTooOld => "kernel-too-old",
         }
     }
@@ -71,11 +76,11 @@ pub fn unfit(node: &Node) -> Option<Unfit> {
         return Some(Unfit::Virtual);
     }
     let info = node.status.as_ref()?.node_info.as_ref()?;
-    let differs = |said: &str, wanted| !said.is_empty() && said != wanted;
-    if differs(&info.operating_system, "linux") {
+    let differs = |said: &str, wanted: &[&str]| !said.is_empty() && !wanted.contains(&said);
+    if differs(&info.operating_system, &["linux"]) {
         Some(Unfit::NotLinux)
-    } else if differs(&info.architecture, "amd64") {
-        Some(Unfit::NotAmd64)
+    } else if differs(&info.architecture, &ARCHITECTURES) {
+        Some(Unfit::OtherArchitecture)
     } else if version(&info.kernel_version).is_some_and(|version| version < KERNEL) {
         Some(Unfit::KernelTooOld)
     } else {
@@ -88,7 +93,8 @@ pub fn unfit(node: &Node) -> Option<Unfit> {
 pub fn change(node: &Node) -> Option<Option<&'static str>> {
     let wanted = unfit(node).map(Unfit::word);
     let found = node.labels().get(keys::UNSUPPORTED).map(String::as_str);
-    let is_ours = |value| Unfit::ALL.iter().any(|unfit| unfit.word() == value);
+    let is_ours =
+        |value| value == FORMER_WORD || Unfit::ALL.iter().any(|unfit| unfit.word() == value);
     (found != wanted && found.is_none_or(is_ours)).then_some(wanted)
 }
 
@@ -247,8 +253,15 @@ mod tests {
         }
         let windows = node("windows", "amd64", "10.0.20348.2113", &json!({}));
         assert_eq!(unfit(&windows), Some(Unfit::NotLinux));
-        let arm = node("linux", "arm64", "6.12.1", &json!({}));
-        assert_eq!(unfit(&arm), Some(Unfit::NotAmd64));
+        for (architecture, reason) in [
+            ("amd64", None),
+            ("arm64", None),
+            ("arm", Some(Unfit::OtherArchitecture)),
+            ("s390x", Some(Unfit::OtherArchitecture)),
+        ] {
+            let node = node("linux", architecture, "6.12.1", &json!({}));
+            assert_eq!(unfit(&node), reason, "{architecture}");
+        }
         for (key, value) in VIRTUAL {
             let labelled = node("linux", "amd64", "6.12.1", &json!({key: value}));
             assert_eq!(unfit(&labelled), Some(Unfit::Virtual));
@@ -270,7 +283,12 @@ mod tests {
             ("6.1.0", None, None),
             ("5.10.0", None, Some(Some("kernel-too-old"))),
             ("5.10.0", Some("kernel-too-old"), None),
-            ("5.10.0", Some("not-amd64"), Some(Some("kernel-too-old"))),
+            (
+                "5.10.0",
+                Some("other-architecture"),
+                Some(Some("kernel-too-old")),
+            ),
+            ("6.1.0", Some("not-amd64"), Some(None)),
             ("6.1.0", Some("kernel-too-old"), Some(None)),
             ("6.1.0", Some("true"), None),
             ("6.1.0", Some(""), None),

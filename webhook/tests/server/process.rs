@@ -131,7 +131,7 @@ fn an_argument_that_means_nothing_is_refused() {
     let folder = TempDir::new().expect("a folder");
     for (arg, message) in [
         ("--shortcut=far", "expected off, pod or node"),
-        ("--enrolment=maybe", "expected opt-out or opt-in"),
+        ("--enrolment=maybe", "expected opt-out, opt-in or none"),
         ("--probe-timeout=0", "0 is not in 1..=86400"),
         ("--certificates=somehow", "possible values: files, managed"),
         ("--certificate-lifetime=59", "59 is not in 60..=315360000"),

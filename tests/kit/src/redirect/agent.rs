@@ -186,9 +186,9 @@ impl Agent {
         pods.into_iter().find(|pod| pod.name == name)
     }
 
-    /// Waits until it is ready.
+    /// Waits until it is ready: in an emulated machine the kernel may verify its programs for half a minute.
     pub fn wait_until_ready(&self) {
-        self.wait("the agent to be ready", || {
+        self.wait_at_most(6 * PATIENCE, "the agent to be ready", || {
             self.status().is_some_and(|status| status.ready)
         });
     }
@@ -202,7 +202,11 @@ impl Agent {
 
     /// Waits for a condition; with the agent's last words when it does not come true.
     pub fn wait(&self, what: &str, condition: impl Fn() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_at_most(PATIENCE, what, condition);
+    }
+
+    fn wait_at_most(&self, patience: Duration, what: &str, condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + patience;
         while !condition() {
             assert!(
                 Instant::now() < deadline,

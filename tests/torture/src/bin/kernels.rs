@@ -1,10 +1,14 @@
 //! `sidestep-kernels`: see `make kernels`.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
-use sidestep_kit::{binary, parts};
+use sidestep_kit::parts;
 use sidestep_torture::kernels::{Kernel, On, Plan, Report, Where, run, survey};
 
 /// What Sidestep can do on other kernels and on this one, as a table.
@@ -21,6 +25,9 @@ enum Command {
         /// given several times
         #[arg(long, value_name = "NAME=ON", value_parser = machine)]
         kernel: Vec<Where>,
+        /// The folder of our programs, where they are for another architecture than this one
+        #[arg(long, value_name = "FOLDER", conflicts_with = "here")]
+        from: Option<PathBuf>,
         /// Also on the running one
         #[arg(long)]
         here: bool,
@@ -68,6 +75,7 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Command::Run {
             kernel,
+            from,
             here,
             suite,
             programs,
@@ -78,7 +86,7 @@ fn main() -> anyhow::Result<ExitCode> {
         } => {
             let plan = Plan {
                 tests: parts::workspace().join("tests"),
-                programs: own_programs()?,
+                programs: own_programs(from.as_deref())?,
                 suites: suite.into_iter().collect(),
                 real_programs: programs,
                 connections: (emulated, connections),
@@ -105,15 +113,22 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 /// This program first.
-fn own_programs() -> anyhow::Result<Vec<PathBuf>> {
-    let others = [
+fn own_programs(from: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
+    let own = std::env::current_exe()?;
+    let folder = match from {
+        Some(folder) => folder
+            .canonicalize()
+            .with_context(|| folder.display().to_string())?,
+        None => own.parent().context("a program is in a folder")?.to_owned(),
+    };
+    let names = [
+        "sidestep-kernels",
         "sidestep-agent",
         "sidestep",
         "sidestep-actor",
         "sidestep-torture",
     ];
-    let own = std::env::current_exe()?;
-    Ok([own].into_iter().chain(others.map(binary)).collect())
+    Ok(names.map(|name| folder.join(name)).into())
 }
 
 fn try_all(plan: &Plan, places: &[Where]) -> anyhow::Result<Report> {
