@@ -11,13 +11,14 @@
 //! | [`istio`], [`sidestep`] | installed as users do |
 //! | [`kubectl`], [`wrappers`], [`words`] | the administrator's programs, and what they print made comparable |
 //! | [`room`], of [`objects`] | a namespace for one test: apply, wait, look, run programs in pods |
-//! | [`agent`], [`twins`] | what the agent says and keeps; the same pods with plain Istio beside it |
+//! | [`agent`], [`gate`], [`twins`] | what the agent says and keeps; what became of a pod; the same pods with plain Istio beside it |
 //!
 //! The parts are built by the scripts beside this crate, which `tests/setup.sh cluster` calls.
 
 pub mod agent;
 pub mod boot;
 pub mod config;
+pub mod gate;
 pub mod hierarchy;
 pub mod host;
 pub mod images;
