@@ -2,8 +2,9 @@
 # Builds the images of the webhook and of the agent, as OCI archives, without a container engine:
 #   manifests/images/build.sh                                     release builds, to .parts/images/{webhook,agent}.tar
 #   manifests/images/build.sh --profile dev --output DIR [NAME…]  debug builds, for tests; only these images
-# An image holds its programs, a passwd and nothing else. Release programs are linked statically; a debug program comes with the libraries
-# that it names. The same programs give the same archive.
+#   manifests/images/build.sh --profile optimised …               the same of optimised builds, for emulated machines
+# An image holds its programs, a passwd and nothing else. Release programs are linked statically; programs for tests come with the
+# libraries that they name. The same programs give the same archive.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,7 +13,7 @@ while [ $# -gt 0 ]; do
     case $1 in
     --profile) profile=$2; shift 2 ;;
     --output) output=$2; shift 2 ;;
-    --*) echo "images: unknown option $1 (--profile release|dev, --output DIR)" >&2; exit 1 ;;
+    --*) echo "images: unknown option $1 (--profile release|dev|optimised, --output DIR)" >&2; exit 1 ;;
     *) break ;;
     esac
 done
@@ -36,7 +37,11 @@ release)
 dev)
     cargo build --bins "${packages[@]}"
     built=${CARGO_TARGET_DIR:-target}/debug ;;
-*) echo "images: unknown profile $profile (release, dev)" >&2; exit 1 ;;
+optimised)
+    # With the kit, as tests/qemu/kernels.sh builds them: without it, all of it would be built once more, with other features.
+    cargo build --release --bins "${packages[@]}" -p sidestep-kit
+    built=${CARGO_TARGET_DIR:-target}/release ;;
+*) echo "images: unknown profile $profile (release, dev, optimised)" >&2; exit 1 ;;
 esac
 
 work=$(mktemp -d)
