@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit fuzz test-apiserver test-netns test-programs test-cluster smoke kernels cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean
+.PHONY: help setup build demo test test-unit fuzz test-apiserver test-netns test-programs test-cluster test-field field smoke kernels cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean
 
 SECONDS := 60
 # What tests start. Not with sidestep-torture: built together, the agent would get the switches of tests, too.
@@ -26,7 +26,9 @@ demo: ## as root: the same traffic between two pods with Envoy sidecars, once wi
 
 test: ## everything: lint, unit tests, fuzzing for a minute, smoke tests in QEMU, network namespaces, API server, cluster
 # Each is run, whatever the one before it said.
-	@failed=; for part in lint test-unit fuzz smoke test-netns test-programs test-apiserver test-cluster; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
+	@failed=; took=; for part in lint test-unit fuzz smoke test-netns test-programs test-apiserver test-cluster; do \
+	began=$$(date +%s); $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; took="$$took $$part took $$(($$(date +%s) - began)) s,"; done; \
+	printf 'make test:%s\n' "$${took%,}"; \
 	[ -z "$$failed" ] || { echo "make test: failed:$$failed" >&2; exit 1; }
 
 test-unit: setup ## unit and property tests: no privilege needed
@@ -55,6 +57,16 @@ test-cluster: ## as root: end to end, on a real Kubernetes with Istio
 	@tests/setup.sh cluster
 	cargo build $(PROGRAMS)
 	cargo test --no-fail-fast -p sidestep-cluster --test cluster
+
+test-field: ## as root: the same with an emulated Debian 13 as a second node: agent and pods on it, and traffic between the two
+	@tests/setup.sh field debian-13
+	cargo build $(PROGRAMS)
+	cargo test --no-fail-fast -p sidestep-cluster --test field
+
+field: ## as root: the same with three such machines, Debian 12, Debian 13, and that with Linux 7.3: what is on, what is off and why, as a table
+	@tests/setup.sh field debian-13 debian-12 debian-13-backports
+	cargo build $(PROGRAMS)
+	SIDESTEP_FIELD=debian-13,debian-12,debian-13-backports cargo test --no-fail-fast -p sidestep-cluster --test field
 
 cluster: ## as root: a real one-node Kubernetes with Istio and Sidestep, in namespaces of its own; says how to use it
 	@if [ -e .parts/cluster/stamps/images ]; then echo "cluster: a few minutes"; \

@@ -8,6 +8,7 @@
 #   tests/setup.sh         the first, and what the tests use: Envoy, network tools, QEMU and older and newer kernels
 #   tests/setup.sh programs the first, Envoy, and programs whose connections are tested: nginx, PostgreSQL, Redis, Go, Java, Python
 #   tests/setup.sh cluster the first, Envoy, and the parts of a Kubernetes node with Istio (ten minutes the first time)
+#   tests/setup.sh field MACHINE…  that, QEMU, and the disks of these machines (tests/cluster/field.sh: three minutes the first time)
 # Debian packages are installed system-wide (as root); everything else goes to .parts/, which `make clean` removes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -250,8 +251,8 @@ runtime() {
 [ "$(uname -m)" = x86_64 ] || fail "only x86_64 is supported"
 what=${1:-all}
 case $what in
-build | images | demo | lint | fuzz | programs | cluster | all) ;;
-*) fail "unknown argument $what (build, images, demo, lint, fuzz, programs, cluster or nothing)" ;;
+build | images | demo | lint | fuzz | programs | cluster | field | all) ;;
+*) fail "unknown argument $what (build, images, demo, lint, fuzz, programs, cluster, field or nothing)" ;;
 esac
 mkdir -p .parts/bin
 exec 9>.parts/lock
@@ -296,5 +297,13 @@ elif [ "$what" = cluster ]; then
     # It takes minutes and has a lock of its own.
     flock -u 9
     tests/cluster/parts.sh
+elif [ "$what" = field ]; then
+    packages e2fsprogs kmod mmdebstrap qemu-system-x86 busybox-static xz-utils util-linux
+    kernel 6.1
+    kernel 6.12.117
+    kernel 7.3 trixie-backports
+    flock -u 9
+    tests/setup.sh cluster
+    tests/cluster/field.sh "${@:2}"
 fi
 say "ready"

@@ -3,8 +3,9 @@
 #   manifests/images/build.sh                                     release builds, to .parts/images/{webhook,agent}.tar
 #   manifests/images/build.sh --architecture amd64                only for this architecture; may be repeated
 #   manifests/images/build.sh --profile dev --output DIR [NAME…]  debug builds, for tests; only these images, for this machine
-# An image holds its programs, a passwd and nothing else. Release programs are for amd64 and arm64, linked statically; a debug program comes
-# with the libraries that it names. The same programs give the same archive.
+#   manifests/images/build.sh --profile optimised …               the same of optimised builds, for emulated machines
+# An image holds its programs, a passwd and nothing else. Release programs are for amd64 and arm64, linked statically; programs for tests
+# come with the libraries that they name. The same programs give the same archive.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -18,7 +19,7 @@ while [ $# -gt 0 ]; do
     --architecture)
         [ -n "${machines[$2]-}" ] || { echo "images: there is no architecture $2 (${!machines[*]})" >&2; exit 1; }
         architectures+=("$2"); shift 2 ;;
-    --*) echo "images: unknown option $1 (--profile release|dev, --output DIR, --architecture NAME)" >&2; exit 1 ;;
+    --*) echo "images: unknown option $1 (--profile release|dev|optimised, --output DIR, --architecture NAME)" >&2; exit 1 ;;
     *) break ;;
     esac
 done
@@ -35,6 +36,10 @@ for image; do
     esac
 done
 target=${CARGO_TARGET_DIR:-target}
+for_this_machine() {
+    [ ${#architectures[@]} -eq 0 ] || { echo "images: a build for tests is for this machine alone: leave --architecture out" >&2; exit 1; }
+    architectures=(amd64)
+}
 case $profile in
 release)
     [ ${#architectures[@]} -gt 0 ] || architectures=(amd64 arm64)
@@ -42,10 +47,13 @@ release)
     for architecture in "${architectures[@]}"; do targets+=(--target "${machines[$architecture]}-unknown-linux-gnu"); done
     RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release "${targets[@]}" --bins "${packages[@]}" ;;
 dev)
-    [ ${#architectures[@]} -eq 0 ] || { echo "images: a debug build is for this machine alone: leave --architecture out" >&2; exit 1; }
-    architectures=(amd64)
+    for_this_machine
     cargo build --bins "${packages[@]}" ;;
-*) echo "images: unknown profile $profile (release, dev)" >&2; exit 1 ;;
+optimised)
+    for_this_machine
+    # With the kit, as tests/qemu/kernels.sh builds them: without it, all of it would be built once more, with other features.
+    cargo build --release --bins "${packages[@]}" -p sidestep-kit ;;
+*) echo "images: unknown profile $profile (release, dev, optimised)" >&2; exit 1 ;;
 esac
 
 work=$(mktemp -d)
@@ -54,8 +62,12 @@ mkdir -p "$output"
 
 # program ARCHITECTURE ROOT NAME: a program with the libraries it needs, without debugging symbols.
 program() {
-    local machine=${machines[$1]} built=$target/debug root=$2 at=$2/usr/bin/$3 library
-    [ "$profile" = dev ] || built=$target/$machine-unknown-linux-gnu/release
+    local machine=${machines[$1]} built root=$2 at=$2/usr/bin/$3 library
+    case $profile in
+    dev) built=$target/debug ;;
+    optimised) built=$target/release ;;
+    release) built=$target/$machine-unknown-linux-gnu/release ;;
+    esac
     install -m 755 "$built/$3" "$at"
     "$machine-linux-gnu-strip" "$at"
     # Nothing to print for a static program.

@@ -59,11 +59,13 @@ impl Liveness {
 impl Heartbeat {
     /// It lives.
     pub fn beat(&self) {
-        let last = Last {
-            beat: Instant::now(),
-            limit: self.limit,
-        };
-        self.all.all().insert(self.name, last);
+        self.beat_before(self.limit);
+    }
+
+    /// It lives, and does something now that may take as long as this.
+    pub fn beat_before(&self, limit: Duration) {
+        let beat = Instant::now();
+        self.all.all().insert(self.name, Last { beat, limit });
     }
 }
 
@@ -83,5 +85,21 @@ mod tests {
         assert_eq!(liveness.silent(), ["stuck: no sign of life for 0 s"]);
         let _revived = liveness.heartbeat("stuck", Duration::from_hours(1));
         assert!(liveness.silent().is_empty());
+    }
+
+    #[test]
+    fn one_that_said_that_it_needs_longer_is_alive_until_it_beats_again() {
+        let liveness = Liveness::default();
+        let heartbeat = liveness.heartbeat("starting", Duration::ZERO);
+        heartbeat.beat_before(Duration::from_hours(1));
+        let past_the_usual_limit = Instant::now() + Duration::from_millis(1);
+        while Instant::now() < past_the_usual_limit {
+            std::thread::yield_now();
+        }
+        assert!(liveness.silent().is_empty());
+        heartbeat.beat();
+        while liveness.silent().is_empty() {
+            std::thread::yield_now();
+        }
     }
 }

@@ -31,6 +31,9 @@ use crate::{
 
 /// Between checks.
 const CHECK: Duration = Duration::from_secs(5);
+/// How long an attempt to start may take. Where processors are scarce, the verifier and the self-test take minutes; an agent that is
+/// restarted meanwhile begins with them again, and never ends.
+const START: Duration = Duration::from_mins(10);
 /// Between attempts to start.
 const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 const LAST_ATTEMPT: Duration = Duration::from_secs(30);
@@ -125,7 +128,7 @@ impl Attempts {
         let mut wait = FIRST_ATTEMPT;
         let mut complaint = Complaint::default();
         let ready = loop {
-            self.heartbeat.beat();
+            self.heartbeat.beat_before(START);
             match self.start() {
                 Ok(ready) => break ready,
                 Err(error) => {

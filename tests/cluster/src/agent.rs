@@ -59,7 +59,22 @@ impl Cluster {
     /// The same where there may be no agent, or one that starts; else what was said.
     pub fn try_agent_status(&self) -> Result<Status, String> {
         let agents = self.agents();
-        let agent = agents.first().ok_or("there is no agent")?;
+        self.status_of(agents.first().ok_or("there is no agent")?)
+    }
+
+    /// What the agent of a node tells; where there is none, or one that starts, what was said.
+    pub fn agent_status_on(&self, node: &str) -> Result<Status, String> {
+        self.status_of(&self.agent_on(node).ok_or("there is no agent")?)
+    }
+
+    /// The agent's pod on a node.
+    pub fn agent_on(&self, node: &str) -> Option<Value> {
+        let mut agents = self.agents();
+        agents.retain(|pod| pod["spec"]["nodeName"] == node);
+        agents.pop()
+    }
+
+    fn status_of(&self, agent: &Value) -> Result<Status, String> {
         let name = agent["metadata"]["name"].as_str().expect("a name");
         let words = ["exec", name, "--", "sidestep", "status", "-o", "json"];
         let output = self
@@ -131,9 +146,18 @@ impl Cluster {
 impl Room<'_> {
     /// What the agent says of a pod here, if it knows it.
     pub fn told_of(&self, pod: &str) -> Option<PodStatus> {
-        let pods = self.cluster().agent_status().pods;
-        pods.into_iter()
-            .find(|status| status.namespace == self.name() && status.name == pod)
+        self.of(self.cluster().agent_status(), pod)
+    }
+
+    /// What the agent of another node says of a pod here, if it answers and knows it.
+    pub fn told_on(&self, node: &str, pod: &str) -> Option<PodStatus> {
+        let status = self.cluster().agent_status_on(node);
+        status.ok().and_then(|status| self.of(status, pod))
+    }
+
+    fn of(&self, status: Status, pod: &str) -> Option<PodStatus> {
+        let mut pods = status.pods.into_iter();
+        pods.find(|status| status.namespace == self.name() && status.name == pod)
     }
 
     /// The processes of a pod: its sandbox's and its containers'.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::place::{DNS_SERVICE, NODE_ADDRESS, PODS, Place};
+use super::place::{DNS_SERVICE, NODE_ADDRESS, NODE_PODS, Place};
 
 /// The sandbox of every pod.
 const PAUSE: &str = "sidestep.test/pause:1";
@@ -16,7 +16,7 @@ pub fn write(place: &Place) -> anyhow::Result<()> {
         fs::create_dir_all(place.file(folder))?;
     }
     fs::write(place.file("containerd.toml"), containerd(place))?;
-    fs::write(place.file("cni/10-node.conflist"), network())?;
+    fs::write(place.file("cni/10-node.conflist"), network(NODE_PODS))?;
     fs::write(
         place.file("resolv.conf"),
         format!("nameserver {DNS_SERVICE}\n"),
@@ -48,8 +48,9 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
     )
 }
 
-/// Each pod on a veth of its own, routed: services work between pods without bridge filtering, which belongs to the whole machine.
-fn network() -> String {
+/// Each pod on a veth of its own, with an address out of `range`, routed: services work between pods without bridge filtering, which
+/// belongs to the whole machine.
+pub fn network(range: &str) -> String {
     serde_json::json!({
         "cniVersion": "0.4.0",
         "name": "node",
@@ -57,7 +58,7 @@ fn network() -> String {
             "type": "ptp",
             "ipam": {
                 "type": "host-local",
-                "ranges": [[{"subnet": PODS}]],
+                "ranges": [[{"subnet": range}]],
                 "routes": [{"dst": "0.0.0.0/0"}],
             },
         }, {"type": "portmap", "capabilities": {"portMappings": true}}],
@@ -66,30 +67,40 @@ fn network() -> String {
 }
 
 fn kubelet(place: &Place) -> String {
-    serde_json::json!({
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
-        "authorization": {"mode": "AlwaysAllow"},
+    let mut config = kubelet_of_any_node();
+    let own = serde_json::json!({
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": format!("/{}", place.name()),
-        "clusterDNS": [DNS_SERVICE],
-        "clusterDomain": "cluster.local",
-        "containerRuntimeEndpoint": format!("unix://{CONTAINERD}"),
         "enforceNodeAllocatable": ["pods"],
-        "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi"},
         "failCgroupV1": false,
-        "failSwapOn": false,
-        "imageGCHighThresholdPercent": 100,
-        "maxPods": 250,
         "resolvConf": place.file("resolv.conf"),
         // A static pod is put here.
         "staticPodPath": place.file("static-pods"),
         "fileCheckFrequency": "1s",
         "volumePluginDir": place.file("kubelet/volume-plugins"),
         "oomScoreAdj": 0,
+    });
+    for (key, value) in own.as_object().into_iter().flatten() {
+        config[key] = value.clone();
+    }
+    config.to_string()
+}
+
+/// What the kubelets of this node and of other machines have in common.
+pub fn kubelet_of_any_node() -> serde_json::Value {
+    serde_json::json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
+        "authorization": {"mode": "AlwaysAllow"},
+        "clusterDNS": [DNS_SERVICE],
+        "clusterDomain": "cluster.local",
+        "containerRuntimeEndpoint": format!("unix://{CONTAINERD}"),
+        "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%", "memory.available": "100Mi"},
+        "failSwapOn": false,
+        "imageGCHighThresholdPercent": 100,
+        "maxPods": 250,
     })
-    .to_string()
 }
 
 fn dns(place: &Place) -> String {

@@ -61,6 +61,9 @@ cat
 echo 1 >"$4"
 "#;
 
+/// Where the node's own address is, and where other machines are attached.
+pub const BRIDGE: &str = "node0";
+
 /// How long the cluster lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
@@ -99,11 +102,11 @@ impl Host {
         ip(&format!("netns add {}", place.name()))?;
         for words in [
             "link set lo up",
-            "link add node0 type bridge",
-            &format!("addr add {NODE_ADDRESS}/24 dev node0"),
-            "link set node0 up",
+            &format!("link add {BRIDGE} type bridge"),
+            &format!("addr add {NODE_ADDRESS}/24 dev {BRIDGE}"),
+            &format!("link set {BRIDGE} up"),
             // A process of the node that calls a service needs a route before kube-proxy's rules see it.
-            &format!("route add {SERVICES} dev node0"),
+            &format!("route add {SERVICES} dev {BRIDGE}"),
         ] {
             ip(&format!("-n {} {words}", place.name()))?;
         }
@@ -248,7 +251,8 @@ fn check(result: libc::c_int) -> io::Result<()> {
     }
 }
 
-fn ip(words: &str) -> anyhow::Result<()> {
+/// Runs a command of iproute2's.
+pub fn ip(words: &str) -> anyhow::Result<()> {
     let output = Command::new("ip")
         .args(words.split_whitespace())
         .output()

@@ -2,20 +2,27 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     process::Command,
     sync::Mutex,
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
 
-use super::{config::CONTAINERD, host::Host, place::Place};
+use super::{config::CONTAINERD, host::Host, parts::Parts, place::Place};
 use sidestep_kit::{binary, load, parts};
 
 /// The applications of tests: busybox, wrk, etcd, `sidestep-app` and `sidestep-actor`.
 pub const APP: &str = "sidestep.test/app:1";
+
+/// Its archive, in the cluster's folder.
+const APP_ARCHIVE: &str = "app.tar";
 
 /// Of the parts; what they hold: `tests/cluster/images.sh`.
 const PARTS: [&str; 3] = ["pause", "pilot", "proxy"];
@@ -31,9 +38,7 @@ pub fn import_all(place: &Place, host: &Host) -> anyhow::Result<()> {
     thread::scope(|scope| {
         for part in PARTS {
             let attempt = &attempt;
-            scope.spawn(move || {
-                attempt(&|| import(place, host, &place.part(&format!("images/{part}.tar"))?));
-            });
+            scope.spawn(move || attempt(&|| import(place, host, &archive(place, part)?)));
         }
         attempt(&|| import(place, host, &app(place)?));
     });
@@ -41,13 +46,66 @@ pub fn import_all(place: &Place, host: &Host) -> anyhow::Result<()> {
     failures.into_iter().next().map_or(Ok(()), Err)
 }
 
+/// Makes a store of containerd's in the cluster's folder, for the disks of other machines: of these archives, and what pods need besides.
+pub fn store(place: &Place, host: &Host, archives: &[PathBuf]) -> anyhow::Result<PathBuf> {
+    const ADDRESS: &str = "/run/store/containerd.sock";
+    let root = place.file("store");
+    let config = format!(
+        r#"version = 2
+root = "{}"
+state = "/run/store"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "{ADDRESS}"
+"#,
+        root.display()
+    );
+    fs::write(place.file("store.toml"), config)?;
+    let mut parts = Parts::new(place, host);
+    parts.start_as(
+        "store",
+        &place.program("containerd")?,
+        &["--config", "store.toml"],
+    )?;
+    let socket = format!("/proc/{}/root{ADDRESS}", host.pid());
+    parts.wait(
+        "store",
+        "containerd answers",
+        Duration::from_mins(2),
+        || UnixStream::connect(&socket).is_ok(),
+    )?;
+    let all = ["pause", "proxy"].map(|part| archive(place, part));
+    let all: Vec<_> = all.into_iter().collect::<anyhow::Result<_>>()?;
+    let app = place.file(APP_ARCHIVE);
+    let imported = all
+        .iter()
+        .chain(archives)
+        .chain([&app])
+        .try_for_each(|archive| import_at(ADDRESS, place, host, archive));
+    for mut child in parts.into_children() {
+        // It writes its database at each step; nothing is lost.
+        child.kill()?;
+        child.wait()?;
+    }
+    imported.map(|()| root)
+}
+
+/// An archive of the parts.
+fn archive(place: &Place, part: &str) -> anyhow::Result<PathBuf> {
+    place.part(&format!("images/{part}.tar"))
+}
+
 /// Imports an image archive.
 pub fn import(place: &Place, host: &Host, archive: &Path) -> anyhow::Result<()> {
+    import_at(CONTAINERD, place, host, archive)
+}
+
+fn import_at(address: &str, place: &Place, host: &Host, archive: &Path) -> anyhow::Result<()> {
     let output = host
         .command(&place.program("ctr")?)?
         .args([
             "--address",
-            CONTAINERD,
+            address,
             "--namespace",
             "k8s.io",
             "images",
@@ -93,7 +151,7 @@ fn app(place: &Place) -> anyhow::Result<PathBuf> {
     ] {
         add_program(&root, &program)?;
     }
-    pack(APP, &root, &place.file("app.tar"))
+    pack(APP, &root, &place.file(APP_ARCHIVE))
 }
 
 /// Copies a program and the libraries it names.

@@ -10,19 +10,22 @@
 //! | [`boot`], of [`parts`], [`config`], [`pki`], [`images`] | the node's programs, started in order, and what they are given |
 //! | [`istio`], [`sidestep`] | installed as users do |
 //! | [`kubectl`], [`wrappers`], [`words`] | the administrator's programs, and what they print made comparable |
+//! | [`machine`] | emulated machines as further nodes |
 //! | [`room`], of [`objects`] | a namespace for one test: apply, wait, look, run programs in pods |
-//! | [`agent`], [`twins`] | what the agent says and keeps; the same pods with plain Istio beside it |
+//! | [`agent`], [`gate`], [`twins`] | what the agent says and keeps; what became of a pod; the same pods with plain Istio beside it |
 //!
 //! The parts are built by the scripts beside this crate, which `tests/setup.sh cluster` calls.
 
 pub mod agent;
 pub mod boot;
 pub mod config;
+pub mod gate;
 pub mod hierarchy;
 pub mod host;
 pub mod images;
 pub mod istio;
 pub mod kubectl;
+pub mod machine;
 pub mod objects;
 pub mod parts;
 pub mod pki;

@@ -7,7 +7,9 @@ use clap::{Parser, Subcommand};
 use sidestep_cluster::{
     Cluster, DEFAULT_NAME, Life, Place, down,
     images::{self, APP},
-    kubectl, sidestep, wrappers,
+    kubectl,
+    machine::{self, Kind, Machine},
+    sidestep, wrappers,
 };
 
 /// A real one-node Kubernetes with Istio, in namespaces and a cgroup of its own. Needs root, and `tests/setup.sh cluster` once.
@@ -38,6 +40,19 @@ enum Action {
     Install {
         /// Values of the chart, as `key=value`.
         values: Vec<String>,
+    },
+    /// Add machines of the field lab as nodes: Debians that QEMU emulates. Needs `tests/setup.sh field` once.
+    Join {
+        /// Their names.
+        #[arg(required = true)]
+        machines: Vec<String>,
+    },
+    /// Run a shell script in such a machine, as root.
+    Shell {
+        /// The machine's name.
+        machine: String,
+        /// The script.
+        script: String,
     },
     /// Run its kubectl, istioctl or helm.
     #[command(external_subcommand)]
@@ -70,6 +85,14 @@ fn main() -> anyhow::Result<ExitCode> {
             }
         }
         Action::Install { values } => install(&place, &values)?,
+        Action::Join { machines } => join(&place, &machines)?,
+        Action::Shell { machine, script } => {
+            let cluster = Cluster::attach(&place)?;
+            print!(
+                "{}",
+                machine::run(&cluster, Kind::named(&machine)?, &script)?
+            );
+        }
         Action::Run(words) => return run(&place, &words),
     }
     Ok(ExitCode::SUCCESS)
@@ -96,6 +119,17 @@ fn install(place: &Place, values: &[String]) -> anyhow::Result<()> {
     sidestep::install(&cluster, &images, &values)?;
     eprintln!("ready");
     usage(place);
+    Ok(())
+}
+
+fn join(place: &Place, machines: &[String]) -> anyhow::Result<()> {
+    let cluster = Cluster::attach(place)?;
+    let kinds: Vec<_> = machines
+        .iter()
+        .map(|name| Kind::named(name))
+        .collect::<Result<_, _>>()?;
+    let images = sidestep::build_images_for_machines()?;
+    Machine::start_all(&cluster, &kinds, &images, &mut |step| eprintln!("{step}"))?;
     Ok(())
 }
 

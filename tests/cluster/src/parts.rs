@@ -35,8 +35,18 @@ impl<'a> Parts<'a> {
 
     /// Starts a program that set-up built; its output goes to its log.
     pub fn start<S: AsRef<str>>(&mut self, name: &str, arguments: &[S]) -> anyhow::Result<()> {
+        self.start_as(name, &self.place.program(name)?, arguments)
+    }
+
+    /// Starts a program under this name.
+    pub fn start_as<S: AsRef<str>>(
+        &mut self,
+        name: &str,
+        program: &Path,
+        arguments: &[S],
+    ) -> anyhow::Result<()> {
         let log = File::create(self.place.log(name))?;
-        let mut command = self.host.command(&self.place.program(name)?)?;
+        let mut command = self.host.command(program)?;
         command.args(arguments.iter().map(AsRef::as_ref));
         command.stdout(log.try_clone()?).stderr(log);
         let child = command

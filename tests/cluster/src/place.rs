@@ -11,6 +11,8 @@ pub const NODE: &str = "node";
 pub const NODE_ADDRESS: &str = "10.95.0.1";
 /// The pods' network.
 pub const PODS: &str = "10.94.0.0/16";
+/// What of it this node gives to its own pods; machines beside it have ranges of their own in the rest.
+pub const NODE_PODS: &str = "10.94.0.0/17";
 /// The services' network.
 pub const SERVICES: &str = "10.96.0.0/16";
 /// The API server's service.

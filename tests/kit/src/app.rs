@@ -1,9 +1,9 @@
 //! The application of the mesh's pods: a small HTTP/1.1 server that says who it is and what it saw.
 
-use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::Context;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -31,7 +31,7 @@ pub struct Seen {
     pub headers: BTreeMap<String, String>,
 }
 
-/// Serves on `listen` for ever: `/` describes the request, `/bytes/N` gives N bytes.
+/// Serves on `listen` for ever: `/` describes the request, `/bytes/N` gives N bytes, `/echo` gives back the request's body.
 pub async fn serve(pod: &'static str, listen: SocketAddr) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen)
         .await
@@ -45,8 +45,7 @@ pub async fn serve(pod: &'static str, listen: SocketAddr) -> anyhow::Result<()> 
         };
         stream.set_nodelay(true)?;
         tokio::spawn(async move {
-            let service =
-                service_fn(async |request| Ok::<_, Infallible>(answer(pod, peer, &request)));
+            let service = service_fn(async |request| answer(pod, peer, request).await);
             // A caller that goes away in mid-request is no fault of ours.
             let _ = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -56,19 +55,29 @@ pub async fn serve(pod: &'static str, listen: SocketAddr) -> anyhow::Result<()> 
     }
 }
 
-fn answer(pod: &str, peer: SocketAddr, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(
+    pod: &str,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let path = request.uri().path();
     if path == "/" {
-        return json(&seen(pod, peer, request));
+        return Ok(json(&seen(pod, peer, &request)));
     }
-    match path.strip_prefix("/bytes/").map(str::parse::<usize>) {
-        Some(Ok(count)) if count <= MAX_BYTES => Response::new(zeros(count)),
-        _ => {
-            let mut response = Response::new(Full::default());
-            *response.status_mut() = StatusCode::NOT_FOUND;
-            response
-        }
+    if path == "/echo" {
+        let body = request.into_body().collect().await?.to_bytes();
+        return Ok(Response::new(Full::new(body)));
     }
+    Ok(
+        match path.strip_prefix("/bytes/").map(str::parse::<usize>) {
+            Some(Ok(count)) if count <= MAX_BYTES => Response::new(zeros(count)),
+            _ => {
+                let mut response = Response::new(Full::default());
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                response
+            }
+        },
+    )
 }
 
 fn seen(pod: &str, peer: SocketAddr, request: &Request<Incoming>) -> Seen {

@@ -8,7 +8,7 @@
 //! | programs inside a pod, and a condition awaited | [`process`] |
 //! | a process that does one system call on a socket after the other, as the test says | [`actor`] |
 //! | a machine with pods, redirected by Istio's rules or by an agent | [`redirect`] |
-//! | two pods with an application and Envoy sidecars, with mutual TLS | [`mesh`], of [`envoy`], [`certs`], [`app`], [`load`] |
+//! | two pods with an application and Envoy sidecars, with mutual TLS | [`mesh`], of [`envoy`], [`certs`], [`app`], [`load`], [`exchange`] |
 //! | a Kubernetes API server without nodes; the chart | [`apiserver`], [`chart`] |
 //! | a node of it: the test is kubelet and runtime | [`kubelet`] |
 //! | what is in the kernel's maps | [`bpftool`], [`shortcut_maps`] |
@@ -24,6 +24,7 @@ pub mod certs;
 pub mod cgroup;
 pub mod chart;
 pub mod envoy;
+pub mod exchange;
 pub mod foreign;
 pub mod kubelet;
 pub mod load;

@@ -34,11 +34,16 @@ impl Subject<'_> {
         original: &Container,
         warnings: &mut Vec<String>,
     ) -> Result<Accelerate, Reason> {
-        if let (true, Ok(policy)) = (init.is_gate, &init.policy) {
-            self.permit_gate(policy, init.container)?;
-            return Ok(self.accelerate(policy.clone(), init.container.clone(), warnings));
-        }
         let made = self.make_gate(Ok(IstioInit::read(init.index, original)), warnings)?;
+        if let (true, Ok(policy)) = (init.is_gate, &init.policy)
+            && opens(policy, init.container)
+        {
+            return Ok(Accelerate {
+                policy: policy.clone(),
+                gate: init.container.clone(),
+                ..made
+            });
+        }
         warnings.push(
             "another webhook changed Sidestep's gate (init container istio-init); the gate is made whole again"
                 .to_owned(),

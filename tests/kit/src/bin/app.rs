@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Parser;
-use sidestep_kit::{app, load};
+use sidestep_kit::{app, exchange, load};
 
 /// The application of the demo's pods.
 #[derive(Debug, Parser)]
@@ -29,6 +29,27 @@ enum Args {
         #[arg(long)]
         close: bool,
     },
+    /// Answer the bytes of every connection with the same bytes.
+    Echo {
+        /// The address to listen on.
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// Send bodies to an echo, and check every byte that comes back.
+    Exchange {
+        /// The server: of `echo`, or with --http of `serve`.
+        #[arg(long)]
+        with: SocketAddr,
+        /// By HTTP.
+        #[arg(long)]
+        http: bool,
+        /// A body's size.
+        #[arg(long, default_value_t = 1 << 20)]
+        bytes: usize,
+        /// How many.
+        #[arg(long, default_value_t = 1)]
+        count: usize,
+    },
 }
 
 #[tokio::main(worker_threads = 2)]
@@ -36,5 +57,15 @@ async fn main() -> anyhow::Result<()> {
     match Args::parse() {
         Args::Serve { pod, listen } => app::serve(pod.leak(), listen).await,
         Args::Get { from, count, close } => load::get(from, count, close).await,
+        Args::Echo { listen } => exchange::echo(listen).await,
+        Args::Exchange {
+            with,
+            http: true,
+            bytes,
+            count,
+        } => exchange::by_http(with, bytes, count).await,
+        Args::Exchange {
+            with, bytes, count, ..
+        } => exchange::by_tcp(with, bytes, count).await,
     }
 }

@@ -1,0 +1,121 @@
+//! Traffic between two nodes.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use serde_json::{Value, json};
+use sidestep_cluster::{
+    agent::said,
+    machine::PATIENCE,
+    place::NODE,
+    room::{Room, comes, objects},
+};
+use sidestep_kit::{app::Seen, needs};
+
+use crate::lab::{ECHO, Lab, Pair, lab, on, say};
+
+/// Bodies of a MiB, each way and by each protocol.
+const BODIES: usize = 20;
+
+#[needs(crate::lab::needs)]
+fn between_nodes_every_byte_comes_both_ways_by_mutual_tls_and_plain_text_is_reset() {
+    let lab = lab();
+    for machine in &lab.machines {
+        let name = machine.name();
+        let pair = Pair::new(&lab, machine, "between");
+        let outside = lab.cluster.room("outside", &[]);
+        let clients =
+            [("near", NODE), ("far", name)].map(|(pod, node)| on(node, objects::client(pod)));
+        outside.apply(&clients);
+        outside.kubectl(&format!(
+            "wait --for=condition=Ready --timeout={}s pod/near pod/far",
+            PATIENCE.as_secs()
+        ));
+        pair.room.apply(&[strict()]);
+        // Whatever is answered from here on came by mutual TLS.
+        for (from, to) in [("near", "far"), ("far", "near")] {
+            plain_text_is_reset(&outside, from, &pair.room, to);
+        }
+        let far = SocketAddr::new(pair.room.address("far"), objects::PORT);
+        assert_eq!(
+            asked_from_the_node(&lab, far),
+            Err(ErrorKind::ConnectionReset)
+        );
+        say(format!(
+            "{name}: plain text is reset, from its pods, to them, and from the node"
+        ));
+        for (from, to) in [("near", "far"), ("far", "near")] {
+            let address = pair.service(to);
+            let run = |words: &str| {
+                let output = pair.room.try_exec(from, &format!("sidestep-app {words}"));
+                assert!(
+                    output.status.success(),
+                    "{words} in {from}: {}",
+                    said(&output)
+                );
+                String::from_utf8(output.stdout).expect("it prints text")
+            };
+            for answer in run(&format!("get --from {address}:80 --count {BODIES} --close")).lines()
+            {
+                let answer: Seen =
+                    serde_json::from_str(answer).expect("the application answers JSON");
+                assert!(
+                    answer.headers.contains_key("x-forwarded-client-cert"),
+                    "{answer:?}"
+                );
+            }
+            run(&format!(
+                "exchange --http --with {address}:80 --count {BODIES}"
+            ));
+            run(&format!(
+                "exchange --with {address}:{ECHO} --count {BODIES}"
+            ));
+            say(format!(
+                "{name}: {BODIES} MiB by HTTP and {BODIES} by TCP went from {from} to {to} and back"
+            ));
+        }
+    }
+}
+
+/// Waits until a pod outside the mesh is reset when it asks a pod inside without TLS, on any port: to be strict comes to a sidecar in its time.
+fn plain_text_is_reset(outside: &Room<'_>, from: &str, inside: &Room<'_>, to: &str) {
+    let address = inside.address(to);
+    for port in [objects::PORT, ECHO] {
+        let mut last = String::new();
+        let reset = comes(PATIENCE, || {
+            let output = outside.try_exec(from, &format!("wget -qO- http://{address}:{port}/"));
+            last = said(&output);
+            !output.status.success() && last.contains("reset")
+        });
+        assert!(reset, "{from} asks {to}, port {port}: {last}");
+    }
+}
+
+/// Asks a server from the node, without TLS.
+fn asked_from_the_node(lab: &Lab, server: SocketAddr) -> Result<String, ErrorKind> {
+    let ask = || {
+        let mut stream = TcpStream::connect(server)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: far\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let asked = lab
+        .cluster
+        .host()
+        .in_network(ask)
+        .expect("the node's network");
+    asked.map_err(|error: std::io::Error| error.kind())
+}
+
+fn strict() -> Value {
+    json!({
+        "apiVersion": "security.istio.io/v1",
+        "kind": "PeerAuthentication",
+        "metadata": {"name": "strict"},
+        "spec": {"mtls": {"mode": "STRICT"}},
+    })
+}
