@@ -7,7 +7,7 @@ SECONDS := 60
 # What tests start. Not with sidestep-torture: built together, the agent would get the switches of tests, too.
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-kit --bins
 TORTURE := -p sidestep-torture --bins
-DEMO := --profile demo -p sidestep-agent --bin sidestep-agent -p sidestep-kit --bin sidestep-app -p sidestep-bench --bin sidestep-demo
+DEMO := --profile quick -p sidestep-agent --bin sidestep-agent -p sidestep-kit --bin sidestep-app -p sidestep-bench --bin sidestep-demo
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -22,7 +22,7 @@ build: ## build the agent and the command line, optimised (needs no more than th
 demo: ## as root: the same traffic between two pods with Envoy sidecars, once with iptables and once with Sidestep
 	@tests/setup.sh demo
 	cargo build $(DEMO)
-	@target/demo/sidestep-demo
+	@target/quick/sidestep-demo
 
 test: ## everything: lint, unit tests, fuzzing for a minute, smoke tests in QEMU, network namespaces, API server, cluster
 # Each is run, whatever the one before it said.

@@ -15,14 +15,16 @@ if [ ! -e .parts/kernels/arm64-6.12.117/vmlinuz ] || [ ! -d "$(rustc --print sys
 fi
 
 echo "arm64: building"
-cargo build --quiet --release --target $target -p sidestep-agent -p sidestep -p sidestep-kit --bins
+profile=release
+[ "${1:-}" != small ] || profile=quick
+cargo build --quiet --profile $profile --target $target -p sidestep-agent -p sidestep -p sidestep-kit --bins
 # By itself: built together, the agent would get the switches of tests, too. The first runs there, the second starts it here.
-cargo build --quiet --release --target $target -p sidestep-torture --bins
+cargo build --quiet --profile $profile --target $target -p sidestep-torture --bins
 cargo build --quiet -p sidestep-torture --bins
-tests=$(cargo test --release --target $target -p sidestep-tests --test conformance --no-run --quiet --message-format=json)
+tests=$(cargo test --profile $profile --target $target -p sidestep-tests --test conformance --no-run --quiet --message-format=json)
 conformance=$(sed -n 's/.*"reason":"compiler-artifact".*"name":"conformance".*"executable":"\([^"]*\)".*/\1/p' <<<"$tests")
 
-what=(--from "target/$target/release" --kernel arm64-6.12.117=applications)
+what=(--from "target/$target/$profile" --kernel arm64-6.12.117=applications)
 if [ "${1:-}" = small ]; then
     shift
     cases=an_application_that_calls_a_service_reaches,a_call_from_outside_reaches,the_original_destination_needs,--skip,iptables

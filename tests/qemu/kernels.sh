@@ -7,10 +7,11 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 echo "kernels: building"
-# Optimised: unoptimised, the emulated agent takes three times as long to start, which every test does.
-cargo build --quiet --release -p sidestep-agent -p sidestep -p sidestep-kit --bins
+profile=release
+[ "${1:-}" != small ] || profile=quick
+cargo build --quiet --profile $profile -p sidestep-agent -p sidestep -p sidestep-kit --bins
 # By itself: built together, the agent would get the switches of tests, too.
-cargo build --quiet --release -p sidestep-torture --bins
+cargo build --quiet --profile $profile -p sidestep-torture --bins
 # What is to be on: on the regressed one (FIONREAD, mended in 6.12.114) applications keep to TCP, and the one before 6.17.10
 # may crash by MPTCP; both only show that the agent finds it, so that the small form leaves them out.
 what=(--kernel 6.1=applications --kernel 6.12.117=applications --kernel 7.3=applications)
@@ -33,4 +34,4 @@ else
     what+=(--suite "conformance=$(path conformance),sidestep,--skip,envoy" --suite "shortcut=$(path shortcut),--skip,torture::,--skip,no_request_fails")
     what+=(--programs --suite "programs=$(path programs)")
 fi
-exec target/release/sidestep-kernels run "${what[@]}" "$@"
+exec target/$profile/sidestep-kernels run "${what[@]}" "$@"
