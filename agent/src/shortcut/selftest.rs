@@ -30,7 +30,9 @@ use crate::cgroup::{self, OwnCgroup, Use};
 /// How long all of it may take: the agent's start waits for it.
 const LIMIT: Duration = Duration::from_secs(3);
 /// The same where a machine was too busy for that.
-const BUSY_LIMIT: Duration = Duration::from_secs(9);
+const BUSY_LIMIT: Duration = Duration::from_secs(30);
+/// How long with programs that must fail: what is wrong may be stuck until nobody waits any more.
+const STUCK_LIMIT: Duration = Duration::from_secs(18);
 /// Small, so that connections change between TCP and the shortcut all the time.
 pub const RECEIVER_LIMIT: u32 = 64 << 10;
 /// The proxy's outbound port.
@@ -147,8 +149,7 @@ pub fn prove(worker: &Path, pods: &Path) -> Verdict {
 
 /// The same with other programs, which must fail; for tests of the self-test itself.
 pub fn examine_with(worker: &Path, pods: &Path, options: Options) -> Result<Vec<Check>, String> {
-    // What is wrong may be stuck until nobody waits any more.
-    examine(worker, pods, options, 2 * BUSY_LIMIT).map(|(checks, _)| checks)
+    examine(worker, pods, options, STUCK_LIMIT).map(|(checks, _)| checks)
 }
 
 /// The checks, and whether it can be seen how applications read.
