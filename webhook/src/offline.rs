@@ -65,8 +65,24 @@ pub fn mutate(
     namespace: &str,
     settings: &Settings,
 ) -> Result<Vec<Document>, OfflineError> {
-    let sources = documents(text)?;
-    let objects = sources.iter().flat_map(|source| objects(&source.value));
+    let mut all = mutate_files(&[text], namespace, settings).map_err(|(_, error)| error)?;
+    Ok(all.pop().unwrap_or_default())
+}
+
+/// The same for several texts; a Namespace in one of them counts for all. The error comes with the place of the text that
+/// cannot be worked on.
+pub fn mutate_files(
+    texts: &[&str],
+    namespace: &str,
+    settings: &Settings,
+) -> Result<Vec<Vec<Document>>, (usize, OfflineError)> {
+    let sources = (0..).zip(texts).map(|(file, text)| {
+        let documents = documents(text);
+        documents.map_err(|error| (file, OfflineError::from(error)))
+    });
+    let sources = sources.collect::<Result<Vec<_>, _>>()?;
+    let documents = sources.iter().flatten();
+    let objects = documents.flat_map(|source| objects(&source.value));
     let namespaces = objects.filter(|object| object.kind == "Namespace");
     let namespaces = namespaces
         .map(|object| {
@@ -81,8 +97,14 @@ pub fn mutate(
         namespaces,
         settings,
     };
-    let sources = sources.into_iter();
-    sources.map(|source| work.document(source)).collect()
+    let files = (0..).zip(sources);
+    let files = files.map(|(file, sources)| {
+        let documents = sources.into_iter().map(|source| work.document(source));
+        documents
+            .collect::<Result<_, _>>()
+            .map_err(|error| (file, error))
+    });
+    files.collect()
 }
 
 impl Document {
@@ -107,14 +129,18 @@ impl Document {
     }
 
     /// `text` of every document, in one text that reads as these documents again. YAML's want a marker between them, and
-    /// before a first one that would be taken for JSON; JSON's stand by themselves.
-    pub fn joined(documents: &[Self], text: impl Fn(&Self) -> String) -> String {
+    /// before a first one that would be taken for JSON; where all are JSON, they stand by themselves.
+    pub fn joined<'a>(
+        documents: impl IntoIterator<Item = &'a Self, IntoIter: Clone>,
+        text: impl Fn(&Self) -> String,
+    ) -> String {
+        let documents = documents.into_iter();
+        let all_json = documents.clone().all(|document| document.source.is_json);
         let mut all = String::new();
         for document in documents {
             let text = text(document);
             let braced = text.trim_start().starts_with('{');
-            let is_json = document.source.is_json && braced;
-            if !is_json && (!all.is_empty() || braced) {
+            if !(all_json && braced) && (!all.is_empty() || braced) {
                 all.push_str("---\n");
             }
             all.push_str(&text);

@@ -1,16 +1,19 @@
 //! `sidestep mutate`.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, Error, bail};
 use clap::ValueEnum;
 use sidestep_webhook::decide::Decision;
 use sidestep_webhook::offline::{self, Document};
 use sidestep_webhook::settings::{Enrolment, Reach, Settings};
+
+/// The exit code with `--exit-code` where a pod is left to Istio.
+const LEFT: u8 = 3;
 
 /// Decides about the Pods and workloads in a file as the admission webhook does, with the same code.
 ///
@@ -23,11 +26,20 @@ use sidestep_webhook::settings::{Enrolment, Reach, Settings};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   istioctl kube-inject -f app.yaml | sidestep mutate -f - | kubectl apply -f -
-  sidestep mutate -f injected.yaml --dry-run=diff")]
+  sidestep mutate -f injected.yaml --dry-run=diff
+  sidestep mutate -R -f rendered/ --exit-code >accelerated.yaml   # 3: some pods stay Istio's")]
 pub(crate) struct Args {
-    /// YAML with any number of documents, or JSON; - is standard input
-    #[arg(long, short = 'f', value_name = "FILE")]
-    filename: PathBuf,
+    /// YAML with any number of documents, or JSON; - is standard input, a folder its *.yaml, *.yml and *.json. May be repeated
+    #[arg(long, short = 'f', value_name = "FILE", required = true)]
+    filename: Vec<PathBuf>,
+
+    /// Also read the folders in a folder
+    #[arg(long, short = 'R')]
+    recursive: bool,
+
+    /// Exit with 3 if a pod with an istio-init is left to Istio
+    #[arg(long)]
+    exit_code: bool,
 
     /// File for the result; standard output if not given
     #[arg(long, short = 'o', value_name = "FILE")]
@@ -70,6 +82,8 @@ impl Args {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let Self {
             filename,
+            recursive,
+            exit_code,
             output,
             dry_run,
             namespace,
@@ -84,23 +98,34 @@ impl Args {
             probe_timeout,
             avoid_unsupported: avoid_unsupported_nodes,
         };
-        let name = filename.display().to_string();
-        let text = read(&filename).with_context(|| name.clone())?;
-        let documents =
-            offline::mutate(&text, &namespace, &settings).with_context(|| name.clone())?;
-        for document in &documents {
+        let files = read_all(&filename, recursive)?;
+        let texts: Vec<_> = files.iter().map(|(_, text)| text.as_str()).collect();
+        let mutated = offline::mutate_files(&texts, &namespace, &settings)
+            .map_err(|(file, error)| Error::new(error).context(files[file].0.clone()))?;
+        let documents = || mutated.iter().flatten();
+        for document in documents() {
             tell(document);
         }
         let result = match dry_run {
-            None => Document::joined(&documents, Document::mutated),
-            Some(DryRun::Patch) => Document::joined(&documents, patch),
+            None => Document::joined(documents(), Document::mutated),
+            Some(DryRun::Patch) => Document::joined(documents(), patch),
             Some(DryRun::Diff) => {
-                let diffs = documents.iter().map(|document| document.diff(&name));
+                let files = mutated.iter().zip(&files);
+                let diffs = files.flat_map(|(documents, (name, _))| {
+                    documents.iter().map(move |document| document.diff(name))
+                });
                 diffs.collect()
             }
         };
         write(output.as_deref(), &result)?;
-        Ok(ExitCode::SUCCESS)
+        let mut decisions = documents().flat_map(|document| &document.outcomes);
+        let code = decisions
+            .any(|outcome| matches!(outcome.decision, Decision::Leave(_) | Decision::Refuse(_)));
+        Ok(if exit_code && code {
+            ExitCode::from(LEFT)
+        } else {
+            ExitCode::SUCCESS
+        })
     }
 }
 
@@ -141,20 +166,72 @@ fn patch(document: &Document) -> String {
     }
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
-    if file != Path::new("-") {
-        return Ok(fs::read_to_string(file)?);
+/// Every file's name and text, folders opened.
+fn read_all(names: &[PathBuf], recursive: bool) -> anyhow::Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    for name in names {
+        if name.is_dir() {
+            let before = files.len();
+            open(name, recursive, &mut files)?;
+            if files.len() == before {
+                bail!(
+                    "{}: no *.yaml, *.yml or *.json in this folder",
+                    name.display()
+                );
+            }
+        } else {
+            files.push(name.clone());
+        }
     }
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text)?;
-    Ok(text)
+    let files = files.into_iter().map(|file| {
+        let name = file.display().to_string();
+        let text = read(&file).with_context(|| name.clone())?;
+        Ok((name, text))
+    });
+    files.collect()
+}
+
+/// The files of a folder, in the order of their names, as kubectl takes them.
+fn open(folder: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let context = || folder.display().to_string();
+    let entries = fs::read_dir(folder).with_context(context)?;
+    let paths = entries.map(|entry| Ok(entry?.path()));
+    let mut paths = paths
+        .collect::<io::Result<Vec<_>>>()
+        .with_context(context)?;
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            if recursive {
+                open(&path, recursive, files)?;
+            }
+        } else if path
+            .extension()
+            .is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known))
+        {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> io::Result<String> {
+    if file == Path::new("-") {
+        io::read_to_string(io::stdin())
+    } else {
+        fs::read_to_string(file)
+    }
 }
 
 fn write(file: Option<&Path>, text: &str) -> anyhow::Result<()> {
-    match file {
-        Some(file) => fs::write(file, text).with_context(|| file.display().to_string()),
-        None => Ok(std::io::stdout().write_all(text.as_bytes())?),
-    }
+    let Some(file) = file else {
+        return match io::stdout().write_all(text.as_bytes()) {
+            // Who reads has seen enough, as `head` does.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            done => Ok(done?),
+        };
+    };
+    fs::write(file, text).with_context(|| file.display().to_string())
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {

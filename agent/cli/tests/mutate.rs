@@ -138,3 +138,81 @@ fn what_it_cannot_read_it_names_and_prints_nothing() {
         assert!(!output.status.success() && output.stdout.is_empty());
     }
 }
+
+#[test]
+fn several_files_and_folders_are_one_stream() {
+    let work = tempfile::tempdir().expect("a folder");
+    let put = |name: &str, text: &str| {
+        let file = work.path().join(name);
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+        std::fs::write(file, text).expect("a file");
+    };
+    put("b.yaml", &fixture("client/pod.yaml"));
+    put(
+        "a.yml",
+        "kind: Namespace\nmetadata: {name: demo, labels: {sidestep.dev/enabled: 'false'}}\n",
+    );
+    put("note.txt", "not: [read");
+    put("inner/c.json", "{\"kind\": \"Secret\"}");
+    let path = |name: &str| work.path().join(name).display().to_string();
+    let folder = path("");
+
+    let (flat, told) = done(&["-f", &folder], "");
+    assert!(
+        told.contains("left alone: opted-out"),
+        "the namespace is in another file: {told}"
+    );
+    assert!(
+        flat.starts_with("kind: Namespace") && !flat.contains("\"Secret\""),
+        "{flat}"
+    );
+    let (deep, _) = done(&["-f", &folder, "-R"], "");
+    assert!(deep.ends_with("---\n{\"kind\": \"Secret\"}\n"), "{deep}");
+    let (both, _) = done(&["-f", &path("a.yml"), "-f", &path("b.yaml")], "");
+    assert_eq!(both, flat);
+
+    put("inner/c.json", "{");
+    let output = mutate(&["-f", &folder, "-R"], "");
+    let told = String::from_utf8(output.stderr).expect("text");
+    assert!(
+        told.contains("inner/c.json: document 1: not valid JSON"),
+        "{told}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+    std::fs::create_dir(work.path().join("empty")).expect("a folder");
+    let output = mutate(&["-f", &path("empty")], "");
+    let told = String::from_utf8(output.stderr).expect("text");
+    assert!(
+        told.contains("no *.yaml, *.yml or *.json in this folder"),
+        "{told}"
+    );
+}
+
+#[test]
+fn the_exit_code_tells_whether_a_pod_was_left() {
+    for (fixture_, code) in [("client", 0), ("tproxy", 3), ("not-injected", 0)] {
+        let output = mutate(
+            &["-f", "-", "--exit-code"],
+            &fixture(&format!("{fixture_}/pod.yaml")),
+        );
+        assert_eq!(output.status.code(), Some(code), "{fixture_}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_sidestep"))
+        .args(["mutate", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    drop(program.stdout.take());
+    let mut stdin = program.stdin.take().expect("its input");
+    stdin
+        .write_all(fixture("client/pod.yaml").as_bytes())
+        .expect("it reads");
+    drop(stdin);
+    assert!(program.wait().expect("it ends").success());
+}
