@@ -16,6 +16,10 @@ pub async fn echo(listen: SocketAddr) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen)
         .await
         .with_context(|| format!("cannot listen on {listen}"))?;
+    echo_on(listener).await
+}
+
+async fn echo_on(listener: TcpListener) -> anyhow::Result<()> {
     loop {
         let (mut stream, _) = listener.accept().await.context("accept")?;
         tokio::spawn(async move {
@@ -93,21 +97,16 @@ fn pattern(number: usize, bytes: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use tokio::net::TcpListener;
 
-    use super::{by_tcp, echo, same};
+    use super::{by_tcp, echo_on, same};
 
     #[tokio::test]
     async fn an_echo_sends_back_what_it_got() {
-        let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address: SocketAddr = free.local_addr().expect("it is bound");
-        drop(free);
-        let server = tokio::spawn(echo(address));
-        while tokio::net::TcpStream::connect(address).await.is_err() {
-            tokio::task::yield_now().await;
-        }
+        // Bound before anybody connects: to a free port of the ephemeral range a socket may connect to itself.
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let server = tokio::spawn(echo_on(listener));
         by_tcp(address, 1 << 20, 3).await.expect("every byte comes");
         server.abort();
     }
