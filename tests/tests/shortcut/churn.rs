@@ -5,7 +5,7 @@ use std::{io::Read, io::Write};
 
 use sidestep_ebpf_common::shortcut::Count;
 use sidestep_kit::{
-    actor::{Family, Kind},
+    actor::{Errno, Family, Kind},
     needs,
     process::{PATIENCE, eventually},
 };
@@ -23,9 +23,17 @@ fn between(stage: &Stage) -> Ends {
     socket
         .bind(&format!("{}:{PORT}", ADDRESSES[0]))
         .expect("the port is free");
-    socket
-        .connect(&format!("{}:15006", ADDRESSES[1]))
-        .expect("a listener");
+    // A process that another test is just starting has all descriptors until it executes, so that a socket may live on for a
+    // moment after it was closed here.
+    let to = format!("{}:15006", ADDRESSES[1]);
+    let connected = eventually(PATIENCE, || match socket.connect(&to) {
+        Err(Errno(libc::EADDRNOTAVAIL)) => false,
+        done => {
+            done.expect("a listener");
+            true
+        }
+    });
+    assert!(connected, "the predecessor stays");
     let (far, _) = stage.pods[1].inbound.accept().expect("a connection");
     let [near, far] = [socket, far].map(Stream::take);
     Ends { near, far }
