@@ -143,9 +143,11 @@ impl Subject<'_> {
 
     /// Whether pod, namespace and cluster want the pod accelerated.
     fn permit(&self) -> Result<(), Reason> {
-        if self.settings.enrolment == Enrolment::None {
-            return Err(Reason::EnrolmentNone);
-        }
+        let without_a_word = match self.settings.enrolment {
+            Enrolment::OptOut => Ok(()),
+            Enrolment::OptIn => Err(Reason::NotOptedIn),
+            Enrolment::None => return Err(Reason::EnrolmentNone),
+        };
         if let Some(said) = wishes::enabled(self.pod, self.namespace)? {
             return if said.wanted {
                 Ok(())
@@ -161,10 +163,7 @@ impl Subject<'_> {
             let namespace = self.pod.metadata.namespace.clone().unwrap_or_default();
             return Err(Reason::NamespaceUnknown { namespace });
         }
-        match self.settings.enrolment {
-            Enrolment::OptOut => Ok(()),
-            Enrolment::OptIn | Enrolment::None => Err(Reason::NotOptedIn),
-        }
+        without_a_word
     }
 
     /// Refuses what the pod or its namespace is, whatever they want.

@@ -39,8 +39,8 @@ impl<'a> IstioInit<'a> {
             .and_then(|parsed| istio::policy(&parsed, container, is_gate));
         let whole = policy.is_ok() && gate::may_write_rules(container);
         let is_changed_gate = !is_gate
-            && gate::original(container).is_some()
-            && (gate::has_gate_words(container) || !whole);
+            && (gate::has_gate_words(container) || !whole)
+            && gate::original(container).is_some();
         Self {
             index,
             container,

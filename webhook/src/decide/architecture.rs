@@ -2,6 +2,8 @@
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
 
+use super::node;
+
 /// The labels by which kubelet tells a node's architecture. The second is the first one's old name.
 const LABELS: [&str; 2] = ["kubernetes.io/arch", "beta.kubernetes.io/arch"];
 
@@ -14,21 +16,13 @@ pub(super) fn admits(pod: &Pod, architecture: &str) -> bool {
         .iter()
         .filter_map(|label| spec.node_selector.as_ref()?.get(*label));
     selected.all(|value| value == architecture)
-        && spec
-            .affinity
-            .as_ref()
-            .and_then(|affinity| affinity.node_affinity.as_ref())
-            .and_then(|node| {
-                node.required_during_scheduling_ignored_during_execution
-                    .as_ref()
-            })
-            .is_none_or(|required| {
-                // Terms are alternatives.
-                required
-                    .node_selector_terms
-                    .iter()
-                    .any(|term| term_admits(term, architecture))
-            })
+        && node::required(spec).is_none_or(|required| {
+            // Terms are alternatives.
+            required
+                .node_selector_terms
+                .iter()
+                .any(|term| term_admits(term, architecture))
+        })
 }
 
 fn term_admits(term: &NodeSelectorTerm, architecture: &str) -> bool {

@@ -1,6 +1,6 @@
 //! Where a pod may run. A pod that must run on one node, as a DaemonSet's pods must, is decided for that node.
 
-use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorTerm, Pod};
+use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorTerm, Pod, PodSpec};
 
 use super::architecture;
 use crate::Reason;
@@ -35,11 +35,15 @@ pub(super) fn bound(pod: &Pod) -> Option<&str> {
     if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
         return Some(node);
     }
+    by_affinity(required(spec)?)
+}
+
+/// The nodes that the pod requires by its affinity, if it does.
+pub(super) fn required(spec: &PodSpec) -> Option<&NodeSelector> {
     let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
-    let required = affinity
+    affinity
         .required_during_scheduling_ignored_during_execution
-        .as_ref()?;
-    by_affinity(required)
+        .as_ref()
 }
 
 /// The DaemonSet controller writes the node's name into every term.
