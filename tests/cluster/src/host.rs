@@ -5,7 +5,8 @@
 use std::{
     ffi::CString,
     fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
     os::{
         fd::AsRawFd,
         unix::{ffi::OsStrExt, process::CommandExt},
@@ -13,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context, bail, ensure};
@@ -191,6 +193,23 @@ impl Host {
         });
         let outcome = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         outcome.context("the network cannot be entered")
+    }
+
+    /// Asks a server from the node, by HTTP without TLS; each wait for the answer has this limit.
+    ///
+    /// # Panics
+    /// If the node's network cannot be entered.
+    pub fn ask_in_plain_text(&self, server: SocketAddr, patience: Duration) -> io::Result<String> {
+        let ask = || {
+            let mut stream = TcpStream::connect(server)?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: server\r\nConnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        self.in_network(ask)
+            .expect("the node's network can be entered")
     }
 
     /// The holder's process: `/proc/<pid>/root` is the node's view of files.

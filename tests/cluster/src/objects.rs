@@ -41,6 +41,16 @@ pub fn pod(name: &str, command: &Value) -> Value {
     })
 }
 
+/// Lets the sidecars of a namespace take mutual TLS alone.
+pub fn strict() -> Value {
+    json!({
+        "apiVersion": "security.istio.io/v1",
+        "kind": "PeerAuthentication",
+        "metadata": {"name": "strict"},
+        "spec": {"mtls": {"mode": "STRICT"}},
+    })
+}
+
 /// The service of a [`server`], on port 80.
 pub fn service(name: &str) -> Value {
     json!({

@@ -1,15 +1,10 @@
 //! Every flow, compared with plain Istio in the same run: the same answers, and the same in Envoy's access log.
 
 use sidestep_kit::needs;
-use std::{
-    io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
 use sidestep_cluster::{
-    Cluster,
     room::{Room, objects, until},
     twins::Twins,
 };
@@ -112,7 +107,10 @@ fn strict_mutual_tls_resets_plain_text_from_outside_and_lets_the_mesh_in() {
     twins.warm("server", "http://itself");
     let plain = |room: &Room<'_>| {
         let address = SocketAddr::new(room.address("server"), objects::PORT);
-        match ask_from_the_node(&cluster, address) {
+        match cluster
+            .host()
+            .ask_in_plain_text(address, Duration::from_secs(20))
+        {
             Ok(answer) => answer.lines().next().unwrap_or_default().to_owned(),
             Err(error) => format!("{:?}", error.kind()),
         }
@@ -120,7 +118,7 @@ fn strict_mutual_tls_resets_plain_text_from_outside_and_lets_the_mesh_in() {
     let allowed = twins.agree("plain text from the node, permissive", plain);
     assert_eq!(allowed, "HTTP/1.1 200 OK");
     for room in twins.both() {
-        room.apply(&[strict()]);
+        room.apply(&[objects::strict()]);
         until("plain text is reset", || {
             plain(room) == format!("{:?}", ErrorKind::ConnectionReset)
         });
@@ -192,29 +190,4 @@ fn excluded_ports_and_ranges_go_straight() {
         ("only-port", 0),
         ("no-inbound", 1),
     ]);
-}
-
-/// Asks a server from the node, without TLS.
-fn ask_from_the_node(cluster: &Cluster, server: SocketAddr) -> std::io::Result<String> {
-    let ask = || {
-        let mut stream = TcpStream::connect(server)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: server\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    cluster
-        .host()
-        .in_network(ask)
-        .expect("the node's network can be entered")
-}
-
-fn strict() -> Value {
-    json!({
-        "apiVersion": "security.istio.io/v1",
-        "kind": "PeerAuthentication",
-        "metadata": {"name": "strict"},
-        "spec": {"mtls": {"mode": "STRICT"}},
-    })
 }

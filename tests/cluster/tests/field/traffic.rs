@@ -1,11 +1,7 @@
 //! Traffic between two nodes.
 
-use std::{
-    io::{ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
-};
+use std::{io::ErrorKind, net::SocketAddr};
 
-use serde_json::{Value, json};
 use sidestep_cluster::{
     agent::said,
     machine::PATIENCE,
@@ -14,7 +10,7 @@ use sidestep_cluster::{
 };
 use sidestep_kit::{app::Seen, needs};
 
-use crate::lab::{ECHO, Lab, Pair, lab, on, say};
+use crate::lab::{ECHO, Pair, lab, on, say};
 
 /// Bodies of a MiB, each way and by each protocol.
 const BODIES: usize = 20;
@@ -33,14 +29,17 @@ fn between_nodes_every_byte_comes_both_ways_by_mutual_tls_and_plain_text_is_rese
             "wait --for=condition=Ready --timeout={}s pod/near pod/far",
             PATIENCE.as_secs()
         ));
-        pair.room.apply(&[strict()]);
+        pair.room.apply(&[objects::strict()]);
         // Whatever is answered from here on came by mutual TLS.
         for (from, to) in [("near", "far"), ("far", "near")] {
             plain_text_is_reset(&outside, from, &pair.room, to);
         }
         let far = SocketAddr::new(pair.room.address("far"), objects::PORT);
         assert_eq!(
-            asked_from_the_node(&lab, far),
+            lab.cluster
+                .host()
+                .ask_in_plain_text(far, PATIENCE)
+                .map_err(|error| error.kind()),
             Err(ErrorKind::ConnectionReset)
         );
         say(format!(
@@ -91,31 +90,4 @@ fn plain_text_is_reset(outside: &Room<'_>, from: &str, inside: &Room<'_>, to: &s
         });
         assert!(reset, "{from} asks {to}, port {port}: {last}");
     }
-}
-
-/// Asks a server from the node, without TLS.
-fn asked_from_the_node(lab: &Lab, server: SocketAddr) -> Result<String, ErrorKind> {
-    let ask = || {
-        let mut stream = TcpStream::connect(server)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: far\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    let asked = lab
-        .cluster
-        .host()
-        .in_network(ask)
-        .expect("the node's network");
-    asked.map_err(|error: std::io::Error| error.kind())
-}
-
-fn strict() -> Value {
-    json!({
-        "apiVersion": "security.istio.io/v1",
-        "kind": "PeerAuthentication",
-        "metadata": {"name": "strict"},
-        "spec": {"mtls": {"mode": "STRICT"}},
-    })
 }
