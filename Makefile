@@ -25,11 +25,7 @@ demo: ## as root: the same traffic between two pods with Envoy sidecars, once wi
 	@target/quick/sidestep-demo
 
 test: ## everything: lint, unit tests, fuzzing for a minute, smoke tests in QEMU, network namespaces, API server, cluster
-# Each is run, whatever the one before it said.
-	@failed=; took=; for part in lint test-unit fuzz smoke test-netns test-programs test-apiserver test-cluster; do \
-	began=$$(date +%s); $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; took="$$took $$part took $$(($$(date +%s) - began)) s,"; done; \
-	printf 'make test:%s\n' "$${took%,}"; \
-	[ -z "$$failed" ] || { echo "make test: failed:$$failed" >&2; exit 1; }
+	@tests/all.sh lint test-unit fuzz smoke test-netns test-programs test-apiserver test-cluster
 
 test-unit: setup ## unit and property tests: no privilege needed
 	cargo test --no-fail-fast --workspace $(addprefix --exclude sidestep-,ebpf ebpf-hook ebpf-shortcut tests kit torture cluster bench)
