@@ -120,12 +120,22 @@ x86_64) emulated=(-cpu max,-cx16) console=ttyS0 append=${SIDESTEP_QEMU_APPEND-sl
 aarch64) emulated=(-machine virt -cpu max,pauth-impdef=on) console=ttyAMA0 append=${SIDESTEP_QEMU_APPEND-} ;;
 esac
 # `timeout` ends QEMU, its own child, if the guest hangs.
-timeout --kill-after=5 "$seconds" "qemu-system-$machine" -accel tcg,thread=multi "${emulated[@]}" -smp 2 -m "$memory" \
-    -nodefaults -no-user-config -display none -nic none -no-reboot -serial stdio \
-    -kernel "$kernel/vmlinuz" -initrd "$scratch/initramfs" \
-    -append "console=$console quiet panic=-1 random.trust_cpu=on $append" </dev/null 2>"$scratch/qemu.log" |
-    sed -u 's/\r//g' | tee "$scratch/console" | grep --line-buffered -v -e '^sidestep-vm: exit ' -e 'reboot: Power down$' || true
+boot() {
+    timeout --kill-after=5 "$seconds" "qemu-system-$machine" -accel tcg,thread=multi "${emulated[@]}" -smp 2 -m "$memory" \
+        -nodefaults -no-user-config -display none -nic none -no-reboot -serial stdio \
+        -kernel "$kernel/vmlinuz" -initrd "$scratch/initramfs" \
+        -append "console=$console quiet panic=-1 random.trust_cpu=on $append" </dev/null 2>"$scratch/qemu.log" |
+        sed -u 's/\r//g' | tee "$scratch/console" | grep --line-buffered -v -e '^sidestep-vm: exit ' -e 'reboot: Power down$'
+    ended=${PIPESTATUS[0]}
+    code=$(sed -n 's/^sidestep-vm: exit \([0-9]*\)$/\1/p' "$scratch/console" | tail -1)
+    [ -n "$code" ] || { cat "$scratch/qemu.log" >&2; printf 'qemu: the machine ended without a result, QEMU with %s (124: it took more than %s s)\n' "$ended" "$seconds" >&2; }
+}
 
-code=$(sed -n 's/^sidestep-vm: exit \([0-9]*\)$/\1/p' "$scratch/console" | tail -1)
-[ -n "$code" ] || { cat "$scratch/qemu.log" >&2; fail "the machine ended, or was ended after $seconds s, without a result"; }
-exit "$code"
+code='' ended=''
+boot || true
+# The emulator may fall over. If it was the guest, it said so, and that may be our programs' fault.
+if [ -z "$code" ] && ! grep -qE 'Kernel panic|BUG:|Oops' "$scratch/console"; then
+    echo 'qemu: once more' >&2
+    boot || true
+fi
+exit "${code:-2}"
