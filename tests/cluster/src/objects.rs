@@ -92,8 +92,6 @@ pub fn controller(kind: &str, name: &str, replicas: u32, pod: &Value) -> Value {
 pub fn job(name: &str, command: &Value) -> Value {
     let mut pod = pod(name, command);
     pod["spec"]["restartPolicy"] = json!("Never");
-    // Its sidecar is told to end when it has: Envoy writes its log once a second.
-    pod["spec"]["terminationGracePeriodSeconds"] = json!(30);
     json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
