@@ -5,6 +5,7 @@
 //! time.
 
 mod attempts;
+mod lasting;
 mod start;
 
 use std::{

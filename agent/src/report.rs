@@ -8,6 +8,7 @@ use kube::{
     Client,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
+use sidestep_contract::keys;
 use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 
 use crate::{
@@ -68,11 +69,15 @@ impl Reports {
         (Self { queue, metrics }, task)
     }
 
-    /// Says at the node why the agent is not ready.
-    pub(crate) fn node(&self, name: String, why: &str) {
+    /// Says at the node why the agent is not ready; and whether it never will be, which the webhook's leader reads.
+    pub(crate) fn node(&self, name: String, why: &str, for_good: bool) {
         self.send(Report {
             subject: Subject::Node(name),
-            reason: "SidestepNotReady",
+            reason: if for_good {
+                keys::CANNOT_RUN
+            } else {
+                "SidestepNotReady"
+            },
             note: format!("Sidestep takes over no new pod on this node: {why}"),
         });
     }

@@ -153,7 +153,7 @@ impl<S: Source, N: Node> Worker<S, N> {
         if let (Some(duties), Some(node)) = (&mut self.duties, &self.node)
             && let Some(why) = duties.complaint.tells(failure.as_deref(), Instant::now())
         {
-            duties.reports.node(node.clone(), why);
+            duties.reports.node(node.clone(), why, false);
         }
         match failure {
             None => self.programs.met(),

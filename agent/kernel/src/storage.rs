@@ -16,6 +16,13 @@ pub struct NoStorage {
     old_processor: bool,
 }
 
+impl NoStorage {
+    /// Whether it is for the processor's sake, and no waiting helps.
+    pub const fn is_for_good(&self) -> bool {
+        self.old_processor
+    }
+}
+
 const OLD_PROCESSOR: &str =
     "; since Linux 7.1 that takes a processor with cmpxchg16b (cx16), and this one has none";
 

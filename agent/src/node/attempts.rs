@@ -10,7 +10,7 @@ use sidestep_runtime::{Condition, Heartbeat, Readiness};
 use tokio::runtime::Handle;
 
 use super::{
-    Settings,
+    Settings, lasting,
     start::{Started, start},
 };
 use crate::{
@@ -139,7 +139,8 @@ impl Attempts {
                         "could not start; will retry"
                     );
                     if let Some(why) = complaint.tells(Some(&why), Instant::now()) {
-                        self.reports.node(self.settings.node.clone(), why);
+                        let for_good = lasting::is_for_good(&error);
+                        self.reports.node(self.settings.node.clone(), why, for_good);
                     }
                     self.programs.unmet(why);
                 }

@@ -25,9 +25,21 @@ pub const SHORTCUT_INTO: &str = "sidestep.dev/shortcut-into";
 /// Label of a node that cannot run Sidestep.
 pub const UNSUPPORTED: &str = "sidestep.dev/unsupported";
 
+/// Label of a node that could run Sidestep, and whose agent is missing, not ready for long, or says that it never will be.
+pub const WITHOUT_AGENT: &str = "sidestep.dev/without-agent";
+
 /// Annotation in a standalone agent's Pod file: the pod's network namespace, by its name under `/run/netns` or by an
 /// absolute path.
 pub const NETNS: &str = "sidestep.dev/netns";
+
+/// Reason of the Event by which an agent says that it never will be ready on its node, as that is.
+pub const CANNOT_RUN: &str = "SidestepCannotRun";
+
+/// Label by which kubelet tells its node's operating system.
+pub const OS: &str = "kubernetes.io/os";
+
+/// Label by which kubelet tells its node's architecture.
+pub const ARCHITECTURE: &str = "kubernetes.io/arch";
 
 /// The init container that programs redirection and stays in the pod as the gate.
 pub const ISTIO_INIT: &str = "istio-init";
