@@ -11,7 +11,7 @@ use sidestep_certs::kube_store::Names;
 use crate::leader::{Duties, Patience, Seat};
 use crate::run::{self, Cluster, Options, Tls};
 use crate::server::Limits;
-use crate::settings::{Enrolment, Reach, Settings};
+use crate::settings::{Enrolment, READY_PERCENT, Reach, Settings};
 use crate::tls::{Files, Managed};
 use crate::world::Agents;
 
@@ -98,13 +98,23 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     probe_timeout: u64,
 
-    /// Keep accelerated pods off nodes that are labelled sidestep.dev/unsupported
+    /// Keep accelerated pods off nodes that are labelled sidestep.dev/unsupported or sidestep.dev/without-agent
     #[arg(long)]
     avoid_unsupported_nodes: bool,
 
     /// Label nodes that cannot run Sidestep (sidestep.dev/unsupported=REASON), and remove the label when they can
     #[arg(long)]
     label_unsupported_nodes: bool,
+
+    /// Label nodes whose agent has not been ready for this many minutes (sidestep.dev/without-agent=REASON), at once where it
+    /// says that it never will be, and remove the label when it is; 0: never
+    #[arg(long, value_name = "MINUTES", default_value = "0", value_parser = clap::value_parser!(u64).range(0..=1440))]
+    label_without_agent: u64,
+
+    /// Gate a pod that may run on several nodes only while at least this percentage of the nodes that should have a ready agent
+    /// have one
+    #[arg(long, value_name = "PERCENT", default_value_t = READY_PERCENT, value_parser = clap::value_parser!(u8).range(0..=100))]
+    ready_percent: u8,
 
     /// Write an Event for a pod whose gate has waited this many seconds on a node without a ready agent; 0: never
     #[arg(long, value_name = "SECONDS", default_value = "60")]
@@ -171,6 +181,8 @@ impl Args {
             probe_timeout,
             avoid_unsupported_nodes,
             label_unsupported_nodes,
+            label_without_agent,
+            ready_percent,
             waiting_report,
             waiting_delete,
             agent_namespace,
@@ -202,6 +214,7 @@ impl Args {
             seat: Seat::new(namespace, lease, &name),
             duties: Duties {
                 label_nodes: label_unsupported_nodes,
+                without_agent: unless_never(label_without_agent * 60),
                 patience: Patience {
                     report: unless_never(waiting_report),
                     delete: unless_never(waiting_delete),
@@ -217,6 +230,7 @@ impl Args {
                 reach: shortcut,
                 probe_timeout: Duration::from_secs(probe_timeout),
                 avoid_unsupported: avoid_unsupported_nodes,
+                ready_percent,
             },
             cluster: (!no_cluster).then_some(cluster),
             limits: Limits::default(),

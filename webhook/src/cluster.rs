@@ -1,6 +1,10 @@
 //! The facts about the cluster on which a decision depends, as values.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Taint;
+use sidestep_contract::{keys, words};
 
 /// The architectures that Sidestep's images are for, as Kubernetes names them.
 pub(crate) const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
@@ -14,48 +18,134 @@ pub struct Namespace {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// The nodes on which gates are opened, and those on which they cannot be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The nodes by name; `None` where there is no API server, as for files: every node is then assumed to run an agent.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cluster {
-    /// The nodes with a ready agent.
-    pub agents: Agents,
-    /// The nodes that cannot run Sidestep, by name.
-    pub unsupported: BTreeSet<String>,
+    /// The nodes.
+    pub nodes: Option<BTreeMap<String, Node>>,
 }
 
-/// Nodes with a ready agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Agents {
-    /// Every node: assumed where there is no API server, as for files.
-    Everywhere,
-    /// These nodes.
-    On(BTreeSet<String>),
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Node {
+    /// What schedulers look at.
+    pub facts: Arc<Facts>,
+    /// Whether somebody opens gates there.
+    pub agent: Agent,
+}
+
+/// What of a node decides which pods may run on it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its taints.
+    pub taints: Vec<Taint>,
+}
+
+/// The agent of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Agent {
+    /// It has none.
+    #[default]
+    Missing,
+    /// It has one that is not ready.
+    NotReady,
+    /// It has one that was ready a moment ago: it may be replaced by a newer one just now.
+    Lately,
+    /// It has one that is ready.
+    Ready,
+}
+
+words! {
+    /// Why gated pods keep off a node that could run Sidestep: the value of its label [`keys::WITHOUT_AGENT`].
+    WithoutAgent, "missing, not-ready or cannot-run" {
+        /// No agent's pod is for it.
+        Missing = "missing",
+        /// Its agent has not been ready for long.
+        NotReady = "not-ready",
+        /// Its agent says that it never will be.
+        CannotRun = "cannot-run",
+    }
+}
+
+/// How many of the nodes that should have a ready agent have one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Those that have, or had a moment ago.
+    pub ready: usize,
+    /// All of them.
+    pub of: usize,
 }
 
 impl Cluster {
     /// A cluster whose every node runs an agent.
     pub const fn assumed() -> Self {
-        Self {
-            agents: Agents::Everywhere,
-            unsupported: BTreeSet::new(),
-        }
+        Self { nodes: None }
+    }
+
+    /// Whether a gate on this node is opened now.
+    pub fn opens(&self, node: &str) -> bool {
+        let nodes = self.nodes.as_ref();
+        nodes.is_none_or(|nodes| nodes.get(node).is_some_and(Node::opens))
+    }
+
+    /// Whether a gate on any node is.
+    pub fn opens_any(&self) -> bool {
+        let nodes = self.nodes.as_ref();
+        nodes.is_none_or(|nodes| nodes.values().any(Node::opens))
+    }
+
+    /// The share of agents that are ready, if nodes are known.
+    pub fn share(&self) -> Option<Share> {
+        let nodes = self.nodes.as_ref()?.values();
+        let counted: Vec<_> = nodes.filter(|node| node.should_be_ready()).collect();
+        let is_ready = |node: &&&Node| matches!(node.agent, Agent::Lately | Agent::Ready);
+        Some(Share {
+            ready: counted.iter().filter(is_ready).count(),
+            of: counted.len(),
+        })
     }
 }
 
-impl Agents {
-    /// Whether any node has a ready agent.
-    pub fn any(&self) -> bool {
-        match self {
-            Self::Everywhere => true,
-            Self::On(nodes) => !nodes.is_empty(),
-        }
+impl Share {
+    /// Whether it is at least this percentage.
+    pub const fn reaches(self, percent: u8) -> bool {
+        self.ready.saturating_mul(100) >= self.of.saturating_mul(percent as usize)
+    }
+}
+
+impl Node {
+    fn opens(&self) -> bool {
+        self.agent == Agent::Ready
     }
 
-    /// Whether this node has a ready agent.
-    pub fn on(&self, node: &str) -> bool {
-        match self {
-            Self::Everywhere => true,
-            Self::On(nodes) => nodes.contains(node),
-        }
+    /// Whether it is labelled as unable to run Sidestep.
+    pub fn is_unsupported(&self) -> bool {
+        self.facts.labels.contains_key(keys::UNSUPPORTED)
+    }
+
+    /// Whether pods whose gates somebody opens may come to it: the conditions that the webhook gives them.
+    pub fn is_usable(&self) -> bool {
+        let labels = &self.facts.labels;
+        let is = |key, wanted: &[&str]| {
+            labels
+                .get(key)
+                .is_some_and(|value| wanted.contains(&value.as_str()))
+        };
+        !self.is_unsupported()
+            && !labels.contains_key(keys::WITHOUT_AGENT)
+            && is(keys::OS, &["linux"])
+            && is(keys::ARCHITECTURE, &ARCHITECTURES)
+    }
+
+    /// Whether an agent should be ready on it: there is one that can be, or gated pods may come.
+    fn should_be_ready(&self) -> bool {
+        let without = self.facts.labels.get(keys::WITHOUT_AGENT);
+        let cannot = without.is_some_and(|word| word == WithoutAgent::CannotRun.word());
+        let gated_pods_come = without.is_none();
+        !self.is_unsupported() && !cannot && (self.agent != Agent::Missing || gated_pods_come)
     }
 }

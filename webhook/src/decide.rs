@@ -9,8 +9,9 @@ use crate::settings::{Delivery, Enrolment, Reach, Settings};
 use crate::{Reason, probe};
 
 mod architecture;
+mod constraints;
 mod gated;
-mod node;
+pub(crate) mod node;
 mod wishes;
 
 /// The decision about a pod, and warnings for its author.
@@ -136,7 +137,7 @@ impl Subject<'_> {
         let init = init?;
         init.policy.as_ref().map_err(Clone::clone)?;
         self.permit_runtime()?;
-        node::permit(self.pod, self.cluster)?;
+        node::permit(self.pod, self.cluster, self.settings.ready_percent)?;
         let (gate, policy) = self.opening_gate(init)?;
         Ok(self.accelerate(policy, gate, warnings))
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
@@ -18,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::tls::{self, Certificate, Managed};
 use crate::world::{Agents, World};
 
+mod agents;
 mod election;
 #[cfg(test)]
 mod fake;
@@ -28,6 +30,7 @@ pub mod waiting;
 pub use election::{Seat, campaign};
 pub use waiting::Patience;
 
+use agents::Labeller;
 use waiting::{Attendant, attend};
 
 /// The duties of the leader beside certificates.
@@ -35,6 +38,8 @@ use waiting::{Attendant, attend};
 pub struct Duties {
     /// Whether to label nodes that cannot run Sidestep.
     pub label_nodes: bool,
+    /// How long an agent may be not ready before its node is labelled, too; `None` means for ever.
+    pub without_agent: Option<Duration>,
     /// What is done about pods that wait on nodes without a ready agent.
     pub patience: Patience,
 }
@@ -61,6 +66,7 @@ pub fn serve(
 ) {
     let Duties {
         label_nodes,
+        without_agent,
         patience,
     } = duties;
     let Known {
@@ -72,6 +78,16 @@ pub fn serve(
         let client = client.clone();
         let label = while_leading(leads.clone(), move || nodes::label(client.clone()));
         tasks.spawn("labelling nodes", label);
+    }
+    if let Some(patience) = without_agent {
+        let labeller = Labeller {
+            client: client.clone(),
+            world: Arc::clone(&world),
+            missing: Arc::clone(&missing),
+            patience,
+        };
+        let label = while_leading(leads.clone(), move || agents::label(labeller.clone()));
+        tasks.spawn("labelling nodes without an agent", label);
     }
     if patience.report.or(patience.delete).is_some() {
         let attendant = Attendant {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sidestep_contract::keys;
 
+use crate::cluster::ARCHITECTURES;
 use crate::decide::{Accelerate, Decision, Verdict};
 use crate::edit::Edit;
 use crate::inits::Inits;
@@ -133,12 +134,25 @@ fn list(edit: &mut Edit, path: &[&str], before: Option<&Value>, after: Option<&V
     }
 }
 
-/// Terms are alternatives, so each gets the condition. An empty term matches no node; with the condition it would match all
-/// supported ones, so it stays empty.
+/// What the nodes of an accelerated pod must be. By architecture and operating system an autoscaler can tell, before a node is
+/// there, whether it will serve; by the absence of the others a new node does.
+fn conditions() -> [Value; 4] {
+    let absent = |key| json!({"key": key, "operator": "DoesNotExist"});
+    let one_of = |key, values: &[&str]| json!({"key": key, "operator": "In", "values": values});
+    [
+        absent(keys::UNSUPPORTED),
+        absent(keys::WITHOUT_AGENT),
+        one_of(keys::OS, &["linux"]),
+        one_of(keys::ARCHITECTURE, &ARCHITECTURES),
+    ]
+}
+
+/// Terms are alternatives, so each gets the conditions. An empty term matches no node; with conditions it would match all
+/// nodes that fulfil them, so it stays empty.
 fn avoid_unsupported_nodes(edit: &mut Edit) {
-    let condition = json!({"key": keys::UNSUPPORTED, "operator": "DoesNotExist"});
+    let conditions = conditions();
     let Some(terms) = edit.get(&TERMS).and_then(Value::as_array) else {
-        return edit.set(&TERMS, json!([{"matchExpressions": [condition]}]));
+        return edit.set(&TERMS, json!([{"matchExpressions": conditions}]));
     };
     let list = |term: &Value, field| term.get(field).and_then(Value::as_array).cloned();
     let terms: Vec<_> = terms
@@ -150,18 +164,18 @@ fn avoid_unsupported_nodes(edit: &mut Edit) {
         })
         .collect();
     for (index, (expressions, fields)) in terms.into_iter().enumerate() {
-        if expressions.is_empty() && fields.is_empty() || expressions.contains(&condition) {
+        if expressions.is_empty() && fields.is_empty() {
             continue;
         }
         let index = index.to_string();
         let place = at(&at(&TERMS, &index), "matchExpressions");
         if expressions.is_empty() {
-            edit.set(&place, json!([condition]));
-        } else {
-            edit.set(
-                &at(&place, &expressions.len().to_string()),
-                condition.clone(),
-            );
+            edit.set(&place, json!(conditions));
+            continue;
+        }
+        let missing = conditions.iter().filter(|one| !expressions.contains(one));
+        for (number, condition) in (expressions.len()..).zip(missing) {
+            edit.set(&at(&place, &number.to_string()), condition.clone());
         }
     }
 }

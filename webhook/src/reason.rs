@@ -3,7 +3,7 @@
 use sidestep_contract::Leave;
 use thiserror::Error;
 
-use crate::cluster::ARCHITECTURES;
+use crate::cluster::{ARCHITECTURES, Share};
 
 /// Why an injected pod is left as Istio made it. `Display` is a sentence for people; [`word`](Reason::word) is the same in
 /// metrics, annotations and tests, and never changes.
@@ -32,6 +32,24 @@ pub enum Reason {
     /// No agent is ready, so nobody would open the gate.
     #[error("no node agent is ready anywhere in the cluster")]
     NoAgent,
+    /// Too few agents are ready: the pod might come to a node where nobody opens its gate.
+    #[error(
+        "an agent is ready on {} of the {} nodes that should have one, fewer than {percent} % (readyPercent): look at the pods of \
+         DaemonSet sidestep-agent",
+        .share.ready, .share.of
+    )]
+    TooFewAgents {
+        /// How many are.
+        share: Share,
+        /// How many of 100 should be.
+        percent: u8,
+    },
+    /// The pod may run only where nobody would open its gate.
+    #[error("the pod may run on no node where Sidestep does: {constraint}")]
+    NoUsableNode {
+        /// What of the pod excludes the others.
+        constraint: String,
+    },
     /// The pod must run on this node, which has no ready agent.
     #[error("no agent is ready on node {node:?}, to which the pod is bound")]
     NoAgentOnNode {
@@ -99,6 +117,8 @@ impl Reason {
             Self::NotOptedIn => "not-opted-in",
             Self::BadSetting { .. } => "bad-setting",
             Self::NoAgent => "no-agent",
+            Self::TooFewAgents { .. } => "too-few-agents",
+            Self::NoUsableNode { .. } => "no-usable-node",
             Self::NoAgentOnNode { .. } => "no-agent-on-node",
             Self::UnsupportedNode { .. } => "unsupported-node",
             Self::UnsupportedArchitecture => "unsupported-architecture",

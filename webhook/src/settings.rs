@@ -7,6 +7,9 @@ use sidestep_contract::words;
 
 pub use sidestep_contract::{Delivery, Reach};
 
+/// [`Settings::ready_percent`] where nobody says.
+pub const READY_PERCENT: u8 = 90;
+
 /// What the cluster's owner decided. Pods and namespaces may say otherwise where that is theirs to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -16,8 +19,11 @@ pub struct Settings {
     pub reach: Reach,
     /// How long a gate waits for its node's agent.
     pub probe_timeout: Duration,
-    /// Whether pods are kept off nodes that cannot run Sidestep.
+    /// Whether pods are kept off nodes that cannot run Sidestep or have no agent.
     pub avoid_unsupported: bool,
+    /// Of how many of 100 nodes that should have a ready agent one must be ready before a pod is gated that may run on several
+    /// nodes.
+    pub ready_percent: u8,
 }
 
 impl Default for Settings {
@@ -27,6 +33,7 @@ impl Default for Settings {
             reach: Reach::Pod,
             probe_timeout: PROBE_TIMEOUT,
             avoid_unsupported: false,
+            ready_percent: READY_PERCENT,
         }
     }
 }

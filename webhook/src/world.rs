@@ -1,18 +1,19 @@
 //! The present state of the cluster, kept by watches and read at each review.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use k8s_openapi::api::core::v1::Namespace as KubeNamespace;
 use kube::Client;
 use kube::api::{Api, PartialObjectMeta};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::cluster::{Cluster, Namespace};
 
+mod nodes;
 mod watch;
 
 pub use watch::{Agents, follow};
@@ -23,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The state that the watches keep.
 pub struct World {
     cluster: ArcSwap<Cluster>,
+    /// What the watches of nodes and agents last said.
+    nodes: Mutex<nodes::Known>,
     namespaces: Namespaces,
     client: Option<Client>,
 }
@@ -49,6 +52,7 @@ impl World {
     pub fn assumed() -> Self {
         Self {
             cluster: ArcSwap::from_pointee(Cluster::assumed()),
+            nodes: Mutex::default(),
             namespaces: Namespaces::Silent,
             client: None,
         }
@@ -57,10 +61,12 @@ impl World {
     /// A cluster of which nothing is known yet: no agent, no namespace. The client reads namespaces that are too new for the
     /// watch.
     pub fn unknown(client: Option<Client>) -> Self {
-        let mut cluster = Cluster::assumed();
-        cluster.agents = crate::cluster::Agents::On([].into());
+        let nothing = Cluster {
+            nodes: Some(BTreeMap::new()),
+        };
         Self {
-            cluster: ArcSwap::from_pointee(cluster),
+            cluster: ArcSwap::from_pointee(nothing),
+            nodes: Mutex::default(),
             namespaces: Namespaces::Known(RwLock::default()),
             client,
         }
@@ -97,12 +103,15 @@ impl World {
         }
     }
 
-    fn change_cluster(&self, change: impl Fn(&mut Cluster)) {
-        self.cluster.rcu(|cluster| {
-            let mut cluster = Cluster::clone(cluster);
-            change(&mut cluster);
-            cluster
-        });
+    /// Changes what is known of nodes and agents, and publishes the cluster as it is then.
+    fn change_nodes(&self, change: impl FnOnce(&mut nodes::Known, Instant)) {
+        let now = Instant::now();
+        let mut known = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut known, now);
+        let cluster = known.cluster(now);
+        if **self.cluster.load() != cluster {
+            self.cluster.store(Arc::new(cluster));
+        }
     }
 
     fn change_namespaces(&self, change: impl FnOnce(&mut HashMap<String, Arc<Namespace>>)) {

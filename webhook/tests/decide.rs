@@ -3,21 +3,48 @@
 #[expect(dead_code, reason = "each test file uses some of it")]
 mod common;
 
-use std::collections::BTreeSet;
-
 use common::{by_default, fixture, istio_init, mutated, typed, with_args, with_metadata};
 use serde_json::{Value, json};
 use sidestep_contract::keys;
-use sidestep_webhook::cluster::{Agents, Cluster, Namespace};
+use sidestep_webhook::cluster::{Agent, Cluster, Facts, Namespace, Node};
 use sidestep_webhook::decide::{Accelerate, Decision, Verdict, decide};
 use sidestep_webhook::patch::patch;
 use sidestep_webhook::settings::{Delivery, Enrolment, Reach, Settings};
 
-fn on(nodes: &[&str]) -> Cluster {
+/// A node for Linux on amd64 with these labels.
+fn node(name: &str, agent: Agent, labels: &[(&str, &str)]) -> (String, Node) {
+    let own = [
+        (keys::OS, "linux"),
+        (keys::ARCHITECTURE, "amd64"),
+        ("kubernetes.io/hostname", name),
+    ];
+    let labels = own.iter().chain(labels);
+    let labels = labels.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let facts = Facts {
+        name: name.to_owned(),
+        labels: labels.collect(),
+        taints: Vec::new(),
+    };
+    let node = Node {
+        facts: facts.into(),
+        agent,
+    };
+    (name.to_owned(), node)
+}
+
+fn of(nodes: impl IntoIterator<Item = (String, Node)>) -> Cluster {
     Cluster {
-        agents: Agents::On(nodes.iter().map(|node| (*node).to_owned()).collect()),
-        unsupported: BTreeSet::from(["fargate".to_owned()]),
+        nodes: Some(nodes.into_iter().collect()),
     }
+}
+
+/// A cluster with a ready agent on these nodes, and one that cannot have any.
+fn on(nodes: &[&str]) -> Cluster {
+    let fargate = node("fargate", Agent::Missing, &[(keys::UNSUPPORTED, "virtual")]);
+    of(nodes
+        .iter()
+        .map(|name| node(name, Agent::Ready, &[]))
+        .chain([fargate]))
 }
 
 fn labelled(key: &str, value: &str) -> Namespace {
@@ -127,14 +154,172 @@ fn a_namespace_that_is_not_known_leaves_a_pod_that_says_nothing() {
 }
 
 #[test]
-fn no_agent_anywhere_leaves_the_pod_and_one_anywhere_is_enough() {
+fn no_agent_anywhere_leaves_the_pod() {
     assert_eq!(in_cluster(&fixture("client"), &on(&[])), "no-agent");
     assert_eq!(in_cluster(&fixture("client"), &on(&["a"])), "accelerated");
 }
 
 #[test]
+fn pods_wait_for_most_of_the_agents_that_should_be_ready() {
+    let without = |word| [(keys::WITHOUT_AGENT, word)];
+    let word = |ready: usize, others: &[(String, Node)]| {
+        let ready = (0..ready).map(|n| node(&format!("ready-{n}"), Agent::Ready, &[]));
+        in_cluster(&fixture("client"), &of(ready.chain(others.iter().cloned())))
+    };
+    let not_ready = node("n", Agent::NotReady, &[]);
+    assert_eq!(word(8, std::slice::from_ref(&not_ready)), "too-few-agents");
+    assert_eq!(word(9, &[not_ready]), "accelerated");
+    // One for long not ready counts as before, or the last good node would get every pod.
+    let labelled = node("n", Agent::NotReady, &without("not-ready"));
+    assert_eq!(word(8, &[labelled]), "too-few-agents");
+    // Before they are labelled, pods may come to nodes outside of a canary pool; then no more.
+    let outside = [0, 1].map(|n| node(&format!("{n}"), Agent::Missing, &[]));
+    assert_eq!(word(2, &outside), "too-few-agents");
+    let outside = [0, 1].map(|n| node(&format!("{n}"), Agent::Missing, &without("missing")));
+    assert_eq!(word(2, &outside), "accelerated");
+    for never in [
+        node("n", Agent::NotReady, &without("cannot-run")),
+        node("n", Agent::Missing, &[(keys::UNSUPPORTED, "virtual")]),
+        node("n", Agent::Lately, &[]),
+    ] {
+        assert_eq!(word(1, &[never.clone()]), "accelerated", "{never:?}");
+    }
+}
+
+/// A node of each kind: `good` in pool `a`, others in pool `b`.
+fn pools() -> Cluster {
+    let mut cluster = of([
+        node("good", Agent::Ready, &[("pool", "a"), ("cores", "8")]),
+        node("tainted", Agent::Ready, &[("pool", "t"), ("cores", "32")]),
+        node(
+            "old",
+            Agent::Missing,
+            &[("pool", "b"), (keys::UNSUPPORTED, "kernel-too-old")],
+        ),
+        node(
+            "v1",
+            Agent::NotReady,
+            &[("pool", "b"), (keys::WITHOUT_AGENT, "cannot-run")],
+        ),
+    ]);
+    let tainted = cluster
+        .nodes
+        .as_mut()
+        .and_then(|nodes| nodes.get_mut("tainted"));
+    let tainted = std::sync::Arc::make_mut(&mut tainted.expect("it is there").facts);
+    tainted.taints = serde_json::from_value(json!([
+        {"key": "gpu", "value": "yes", "effect": "NoSchedule"},
+        {"key": "slow", "effect": "PreferNoSchedule"},
+    ]))
+    .expect("taints");
+    cluster
+}
+
+/// What is decided of a pod with these fields of its specification, and why.
+fn in_pools(spec: &Value) -> String {
+    let mut pod = fixture("client");
+    for (key, value) in spec.as_object().expect("fields") {
+        pod["spec"][key] = value.clone();
+    }
+    let verdict = decide(
+        &typed(&pod),
+        Some(&Namespace::default()),
+        &pools(),
+        &Settings::default(),
+    );
+    match verdict.decision {
+        Decision::Leave(reason) => reason.annotation(),
+        decision => decision.word().to_owned(),
+    }
+}
+
+fn required(terms: &Value) -> Value {
+    json!({"affinity": {"nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}})
+}
+
+#[test]
+fn a_pod_whose_own_constraints_leave_it_no_node_with_an_agent_is_left_and_told_why() {
+    let expression = |key: &str, operator: &str, values: &[&str]| {
+        json!({"matchExpressions": [
+        {"key": key, "operator": operator, "values": values}]})
+    };
+    let field = |values: &[&str]| {
+        json!({"matchFields": [
+        {"key": "metadata.name", "operator": "In", "values": values}]})
+    };
+    let tolerate = json!([{"key": "gpu", "operator": "Equal", "value": "yes"}]);
+    let selects = |pool: &str| json!({"nodeSelector": {"pool": pool}});
+    for (spec, wanted) in [
+        (json!({}), "accelerated"),
+        (selects("a"), "accelerated"),
+        (selects("b"), "its node selector (pool=b)"),
+        (
+            selects("scaled-to-zero"),
+            "its node selector (pool=scaled-to-zero)",
+        ),
+        (
+            json!({"nodeSelector": {"kubernetes.io/hostname": "old"}}),
+            "hostname=old",
+        ),
+        (
+            selects("t"),
+            "taints of all that are left, such as gpu=yes:NoSchedule",
+        ),
+        (
+            json!({"nodeSelector": {"pool": "t"}, "tolerations": tolerate}),
+            "accelerated",
+        ),
+        (
+            json!({"nodeSelector": {"pool": "t"}, "tolerations": [{"operator": "Exists"}]}),
+            "accelerated",
+        ),
+        (
+            json!({"nodeSelector": {"pool": "t"}, "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoExecute"}]}),
+            "gpu=yes:NoSchedule",
+        ),
+        (
+            required(&json!([expression("pool", "In", &["b", "c"])])),
+            "its required node affinity (pool In)",
+        ),
+        (
+            required(&json!([
+                expression("pool", "In", &["b"]),
+                expression("pool", "NotIn", &["b"])
+            ])),
+            "accelerated",
+        ),
+        (
+            required(&json!([expression("pool", "DoesNotExist", &[])])),
+            "(pool DoesNotExist)",
+        ),
+        (
+            required(&json!([expression("cores", "Gt", &["7"])])),
+            "accelerated",
+        ),
+        (
+            required(&json!([expression("cores", "Lt", &["8"])])),
+            "(cores Lt)",
+        ),
+        (required(&json!([{}])), "its required node affinity"),
+        (
+            required(&json!([field(&["old", "v1"])])),
+            "its required node affinity",
+        ),
+        (required(&json!([field(&["old", "good"])])), "accelerated"),
+    ] {
+        let found = in_pools(&spec);
+        assert!(found.contains(wanted), "{spec}: {found}");
+        assert!(
+            found == "accelerated" || found.starts_with("no-usable-node: "),
+            "{found}"
+        );
+    }
+}
+
+#[test]
 fn a_pod_bound_to_a_node_is_decided_for_that_node() {
-    let cluster = on(&["a", "fargate"]);
+    let cluster = on(&["a", "c"]);
     assert_eq!(in_cluster(&bound_to("a"), &cluster), "accelerated");
     assert_eq!(in_cluster(&bound_to("b"), &cluster), "no-agent-on-node");
     assert_eq!(
@@ -144,6 +329,12 @@ fn a_pod_bound_to_a_node_is_decided_for_that_node() {
     let mut by_name = fixture("client");
     by_name["spec"]["nodeName"] = "b".into();
     assert_eq!(in_cluster(&by_name, &cluster), "no-agent-on-node");
+    // Nor does it wait for agents elsewhere.
+    let half = of([
+        node("a", Agent::Ready, &[]),
+        node("b", Agent::NotReady, &[]),
+    ]);
+    assert_eq!(in_cluster(&bound_to("a"), &half), "accelerated");
 }
 
 #[test]

@@ -45,8 +45,13 @@ fn with_terms(terms: &Value) -> Value {
     pod
 }
 
-fn condition() -> Value {
-    json!({"key": "sidestep.dev/unsupported", "operator": "DoesNotExist"})
+fn conditions() -> [Value; 4] {
+    [
+        json!({"key": "sidestep.dev/unsupported", "operator": "DoesNotExist"}),
+        json!({"key": "sidestep.dev/without-agent", "operator": "DoesNotExist"}),
+        json!({"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}),
+        json!({"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64", "arm64"]}),
+    ]
 }
 
 #[test]
@@ -148,11 +153,12 @@ fn every_term_is_kept_off_unsupported_nodes_and_keeps_its_own_conditions() {
         {},
     ]));
     let after = avoiding_unsupported(&pod);
+    let zone_and_ours = [&[zone][..], &conditions()].concat();
     assert_eq!(
         *terms(&after),
         json!([
-            {"matchExpressions": [zone, condition()]},
-            {"matchFields": [field], "matchExpressions": [condition()]},
+            {"matchExpressions": zone_and_ours},
+            {"matchFields": [field], "matchExpressions": conditions()},
             {},
         ])
     );
@@ -166,7 +172,7 @@ fn every_term_is_kept_off_unsupported_nodes_and_keeps_its_own_conditions() {
 #[test]
 fn a_pod_without_affinity_gets_one_term_and_one_bound_to_a_node_gets_none() {
     let after = avoiding_unsupported(&fixture("client"));
-    assert_eq!(*terms(&after), json!([{"matchExpressions": [condition()]}]));
+    assert_eq!(*terms(&after), json!([{"matchExpressions": conditions()}]));
     assert_eq!(avoiding_unsupported(&after), after);
     let field = json!({"key": "metadata.name", "operator": "In", "values": ["a"]});
     let bound = with_terms(&json!([{"matchFields": [field]}]));
@@ -176,7 +182,7 @@ fn a_pod_without_affinity_gets_one_term_and_one_bound_to_a_node_gets_none() {
 
 /// An autoscaler asks whether a pod would fit a node that has nothing but what its template says.
 #[test]
-fn all_that_is_asked_of_a_node_is_that_it_has_not_our_label() {
+fn all_that_is_asked_of_a_node_is_its_kind_and_that_it_has_none_of_our_labels() {
     let mut with_terms = 0;
     for (name, pod) in injected() {
         let mut after = avoiding_unsupported(&pod);
@@ -189,7 +195,8 @@ fn all_that_is_asked_of_a_node_is_that_it_has_not_our_label() {
             let Some(expressions) = expressions.and_then(Value::as_array_mut) else {
                 continue;
             };
-            assert_eq!(expressions.pop(), Some(condition()), "{name}");
+            let own = expressions.len() - conditions().len();
+            assert_eq!(expressions.split_off(own), conditions(), "{name}");
             if expressions.is_empty() {
                 term.as_object_mut()
                     .expect("an object")

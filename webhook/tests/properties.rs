@@ -11,7 +11,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sidestep_contract::{IstioInit, Policy, istio_inits, keys};
-use sidestep_webhook::cluster::{Agents, Cluster, Namespace};
+use sidestep_webhook::cluster::{Agent, Cluster, Facts, Namespace, Node};
 use sidestep_webhook::decide::{Decision, Verdict, decide};
 use sidestep_webhook::patch::patch;
 use sidestep_webhook::settings::{Enrolment, Reach, Settings};
@@ -28,6 +28,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             reach,
             probe_timeout: std::time::Duration::from_secs(seconds),
             avoid_unsupported: avoid,
+            ..Settings::default()
         }
     })
 }
@@ -54,14 +55,34 @@ fn texts() -> impl Strategy<Value = BTreeMap<String, String>> {
 }
 
 fn cluster() -> impl Strategy<Value = Cluster> {
-    let agents = prop_oneof![
-        4 => Just(Agents::Everywhere),
-        1 => vec("[ab]", 0..3).prop_map(|nodes| Agents::On(nodes.into_iter().collect())),
+    let label = prop_oneof![
+        Just((keys::OS, "linux")),
+        Just((keys::ARCHITECTURE, "arm64")),
+        Just((keys::UNSUPPORTED, "virtual")),
+        Just((keys::WITHOUT_AGENT, "missing")),
     ];
-    agents.prop_map(|agents| Cluster {
-        agents,
-        unsupported: ["c".to_owned()].into(),
-    })
+    let agent = prop_oneof![
+        Just(Agent::Missing),
+        Just(Agent::NotReady),
+        Just(Agent::Ready)
+    ];
+    let node = (vec(label, 0..5), agent).prop_map(|(labels, agent)| {
+        let labels = labels
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let facts = Facts {
+            labels: labels.collect(),
+            ..Facts::default()
+        };
+        Node {
+            facts: facts.into(),
+            agent,
+        }
+    });
+    prop_oneof![
+        4 => Just(Cluster::assumed()),
+        1 => btree_map("[abc]", node, 0..3).prop_map(|nodes| Cluster { nodes: Some(nodes) }),
+    ]
 }
 
 fn arguments() -> impl Strategy<Value = Vec<String>> {

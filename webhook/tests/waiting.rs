@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use sidestep_webhook::cluster::Agents;
+use sidestep_webhook::cluster::{Agent, Cluster, Node};
 use sidestep_webhook::leader::Patience;
-use sidestep_webhook::leader::waiting::{Book, Waiting};
+use sidestep_webhook::leader::waiting::{Book, Place, Waiting};
 use tokio::time::Instant;
 
 #[expect(dead_code, reason = "each test file uses some of it")]
@@ -22,8 +22,18 @@ fn second(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-fn agents(nodes: &[&str]) -> Agents {
-    Agents::On(nodes.iter().map(|node| (*node).to_owned()).collect())
+/// A cluster with a ready agent on these nodes.
+fn agents(nodes: &[&str]) -> Cluster {
+    let nodes = nodes.iter().map(|name| {
+        let node = Node {
+            agent: Agent::Ready,
+            ..Node::default()
+        };
+        ((*name).to_owned(), node)
+    });
+    Cluster {
+        nodes: Some(nodes.collect()),
+    }
 }
 
 /// A gated pod of a controller, whose gate runs on `node`.
@@ -53,7 +63,10 @@ fn uids(pods: &[Waiting]) -> Vec<&str> {
 fn a_pod_waits_while_its_gate_is_shut_and_nothing_else_does() {
     let pod = waiting("u", "one");
     let seen = Waiting::of(&typed(&pod)).expect("it waits");
-    assert_eq!((seen.uid.as_str(), seen.node.as_str()), ("u", "one"));
+    assert_eq!(
+        (seen.uid.as_str(), &seen.place),
+        ("u", &Place::Gate("one".to_owned()))
+    );
     assert!(seen.is_replaced);
     let mut changes: Vec<(&str, Value)> = Vec::new();
     let mut change = |what, change: &dyn Fn(&mut Value)| {
@@ -187,6 +200,43 @@ fn an_agent_on_its_node_ends_the_wait_and_a_restarted_one_begins_it_anew() {
     assert_eq!(due.report, []);
     let due = book.due(&agents(&[]), PATIENCE, now + second(561));
     assert_eq!(uids(&due.report), ["u"]);
+}
+
+#[test]
+fn a_pod_that_fits_no_node_is_reported_where_sidestep_keeps_it_off_some_and_never_deleted() {
+    let now = Instant::now();
+    let mut pod = waiting("u", "one");
+    let scheduled = std::mem::take(&mut pod["spec"]["nodeName"]);
+    let status = std::mem::take(&mut pod["status"]);
+    pod["status"] = json!({"conditions": [{"type": "PodScheduled", "status": "False",
+        "reason": "Unschedulable", "message": "0/2 nodes are available"}]});
+    let nowhere = Place::Nowhere("0/2 nodes are available".to_owned());
+    let seen = Waiting::of(&typed(&pod)).expect("it waits");
+    assert_eq!(seen.place, nowhere);
+    let mut book = Book::default();
+    book.see(&typed(&pod));
+    let nothing_labelled = Cluster {
+        nodes: Some([].into()),
+    };
+    book.due(&nothing_labelled, PATIENCE, now);
+    let due = book.due(&nothing_labelled, PATIENCE, now + second(1000));
+    assert_eq!(due.overdue, 0, "it is not for Sidestep's sake");
+    // A node without its labels is none that gated pods may come to.
+    let kept_off = agents(&["one"]);
+    book.due(&kept_off, PATIENCE, now + second(1000));
+    let due = book.due(&kept_off, PATIENCE, now + second(10_000));
+    assert_eq!((uids(&due.report), due.delete.len()), (vec!["u"], 0));
+    book.reported("u");
+    pod["spec"]["nodeName"] = scheduled;
+    pod["status"] = status;
+    book.see(&typed(&pod));
+    book.due(&agents(&[]), PATIENCE, now + second(10_000));
+    let due = book.due(&agents(&[]), PATIENCE, now + second(10_060));
+    assert_eq!(uids(&due.report), ["u"], "at its gate it begins anew");
+    pod["status"] = json!({"conditions": [{"type": "PodScheduled", "status": "False",
+        "reason": "SchedulingGated"}]});
+    pod["spec"]["nodeName"] = Value::Null;
+    assert_eq!(Waiting::of(&typed(&pod)), None);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use sidestep_kit::{
 fn the_policies_know_every_key_of_ours_that_a_pod_may_have() {
     let source = include_str!("../../../webhook/contract/src/keys.rs");
     let mut wanted = texts(source, '"');
-    for key in [keys::PREFIX, keys::UNSUPPORTED] {
+    for key in [keys::PREFIX, keys::UNSUPPORTED, keys::WITHOUT_AGENT] {
         assert!(wanted.remove(key), "{key}");
     }
     assert!(wanted.contains(keys::ACCELERATED));

@@ -94,6 +94,10 @@ fn a_number_out_of_range() {
             &["'/certificates/managed/lifetimeSeconds'", "want 60"],
         ),
         (
+            "readiness.percent=101",
+            &["'/readiness/percent'", "want 100"],
+        ),
+        (
             "agent.maxUnavailable=0",
             &["'/agent/maxUnavailable'", "want 1"],
         ),

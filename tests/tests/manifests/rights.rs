@@ -84,5 +84,5 @@ fn each_role_is_bound_to_its_own_account_and_no_other() {
         assert_eq!(subjects[0]["namespace"], "sidestep-system");
     }
     let bindings = objects.iter().filter(|it| it["roleRef"].is_object());
-    assert_eq!(bindings.count(), 3);
+    assert_eq!(bindings.count(), 4, "with the one in `default`");
 }

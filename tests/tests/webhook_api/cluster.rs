@@ -32,13 +32,36 @@ pub(crate) fn installed(settings: &[&str]) -> ApiServer {
     let words = ["patch", "mutatingwebhookconfiguration", "sidestep-webhook"];
     let patch = server.kubectl(words.into_iter().chain(["--type=json", "-p", fail]));
     patch.expect("the configuration can be changed");
-    let mut agent = pod("agent", NODE);
+    let labels = json!({"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"});
+    node(&server, NODE, &labels, &json!([]));
+    agent(&server, NODE);
+    agent_is(&server, NODE, true);
+    server
+}
+
+/// A node with these labels and taints. The API server taints a new one as not ready, and who takes that away is not here.
+pub(crate) fn node(server: &ApiServer, name: &str, labels: &Value, taints: &Value) {
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
+    server.feed("create", &node).expect("a node");
+    let patch = json!({"spec": {"taints": taints}}).to_string();
+    let words = ["patch", "node", name, "--type=merge", "-p", patch.as_str()];
+    server.kubectl(words).expect("its taints can be written");
+}
+
+/// An agent's pod for this node, as the DaemonSet controller and the scheduler leave it.
+pub(crate) fn agent(server: &ApiServer, node: &str) {
+    let mut agent = pod(&format!("agent-{node}"), node);
     agent["metadata"]["namespace"] = NAMESPACE.into();
     agent["metadata"]["labels"] = json!({"app.kubernetes.io/name": "sidestep-agent"});
     server.feed("create", &agent).expect("an agent");
-    let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
-    status(&server, &format!("pod agent -n {NAMESPACE}"), &ready);
-    server
+}
+
+/// Makes the agent of a node ready or not, as its kubelet does.
+pub(crate) fn agent_is(server: &ApiServer, node: &str, ready: bool) {
+    let word = if ready { "True" } else { "False" };
+    let ready = json!({"conditions": [{"type": "Ready", "status": word}]});
+    status(server, &format!("pod agent-{node} -n {NAMESPACE}"), &ready);
 }
 
 /// A pod with one container.

@@ -3,6 +3,7 @@
 mod certificates;
 mod cluster;
 mod duties;
+mod kinds;
 mod leader;
 mod pods;
 mod replica;

@@ -1,11 +1,12 @@
 //! On nodes of which architecture a pod may run, by its own node selector and required node affinity.
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use sidestep_contract::keys;
 
 use super::node;
 
 /// The labels by which kubelet tells a node's architecture. The second is the first one's old name.
-const LABELS: [&str; 2] = ["kubernetes.io/arch", "beta.kubernetes.io/arch"];
+const LABELS: [&str; 2] = [keys::ARCHITECTURE, "beta.kubernetes.io/arch"];
 
 /// Whether the pod may run on a node of this architecture, as far as only the architecture matters.
 pub(super) fn admits(pod: &Pod, architecture: &str) -> bool {

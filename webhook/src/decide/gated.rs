@@ -82,7 +82,7 @@ impl Subject<'_> {
         self.permit()?;
         self.refuse()?;
         self.permit_runtime()?;
-        node::permit(self.pod, self.cluster)?;
+        node::permit(self.pod, self.cluster, self.settings.ready_percent)?;
         if opens(policy, gate) {
             return Ok(());
         }

@@ -1,14 +1,15 @@
-//! Where a pod may run. A pod that must run on one node, as a DaemonSet's pods must, is decided for that node.
+//! Whether somebody will open the pod's gate where it may run. A pod that must run on one node, as a DaemonSet's pods must,
+//! is decided for that node.
 
 use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorTerm, Pod, PodSpec};
 
-use super::architecture;
+use super::{architecture, constraints};
 use crate::Reason;
-use crate::cluster::{ARCHITECTURES, Cluster};
+use crate::cluster::{ARCHITECTURES, Cluster, Node};
 
-/// Refuses a pod whose gate no agent would open.
-pub(super) fn permit(pod: &Pod, cluster: &Cluster) -> Result<(), Reason> {
-    if !cluster.agents.any() {
+/// Refuses a pod whose gate no agent would open. Pods that may run on several nodes wait for `percent` of the agents.
+pub(super) fn permit(pod: &Pod, cluster: &Cluster, percent: u8) -> Result<(), Reason> {
+    if !cluster.opens_any() {
         return Err(Reason::NoAgent);
     }
     if !ARCHITECTURES
@@ -17,20 +18,32 @@ pub(super) fn permit(pod: &Pod, cluster: &Cluster) -> Result<(), Reason> {
     {
         return Err(Reason::UnsupportedArchitecture);
     }
-    let Some(node) = bound(pod).map(str::to_owned) else {
+    let (Some(nodes), Some(share)) = (&cluster.nodes, cluster.share()) else {
         return Ok(());
     };
-    if cluster.unsupported.contains(&node) {
-        Err(Reason::UnsupportedNode { node })
-    } else if !cluster.agents.on(&node) {
-        Err(Reason::NoAgentOnNode { node })
-    } else {
+    if let Some(node) = bound(pod) {
+        return permit_on(node, nodes.get(node), cluster);
+    }
+    if !share.reaches(percent) {
+        return Err(Reason::TooFewAgents { share, percent });
+    }
+    constraints::permit(pod, nodes.values())
+}
+
+fn permit_on(name: &str, node: Option<&Node>, cluster: &Cluster) -> Result<(), Reason> {
+    let opens = cluster.opens(name);
+    let name = name.to_owned();
+    if node.is_some_and(Node::is_unsupported) {
+        Err(Reason::UnsupportedNode { node: name })
+    } else if opens {
         Ok(())
+    } else {
+        Err(Reason::NoAgentOnNode { node: name })
     }
 }
 
 /// The one node that the pod can run on, if its specification says so by name.
-pub(super) fn bound(pod: &Pod) -> Option<&str> {
+pub(crate) fn bound(pod: &Pod) -> Option<&str> {
     let spec = pod.spec.as_ref()?;
     if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
         return Some(node);

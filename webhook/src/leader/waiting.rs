@@ -1,5 +1,5 @@
-//! Pods that wait at their gates on nodes without a ready agent: which pods, for how long, and what is due. Pure, except
-//! for [`act`].
+//! Pods that wait at their gates on nodes without a ready agent, and gated pods that fit no node: which, for how long, and
+//! what is due. Pure, except for [`act`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 use sidestep_contract::{istio_init, keys};
 use tokio::time::Instant;
 
-use crate::cluster::Agents;
+use crate::cluster::{Cluster, Node};
 
 mod act;
 
@@ -31,7 +31,16 @@ const MOST: usize = 10_000;
 const REPORTS: usize = 10;
 const DELETIONS: usize = 5;
 
-/// A pod at its gate.
+/// Where a pod waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At its gate, on this node.
+    Gate(String),
+    /// Nowhere: the scheduler finds no node for it, for this reason.
+    Nowhere(String),
+}
+
+/// A gated pod that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// Its namespace.
@@ -40,8 +49,8 @@ pub struct Waiting {
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// The node on which it waits.
-    pub node: String,
+    /// Where it waits.
+    pub place: Place,
     /// Its resource version: only the pod as it was seen is deleted.
     pub version: Option<String>,
     /// Whether a controller replaces the pod, however often it is deleted. A Job does not: it counts deleted pods as
@@ -50,26 +59,56 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// The pod, if its gate is shut and it is not being deleted. What counts is the gate, not the label.
+    /// The pod, if it waits and is not being deleted. What counts is the gate, not the label.
     pub fn of(pod: &Pod) -> Option<Self> {
         let is_gated = istio_init(pod).is_ok_and(|init| init.is_gate);
-        let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
-        let is_shut = statuses
-            .iter()
-            .any(|status| status.name == keys::ISTIO_INIT && is_shut(status));
         let goes = pod.metadata.deletion_timestamp.is_some();
-        (is_gated && is_shut && !goes).then_some(())?;
+        (is_gated && !goes).then_some(())?;
         Some(Self {
             namespace: pod.namespace()?,
             name: pod.name_any(),
             uid: pod.uid()?,
-            node: pod.spec.as_ref()?.node_name.clone()?,
+            place: Place::of(pod)?,
             version: pod.resource_version(),
             is_replaced: pod
                 .owner_references()
                 .iter()
                 .any(|owner| owner.controller == Some(true) && owner.kind != "Job"),
         })
+    }
+}
+
+impl Waiting {
+    /// Whether another pod in its place may find a better node.
+    const fn may_go_elsewhere(&self) -> bool {
+        self.is_replaced && matches!(self.place, Place::Gate(_))
+    }
+}
+
+impl Place {
+    fn of(pod: &Pod) -> Option<Self> {
+        let status = pod.status.as_ref()?;
+        let Some(node) = pod.spec.as_ref()?.node_name.clone() else {
+            let mut conditions = status.conditions.iter().flatten();
+            let says_no =
+                conditions.find(|one| one.type_ == "PodScheduled" && one.status == "False")?;
+            let is_final = says_no.reason.as_deref() == Some("Unschedulable");
+            return is_final.then(|| Self::Nowhere(says_no.message.clone().unwrap_or_default()));
+        };
+        let mut statuses = status.init_container_statuses.iter().flatten();
+        let waits = statuses.any(|status| status.name == keys::ISTIO_INIT && is_shut(status));
+        waits.then_some(Self::Gate(node))
+    }
+
+    /// Whether it is Sidestep for which the pod waits.
+    fn is_ours(&self, cluster: &Cluster) -> bool {
+        match self {
+            Self::Gate(node) => !cluster.opens(node),
+            Self::Nowhere(_) => {
+                let mut nodes = cluster.nodes.iter().flat_map(BTreeMap::values);
+                nodes.any(|node: &Node| !node.is_usable())
+            }
+        }
     }
 }
 
@@ -95,8 +134,8 @@ pub struct Due {
     pub overdue: usize,
 }
 
-/// The pods that wait. Times are this process's own, and count only while no agent is ready on the pod's node: a ready
-/// agent sets them back to zero.
+/// The pods that wait. Times are this process's own, and count only while it is Sidestep that the pod waits for: an agent that
+/// becomes ready on its node sets them back to zero.
 #[derive(Debug, Default)]
 pub struct Book {
     pods: BTreeMap<String, Entry>,
@@ -108,6 +147,13 @@ struct Entry {
     since: Option<Instant>,
     /// By [`Work`].
     tasks: [Task; 2],
+}
+
+impl Entry {
+    /// Whether it waits for the same: a pod that was scheduled at last begins anew.
+    fn waits_as(&self, place: &Place) -> bool {
+        std::mem::discriminant(&self.pod.place) == std::mem::discriminant(place)
+    }
 }
 
 /// What there is to do about a pod.
@@ -132,7 +178,9 @@ impl Book {
             }
             return;
         };
-        if let Some(entry) = self.pods.get_mut(&waiting.uid) {
+        let known = self.pods.get_mut(&waiting.uid);
+        let same = known.filter(|entry| entry.waits_as(&waiting.place));
+        if let Some(entry) = same {
             entry.pod = waiting;
         } else if self.pods.len() < MOST {
             let entry = Entry {
@@ -174,15 +222,15 @@ impl Book {
 
     /// The pods for which something is due, the longest wait first. Pods for which it failed before come last, so that they
     /// do not keep the others waiting.
-    pub fn due(&mut self, agents: &Agents, patience: Patience, now: Instant) -> Due {
+    pub fn due(&mut self, cluster: &Cluster, patience: Patience, now: Instant) -> Due {
         let Patience { report, delete } = patience;
         let mut waits: Vec<(Duration, &mut Entry)> = Vec::new();
         for entry in self.pods.values_mut() {
-            if agents.on(&entry.pod.node) {
-                entry.since = None;
-            } else {
+            if entry.pod.place.is_ours(cluster) {
                 let since = *entry.since.get_or_insert(now);
                 waits.push((now - since, entry));
+            } else {
+                entry.since = None;
             }
         }
         waits.sort_by_key(|(wait, _)| std::cmp::Reverse(*wait));
@@ -192,7 +240,7 @@ impl Book {
         let report = next(late.map(|(_, entry)| &mut **entry), Work::Report, REPORTS);
         let late = waits
             .iter_mut()
-            .filter(|(wait, entry)| over(delete, *wait) && entry.pod.is_replaced);
+            .filter(|(wait, entry)| over(delete, *wait) && entry.pod.may_go_elsewhere());
         let delete = next(late.map(|(_, entry)| &mut **entry), Work::Delete, DELETIONS);
         Due {
             report,

@@ -1,10 +1,11 @@
-//! Three watches: namespaces, agent pods, nodes that cannot run Sidestep. Each relist is a full replacement.
+//! Three watches: namespaces, agent pods, nodes. Each relist is a full replacement.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{Namespace as KubeNamespace, Node, Pod};
@@ -14,9 +15,14 @@ use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Client, Resource, ResourceExt as _};
 use sidestep_contract::keys;
 use sidestep_runtime::Tasks;
+use tokio::time::interval;
 
 use super::World;
-use crate::cluster::{self, Namespace};
+use super::nodes::{self, AgentPod};
+use crate::cluster::{Facts, Namespace};
+
+/// Between looks at whether an agent has been away for long.
+const TICK: Duration = Duration::from_secs(5);
 
 /// How agent pods are found.
 #[derive(Clone, Debug)]
@@ -53,29 +59,37 @@ pub fn follow(
     let target = Arc::clone(world);
     let agents = mirror(
         watcher(api, Config::default().labels(&agents.selector)),
-        ready_on,
-        move |all: &BTreeMap<String, String>| {
-            let nodes: BTreeSet<_> = all.values().cloned().collect();
-            target.change_cluster(|cluster| {
-                cluster.agents = cluster::Agents::On(nodes.clone());
-            });
+        AgentPod::of,
+        move |all: &BTreeMap<String, AgentPod>| {
+            target.change_nodes(|known, now| known.agents(all.values(), now));
         },
         Arc::clone(&missing),
     );
     tasks.spawn("watching agents", agents);
 
-    let api: Api<PartialObjectMeta<Node>> = Api::all(client.clone());
     let target = Arc::clone(world);
     let nodes = mirror(
-        watcher(api, Config::default().labels(keys::UNSUPPORTED)),
-        |node| Some(node.name_any()),
-        move |all: &BTreeMap<String, String>| {
-            let nodes: BTreeSet<_> = all.values().cloned().collect();
-            target.change_cluster(|cluster| cluster.unsupported.clone_from(&nodes));
+        // A node's status is large.
+        watcher(
+            Api::<Node>::all(client.clone()),
+            Config::default().page_size(50),
+        ),
+        |node| Some(nodes::facts(node)),
+        move |all: &BTreeMap<String, Arc<Facts>>| {
+            target.change_nodes(|known, _| known.nodes(all.values().cloned()));
         },
         Arc::clone(&missing),
     );
-    tasks.spawn("watching unsupported nodes", nodes);
+    tasks.spawn("watching nodes", nodes);
+
+    let target = Arc::clone(world);
+    tasks.spawn("looking at the time", async move {
+        let mut ticks = interval(TICK);
+        loop {
+            ticks.tick().await;
+            target.change_nodes(|_, _| {});
+        }
+    });
     missing
 }
 
@@ -91,16 +105,6 @@ pub(super) fn words_of(object: &impl Resource) -> Namespace {
         labels: kept(object.labels()),
         annotations: kept(object.annotations()),
     }
-}
-
-/// The node of an agent that is ready and not being deleted.
-fn ready_on(pod: &Pod) -> Option<String> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let is_ready =
-        |c: &k8s_openapi::api::core::v1::PodCondition| c.type_ == "Ready" && c.status == "True";
-    let stays = pod.metadata.deletion_timestamp.is_none();
-    let node = pod.spec.as_ref()?.node_name.clone()?;
-    (stays && conditions.iter().any(is_ready)).then_some(node)
 }
 
 /// Keeps the `entry` of each object, and publishes all of them after each change.
@@ -177,6 +181,12 @@ mod tests {
             "status": {"conditions": [{"type": "Ready", "status": status}]},
         });
         serde_json::from_value(pod).expect("a pod")
+    }
+
+    /// The node of an agent that is ready.
+    fn ready_on(pod: &Pod) -> Option<String> {
+        let pod = AgentPod::of(pod)?;
+        pod.is_ready.then_some(pod.node)
     }
 
     /// Every state that is published, as the nodes with an agent; and how many watches are still missing.

@@ -1,6 +1,7 @@
 //! Watches the pods at their gates; reports and deletes those for which it is due.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +19,7 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use sidestep_contract::keys;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{Book, Due, Patience, Waiting};
+use super::{Book, Due, Patience, Place, Waiting};
 use crate::metrics::Metrics;
 use crate::world::{Agents, World};
 
@@ -27,6 +28,10 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The API server takes no Event with a longer note, in bytes.
 const NOTE: usize = 1024;
+
+/// What its author can do for a pod that waits.
+const WITHOUT_SIDESTEP: &str = "To do without Sidestep, label the pod (in its template) or its namespace \
+                                sidestep.dev/enabled=false and delete the pod.";
 
 /// What the rounds need.
 #[derive(Clone)]
@@ -79,7 +84,7 @@ pub(in crate::leader) async fn attend(attendant: Attendant) {
                     continue;
                 }
                 let cluster = attendant.world.cluster();
-                let due = book.due(&cluster.agents, attendant.patience, Instant::now());
+                let due = book.due(&cluster, attendant.patience, Instant::now());
                 let error = attendant.act(due, &mut book).await.err();
                 if let Some(error) = error.as_ref().filter(|_| error != said) {
                     tracing::warn!("{error}; will retry");
@@ -101,17 +106,15 @@ impl Attendant {
         self.metrics.waiting(overdue);
         let mut outcome = Ok(());
         for pod in report {
-            let note = waits(&pod, &self.agents);
-            if let Err(error) = self.report(&pod, "WaitingForSidestep", "Wait", note).await {
+            let (reason, note) = match &pod.place {
+                Place::Gate(node) => ("WaitingForSidestep", waits(node, &self.agents)),
+                Place::Nowhere(why) => ("UnschedulableWithSidestep", fits_nowhere(why)),
+            };
+            if let Err(error) = self.report(&pod, reason, "Wait", note).await {
                 outcome = Err(error);
                 continue;
             }
-            tracing::warn!(
-                pod = pod.name,
-                namespace = pod.namespace,
-                node = pod.node,
-                "pod waits at its gate: no agent is ready on its node"
-            );
+            tracing::warn!(pod = pod.name, namespace = pod.namespace, "{}", pod.place);
             book.reported(&pod.uid);
         }
         for pod in delete {
@@ -126,12 +129,16 @@ impl Attendant {
             tracing::warn!(
                 pod = pod.name,
                 namespace = pod.namespace,
-                node = pod.node,
-                "deleted a pod that waited too long at its gate"
+                "deleted: {}",
+                pod.place
             );
             self.metrics.deleted();
             book.deleted(&pod.uid);
-            let said = self.report(&pod, "DeletedBySidestep", "Delete", goes(&pod));
+            let note = format!(
+                "It is deleted so that its controller makes another one: {}.",
+                pod.place
+            );
+            let said = self.report(&pod, "DeletedBySidestep", "Delete", note);
             outcome = said.await.and(outcome);
         }
         outcome
@@ -163,7 +170,7 @@ impl Attendant {
             namespace,
             name,
             uid,
-            node: _,
+            place: _,
             version: _,
             is_replaced: _,
         } = pod;
@@ -214,7 +221,7 @@ impl Attendant {
     }
 }
 
-fn waits(pod: &Waiting, agents: &Agents) -> String {
+fn waits(node: &str, agents: &Agents) -> String {
     let Agents {
         namespace,
         selector,
@@ -222,19 +229,29 @@ fn waits(pod: &Waiting, agents: &Agents) -> String {
     format!(
         "The pod waits at its gate (init container istio-init) for Sidestep's node agent, and none is ready on node {node}. \
          It starts when one is. Look at the agent there: kubectl get pods -n {namespace} -l {selector} -o wide \
-         --field-selector spec.nodeName={node}. To do without Sidestep, label the pod (in its template) or its namespace \
-         {enabled}=false and delete the pod.",
-        node = pod.node,
-        enabled = keys::ENABLED,
+         --field-selector spec.nodeName={node}. {WITHOUT_SIDESTEP}",
     )
 }
 
-fn goes(pod: &Waiting) -> String {
+fn fits_nowhere(why: &str) -> String {
     format!(
-        "The pod waited too long at its gate on node {}, where no agent of Sidestep is ready. It is deleted so that its \
-         controller makes another one.",
-        pod.node
+        "The scheduler finds no node for the pod, which Sidestep keeps off nodes labelled {} or {}: kubectl get nodes -L {0},{1} \
+         shows them. {WITHOUT_SIDESTEP} The scheduler says: {why}",
+        keys::UNSUPPORTED,
+        keys::WITHOUT_AGENT,
     )
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gate(node) => write!(
+                f,
+                "the pod waits at its gate, and no agent is ready on node {node}"
+            ),
+            Self::Nowhere(why) => write!(f, "no node is found for the pod: {why}"),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ fn pod(name: &str) -> Waiting {
         namespace: "shop".to_owned(),
         name: name.to_owned(),
         uid: format!("uid-of-{name}"),
-        node: "node".to_owned(),
+        place: Place::Gate("node".to_owned()),
         version: Some("7".to_owned()),
         is_replaced: true,
     }
