@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Error, bail};
-use clap::ValueEnum;
+use clap::{ArgAction, ValueEnum};
 use sidestep_webhook::decide::Decision;
 use sidestep_webhook::offline::{self, Document};
 use sidestep_webhook::settings::{Enrolment, Reach, Settings};
@@ -65,8 +65,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = parse_seconds)]
     probe_timeout: Duration,
 
-    /// Keep accelerated pods off nodes that are labelled sidestep.dev/unsupported
-    #[arg(long)]
+    /// Keep accelerated pods off nodes that are labelled sidestep.dev/unsupported or sidestep.dev/without-agent, and on Linux on
+    /// amd64 or arm64, as the chart does by default; =false leaves the affinity as it is
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     avoid_unsupported_nodes: bool,
 }
 
@@ -97,6 +98,7 @@ impl Args {
             reach: shortcut,
             probe_timeout,
             avoid_unsupported: avoid_unsupported_nodes,
+            ..Settings::default()
         };
         let files = read_all(&filename, recursive)?;
         let texts: Vec<_> = files.iter().map(|(_, text)| text.as_str()).collect();
