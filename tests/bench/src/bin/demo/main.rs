@@ -24,7 +24,7 @@ struct Args {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Seconds of load for one variant, one kind of traffic, one round.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
     /// Connections at a time.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=512))]
