@@ -182,7 +182,11 @@ fn pods_wait_for_most_of_the_agents_that_should_be_ready() {
         node("n", Agent::Missing, &[(keys::UNSUPPORTED, "virtual")]),
         node("n", Agent::Lately, &[]),
     ] {
-        assert_eq!(word(1, &[never.clone()]), "accelerated", "{never:?}");
+        assert_eq!(
+            word(1, std::slice::from_ref(&never)),
+            "accelerated",
+            "{never:?}"
+        );
     }
 }
 

@@ -1,6 +1,8 @@
 //! Which nodes a pod's own constraints leave it, as the scheduler reads them (k8s.io/component-helpers,
 //! `scheduling/corev1`): its node selector, its required node affinity, its tolerations.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{
     NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration,
 };
@@ -11,14 +13,11 @@ use crate::cluster::{Facts, Node};
 
 /// Refuses a pod that may run on no node where its gate would be opened. The reason names the constraint that excludes the
 /// last of them.
-pub(super) fn permit<'a>(
-    pod: &Pod,
-    nodes: impl Iterator<Item = &'a Node> + Clone,
-) -> Result<(), Reason> {
+pub(super) fn permit(pod: &Pod, nodes: &BTreeMap<String, Node>) -> Result<(), Reason> {
     let Some(spec) = &pod.spec else {
         return Ok(());
     };
-    let usable = || nodes.clone().filter(|node| node.is_usable());
+    let usable = || nodes.values().filter(|node| node.is_usable());
     if usable().any(|node| {
         CONSTRAINTS
             .iter()
