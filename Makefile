@@ -24,8 +24,8 @@ demo: ## as root: the same traffic between two pods with Envoy sidecars, once wi
 	cargo build $(DEMO)
 	@target/quick/sidestep-demo
 
-test: ## everything: lint, unit tests, fuzzing for a minute, smoke tests in QEMU, network namespaces, API server, cluster
-	@tests/all.sh lint test-unit fuzz smoke test-netns test-programs test-apiserver test-cluster
+test: ## everything: lint, unit tests, fuzzing for a minute, smoke tests in QEMU, network namespaces, API server, cluster, a second node
+	@tests/all.sh lint test-unit fuzz smoke test-netns test-programs test-apiserver test-cluster test-field
 
 test-unit: setup ## unit and property tests: no privilege needed
 	cargo test --no-fail-fast --workspace $(addprefix --exclude sidestep-,ebpf ebpf-hook ebpf-shortcut tests kit torture cluster bench)
@@ -57,7 +57,7 @@ test-cluster: ## as root: end to end, on a real Kubernetes with Istio
 test-field: ## as root: the same with an emulated Debian 13 as a second node: agent and pods on it, and traffic between the two
 	@tests/setup.sh field debian-13
 	cargo build $(PROGRAMS)
-	cargo test --no-fail-fast -p sidestep-cluster --test field
+	cargo test --no-fail-fast -p sidestep-cluster --test field -- nodes:: traffic::
 
 field: ## as root: the same with three such machines, Debian 12, Debian 13, and that with Linux 7.3: what is on, what is off and why, as a table
 	@tests/setup.sh field debian-13 debian-12 debian-13-backports

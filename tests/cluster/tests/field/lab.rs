@@ -96,6 +96,11 @@ fn start() -> anyhow::Result<Lab> {
     say("Sidestep is being installed");
     sidestep::install(&cluster, &images, &[])?;
     let machines = Machine::start_all(&cluster, &kinds, &images, &mut |step| say(step))?;
+    // Pods are gated once most agents are ready.
+    cluster.kubectl(&format!(
+        "rollout status daemonset/sidestep-agent -n sidestep-system --timeout={}s",
+        PATIENCE.as_secs()
+    ));
     Ok(Lab { cluster, machines })
 }
 
@@ -124,6 +129,8 @@ pub fn service(name: &str) -> Value {
         {"name": "http", "port": 80, "targetPort": objects::PORT},
         {"name": "tcp-echo", "port": ECHO},
     ]);
+    // A kubelet that starts again holds its pods for not ready until it has asked them, whoever redirects them.
+    service["spec"]["publishNotReadyAddresses"] = json!(true);
     service
 }
 

@@ -7,3 +7,4 @@ mod lab;
 mod nodes;
 mod table;
 mod traffic;
+mod upset;

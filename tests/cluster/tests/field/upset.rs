@@ -1,0 +1,139 @@
+//! What happens to a node: it is rebooted; its kubelet and its runtime are restarted.
+
+use serde_json::Value;
+use sidestep_cluster::{
+    agent::said,
+    machine::{Machine, PATIENCE},
+    room::comes,
+};
+use sidestep_kit::needs;
+
+use crate::lab::{Lab, Pair, lab, say};
+
+#[needs(crate::lab::needs)]
+fn a_machine_that_is_rebooted_comes_back_and_its_pods_are_armed_anew() {
+    let lab = lab();
+    for machine in &lab.machines {
+        let name = machine.name();
+        let pair = Pair::new(&lab, machine, "rebooted");
+        let before = agent(&lab, machine);
+        let boot = boot_id(&lab, machine);
+        // What `systemctl reboot` asks logind for, which these machines do not have. The shell may end before it answers.
+        let _ = machine.run(&lab.cluster, "systemctl --no-block start reboot.target");
+        let back = comes(PATIENCE, || boot_id(&lab, machine) != boot);
+        assert!(back, "{name} does not come back");
+        say(format!("{name} is up again"));
+        // Its pods as they were before are Ready still, until kubelet looks. Whoever is asked then begins with nothing.
+        let anew = comes(PATIENCE, || agent(&lab, machine) != before);
+        assert!(anew, "{name}: the agent is still {before}");
+        pair.is_up();
+        assert!(pair.are_gated());
+        say(format!("{name}: its pods are armed anew"));
+    }
+}
+
+#[needs(crate::lab::needs)]
+fn a_kubelet_and_a_containerd_that_are_restarted_under_load_lose_no_request() {
+    let lab = lab();
+    for machine in &lab.machines {
+        let name = machine.name();
+        let pair = Pair::new(&lab, machine, "restarted");
+        let loads = [("near", "far"), ("far", "near")];
+        for (from, to) in loads {
+            begin(&pair, from, to);
+        }
+        for unit in ["kubelet", "containerd"] {
+            let pid = format!("systemctl show --property MainPID --value {unit}");
+            let restart = format!("{pid}; systemctl restart {unit}; {pid}");
+            let said = machine.run(&lab.cluster, &restart);
+            let said = said.unwrap_or_else(|error| panic!("{error:#}"));
+            let pids: Vec<_> = said.lines().collect();
+            assert!(
+                pids.len() == 2 && pids[0] != pids[1],
+                "{unit} was not restarted: {said}"
+            );
+            say(format!("{name}: {unit} was restarted"));
+            // What is asked of the machine from here on goes through both of them.
+            let works = comes(PATIENCE, || {
+                pair.room.try_exec("far", "true").status.success()
+            });
+            assert!(
+                works,
+                "{name} runs no program in a pod after {unit} was restarted"
+            );
+        }
+        for (from, _) in loads {
+            let (answers, errors) = end(&pair, from);
+            say(format!("{name}: {answers} answers to {from}"));
+            assert_eq!(errors, "", "{name}: to {from}");
+            assert!(answers > 0, "{name}: {from} asked nothing");
+        }
+        for pod in pair.room.get("pods")["items"].as_array().expect("a list") {
+            for status in pod["status"]["containerStatuses"].as_array().expect("some") {
+                assert_eq!(status["restartCount"], 0, "{status:#}");
+            }
+        }
+    }
+}
+
+/// The agent's container, as the API server knows it.
+fn agent(lab: &Lab, machine: &Machine) -> Value {
+    let agent = lab.cluster.agent_on(machine.name()).unwrap_or_default();
+    agent["status"]["containerStatuses"][0]["containerID"].clone()
+}
+
+/// Changes with each start of a machine; its kubelet tells it.
+fn boot_id(lab: &Lab, machine: &Machine) -> Value {
+    let node = lab.cluster.get(&format!("node {}", machine.name()));
+    node["status"]["nodeInfo"]["bootID"].clone()
+}
+
+/// Lets a pod ask another one until it is told to end. It runs by itself: what kubelet runs in a pod ends with kubelet.
+fn begin(pair: &Pair<'_>, from: &str, to: &str) {
+    let server = pair.service(to);
+    let ask = format!("sidestep-app get --from {server}:80 --count 10");
+    let script = format!(
+        "(while [ ! -e /tmp/end ]; do {ask} --close || echo failed; {ask} || echo failed; done; true >/tmp/ended) \
+         >/tmp/answers 2>/tmp/errors </dev/null &"
+    );
+    sh(pair, from, &script);
+    // What is restarted is restarted under load.
+    let begun = comes(PATIENCE, || {
+        sh(pair, from, "head -n 1 /tmp/answers").contains('{')
+    });
+    assert!(
+        begun,
+        "{from} gets no answer: {}",
+        sh(pair, from, "cat /tmp/errors")
+    );
+}
+
+/// How many answers there were, and what was said of those that failed.
+fn end(pair: &Pair<'_>, from: &str) -> (usize, String) {
+    sh(pair, from, "true >/tmp/end");
+    let ended = comes(PATIENCE, || sh(pair, from, "ls /tmp").contains("ended"));
+    assert!(ended, "the load of {from} does not end");
+    let answers = sh(pair, from, "cat /tmp/answers");
+    let mut errors = sh(pair, from, "cat /tmp/errors");
+    let mut count = 0;
+    for answer in answers.lines() {
+        match serde_json::from_str::<Value>(answer) {
+            Ok(seen) if seen["headers"]["x-forwarded-client-cert"].is_string() => count += 1,
+            _ => errors += answer,
+        }
+    }
+    (count, errors)
+}
+
+fn sh(pair: &Pair<'_>, pod: &str, script: &str) -> String {
+    let place = ["-n", pair.room.name(), "exec", pod, "-c", "app", "--"];
+    let words = [&place[..], &["sh", "-c", script]].concat();
+    let output = pair.room.cluster().admin().run(&words, "");
+    let output = output.unwrap_or_else(|error| panic!("{error:#}"));
+    assert!(
+        output.status.success(),
+        "{script} in {pod}: {}",
+        said(&output)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
