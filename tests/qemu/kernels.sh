@@ -7,8 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 echo "kernels: building"
-profile=release
-[ "${1:-}" != small ] || profile=quick
+profile=release folder=release
+[ "${1:-}" != small ] || profile=dev folder=debug
 cargo build --quiet --profile $profile -p sidestep-agent -p sidestep -p sidestep-kit --bins
 # By itself: built together, the agent would get the switches of tests, too.
 cargo build --quiet --profile $profile -p sidestep-torture --bins
@@ -34,4 +34,4 @@ else
     what+=(--suite "conformance=$(path conformance),sidestep,--skip,envoy" --suite "shortcut=$(path shortcut),--skip,torture::,--skip,no_request_fails")
     what+=(--programs --suite "programs=$(path programs)")
 fi
-exec target/$profile/sidestep-kernels run "${what[@]}" "$@"
+exec target/$folder/sidestep-kernels run "${what[@]}" "$@"
