@@ -43,7 +43,7 @@ fn a_job_calls_a_service_and_completes() {
     let known = "case $(wget -qO- http://server/warm 2>&1) in *404*) break;; esac; sleep 1";
     // Istio kills Envoy with its Job, however much of its log, written once a second, it still holds: the Job ends when told to.
     let told = "until [ -e /tmp/end ]; do sleep 0.1; done";
-    let ask = format!("while :; do {known}; done; wget -qO- http://server/ && {told}");
+    let ask = format!("while :; do {known}; done; wget -qO- http://server/ && echo && {told}");
     let twins = Twins::new(
         &cluster,
         "job",
@@ -64,7 +64,7 @@ fn a_job_calls_a_service_and_completes() {
     assert!(said.contains("x-forwarded-client-cert"), "{said}");
     twins.logged_the_same(&[("job/once", 1), ("server", 1)]);
     for room in twins.both() {
-        room.exec("job/once", "touch /tmp/end");
+        room.exec("job/once", "sh -c :>/tmp/end");
         room.kubectl("wait --for=condition=Complete --timeout=120s job/once");
     }
 }
