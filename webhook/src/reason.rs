@@ -34,7 +34,7 @@ pub enum Reason {
     NoAgent,
     /// Too few agents are ready: the pod might come to a node where nobody opens its gate.
     #[error(
-        "an agent is ready on {} of the {} nodes that should have one, fewer than {percent} % (readyPercent): look at the pods of \
+        "an agent is ready on {} of the {} nodes that should have one, fewer than {percent} % (readiness.percent): look at the pods of \
          DaemonSet sidestep-agent",
         .share.ready, .share.of
     )]
