@@ -1,9 +1,9 @@
 //! The facts about the cluster on which a decision depends, as values.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use k8s_openapi::api::core::v1::Taint;
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Taint};
 use sidestep_contract::{keys, words};
 
 /// The architectures that Sidestep's images are for, as Kubernetes names them.
@@ -80,6 +80,47 @@ pub struct Share {
     pub of: usize,
 }
 
+/// What the nodes of an accelerated pod must be. By architecture and operating system an autoscaler can tell, before a node is
+/// there, whether it will serve; by the absence of the others a new node does.
+pub(crate) static CONDITIONS: LazyLock<[NodeSelectorRequirement; 4]> = LazyLock::new(|| {
+    let condition = |key: &str, operator: &str, values: Option<&[&str]>| NodeSelectorRequirement {
+        key: key.to_owned(),
+        operator: operator.to_owned(),
+        values: values.map(|values| values.iter().map(|value| (*value).to_owned()).collect()),
+    };
+    [
+        condition(keys::UNSUPPORTED, "DoesNotExist", None),
+        condition(keys::WITHOUT_AGENT, "DoesNotExist", None),
+        condition(keys::OS, "In", Some(&["linux"])),
+        condition(keys::ARCHITECTURE, "In", Some(&ARCHITECTURES)),
+    ]
+});
+
+impl Facts {
+    /// Whether its labels fulfil a requirement.
+    pub(crate) fn fulfils(&self, requirement: &NodeSelectorRequirement) -> bool {
+        let found = self.labels.get(&requirement.key);
+        holds(requirement, found.map(String::as_str))
+    }
+}
+
+/// Whether a requirement holds of what was found under its key.
+pub(crate) fn holds(requirement: &NodeSelectorRequirement, found: Option<&str>) -> bool {
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let listed = |found: &str| values.iter().any(|value| value == found);
+    let number = |text: &str| text.parse::<i64>().ok();
+    let numbers = || Some((number(found?)?, number(values.first()?)?));
+    match requirement.operator.as_str() {
+        "In" => found.is_some_and(listed),
+        "NotIn" => !found.is_some_and(listed),
+        "Exists" => found.is_some(),
+        "DoesNotExist" => found.is_none(),
+        "Gt" => numbers().is_some_and(|(found, than)| found > than),
+        "Lt" => numbers().is_some_and(|(found, than)| found < than),
+        _ => false,
+    }
+}
+
 impl Cluster {
     /// A cluster whose every node runs an agent.
     pub const fn assumed() -> Self {
@@ -127,18 +168,9 @@ impl Node {
         self.facts.labels.contains_key(keys::UNSUPPORTED)
     }
 
-    /// Whether pods whose gates somebody opens may come to it: the conditions that the webhook gives them.
+    /// Whether pods whose gates somebody opens may come to it: whether it fulfils the [`CONDITIONS`].
     pub fn is_usable(&self) -> bool {
-        let labels = &self.facts.labels;
-        let is = |key, wanted: &[&str]| {
-            labels
-                .get(key)
-                .is_some_and(|value| wanted.contains(&value.as_str()))
-        };
-        !self.is_unsupported()
-            && !labels.contains_key(keys::WITHOUT_AGENT)
-            && is(keys::OS, &["linux"])
-            && is(keys::ARCHITECTURE, &ARCHITECTURES)
+        CONDITIONS.iter().all(|one| self.facts.fulfils(one))
     }
 
     /// Whether an agent should be ready on it: there is one that can be, or gated pods may come.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sidestep_contract::keys;
 
-use crate::cluster::ARCHITECTURES;
+use crate::cluster::CONDITIONS;
 use crate::decide::{Accelerate, Decision, Verdict};
 use crate::edit::Edit;
 use crate::inits::Inits;
@@ -134,23 +134,10 @@ fn list(edit: &mut Edit, path: &[&str], before: Option<&Value>, after: Option<&V
     }
 }
 
-/// What the nodes of an accelerated pod must be. By architecture and operating system an autoscaler can tell, before a node is
-/// there, whether it will serve; by the absence of the others a new node does.
-fn conditions() -> [Value; 4] {
-    let absent = |key| json!({"key": key, "operator": "DoesNotExist"});
-    let one_of = |key, values: &[&str]| json!({"key": key, "operator": "In", "values": values});
-    [
-        absent(keys::UNSUPPORTED),
-        absent(keys::WITHOUT_AGENT),
-        one_of(keys::OS, &["linux"]),
-        one_of(keys::ARCHITECTURE, &ARCHITECTURES),
-    ]
-}
-
 /// Terms are alternatives, so each gets the conditions. An empty term matches no node; with conditions it would match all
 /// nodes that fulfil them, so it stays empty.
 fn avoid_unsupported_nodes(edit: &mut Edit) {
-    let conditions = conditions();
+    let conditions = CONDITIONS.each_ref().map(|one| json!(one));
     let Some(terms) = edit.get(&TERMS).and_then(Value::as_array) else {
         return edit.set(&TERMS, json!([{"matchExpressions": conditions}]));
     };

@@ -105,12 +105,16 @@ impl World {
 
     /// Changes what is known of nodes and agents, and publishes the cluster as it is then.
     fn change_nodes(&self, change: impl FnOnce(&mut nodes::Known, Instant)) {
-        let now = Instant::now();
         let mut known = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut known, now);
-        let cluster = known.cluster(now);
-        if **self.cluster.load() != cluster {
-            self.cluster.store(Arc::new(cluster));
+        change(&mut known, Instant::now());
+        self.cluster.store(Arc::new(known.cluster()));
+    }
+
+    /// Publishes the cluster anew if an agent has been away for too long to count.
+    fn forget_agents(&self) {
+        let mut known = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.forget(Instant::now()) {
+            self.cluster.store(Arc::new(known.cluster()));
         }
     }
 

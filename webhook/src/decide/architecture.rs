@@ -1,9 +1,10 @@
 //! On nodes of which architecture a pod may run, by its own node selector and required node affinity.
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
+use k8s_openapi::api::core::v1::{NodeSelectorTerm, Pod};
 use sidestep_contract::keys;
 
 use super::node;
+use crate::cluster::holds;
 
 /// The labels by which kubelet tells a node's architecture. The second is the first one's old name.
 const LABELS: [&str; 2] = [keys::ARCHITECTURE, "beta.kubernetes.io/arch"];
@@ -26,28 +27,13 @@ pub(super) fn admits(pod: &Pod, architecture: &str) -> bool {
         })
 }
 
+/// Every node with an architecture has the labels.
 fn term_admits(term: &NodeSelectorTerm, architecture: &str) -> bool {
     term.match_expressions
         .iter()
         .flatten()
         .filter(|requirement| LABELS.contains(&requirement.key.as_str()))
-        .all(|requirement| requirement_admits(requirement, architecture))
-}
-
-/// Every node with an architecture has the label.
-fn requirement_admits(requirement: &NodeSelectorRequirement, architecture: &str) -> bool {
-    let listed = requirement
-        .values
-        .iter()
-        .flatten()
-        .any(|value| value == architecture);
-    match requirement.operator.as_str() {
-        "In" => listed,
-        "NotIn" => !listed,
-        "Exists" => true,
-        // `DoesNotExist`; and `Gt` and `Lt` compare numbers.
-        _ => false,
-    }
+        .all(|requirement| holds(requirement, Some(architecture)))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::node::required;
 use crate::Reason;
-use crate::cluster::{Facts, Node};
+use crate::cluster::{Facts, Node, holds};
 
 /// Refuses a pod that may run on no node where its gate would be opened. The reason names the constraint that excludes the
 /// last of them.
@@ -105,30 +105,16 @@ const CONSTRAINTS: [Constraint; 3] = [
 fn term_admits(term: &NodeSelectorTerm, node: &Facts) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
-    let labelled = |one: &NodeSelectorRequirement| holds(one, node.labels.get(&one.key));
     // The name is a node's only field.
     let named = |one: &NodeSelectorRequirement| {
-        holds(one, (one.key == "metadata.name").then_some(&node.name))
+        holds(
+            one,
+            (one.key == "metadata.name").then_some(node.name.as_str()),
+        )
     };
     !(expressions.is_empty() && fields.is_empty())
-        && expressions.iter().all(labelled)
+        && expressions.iter().all(|one| node.fulfils(one))
         && fields.iter().all(named)
-}
-
-/// Whether a requirement holds of what was found under its key.
-fn holds(requirement: &NodeSelectorRequirement, found: Option<&String>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let number = |text: &String| text.parse::<i64>().ok();
-    let numbers = || Some((number(found?)?, number(values.first()?)?));
-    match requirement.operator.as_str() {
-        "In" => found.is_some_and(|found| values.contains(found)),
-        "NotIn" => found.is_none_or(|found| !values.contains(found)),
-        "Exists" => found.is_some(),
-        "DoesNotExist" => found.is_none(),
-        "Gt" => numbers().is_some_and(|(found, than)| found > than),
-        "Lt" => numbers().is_some_and(|(found, than)| found < than),
-        _ => false,
-    }
 }
 
 /// A taint that keeps the pod off the node.

@@ -29,8 +29,8 @@ pub(super) struct Known {
     facts: BTreeMap<String, Arc<Facts>>,
     /// By node, whether an agent is ready on it.
     agents: BTreeMap<String, bool>,
-    /// When an agent was last known to be ready.
-    ready: BTreeMap<String, Instant>,
+    /// When an agent was last lost.
+    lost: BTreeMap<String, Instant>,
 }
 
 impl AgentPod {
@@ -70,21 +70,29 @@ impl Known {
 
     /// Takes in all agents' pods.
     pub(super) fn agents<'a>(&mut self, all: impl Iterator<Item = &'a AgentPod>, now: Instant) {
-        let was_ready = std::mem::take(&mut self.agents);
-        for (node, _) in was_ready.into_iter().filter(|(_, is_ready)| *is_ready) {
-            self.ready.insert(node, now);
-        }
+        let before = std::mem::take(&mut self.agents);
         for pod in all {
             *self.agents.entry(pod.node.clone()).or_default() |= pod.is_ready;
         }
+        let is_ready = |node: &String| self.agents.get(node) == Some(&true);
+        let lost = before
+            .into_iter()
+            .filter(|(node, was)| *was && !is_ready(node));
+        self.lost.extend(lost.map(|(node, _)| (node, now)));
     }
 
-    /// The cluster now.
-    pub(super) fn cluster(&mut self, now: Instant) -> Cluster {
-        self.ready.retain(|_, at| now - *at < LATELY);
+    /// Drops agents that have been away for too long to count; whether there were any.
+    pub(super) fn forget(&mut self, now: Instant) -> bool {
+        let before = self.lost.len();
+        self.lost.retain(|_, at| now - *at < LATELY);
+        self.lost.len() < before
+    }
+
+    /// The cluster, as it was when the last was forgotten.
+    pub(super) fn cluster(&self) -> Cluster {
         let agent = |name: &String| match self.agents.get(name) {
             Some(true) => Agent::Ready,
-            _ if self.ready.contains_key(name) => Agent::Lately,
+            _ if self.lost.contains_key(name) => Agent::Lately,
             Some(false) => Agent::NotReady,
             None => Agent::Missing,
         };
@@ -98,5 +106,40 @@ impl Known {
         Cluster {
             nodes: Some(nodes.collect()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_is_lost_counts_for_a_while_and_one_that_was_never_ready_does_not() {
+        let facts = |name: &str| {
+            Arc::new(Facts {
+                name: name.to_owned(),
+                ..Facts::default()
+            })
+        };
+        let agent = |node: &str, is_ready| AgentPod {
+            node: node.to_owned(),
+            is_ready,
+        };
+        let mut known = Known::default();
+        let now = Instant::now();
+        known.nodes(["lost", "never"].map(facts).into_iter());
+        let is = |known: &Known| {
+            let nodes = known.cluster().nodes.expect("they are known");
+            ["lost", "never"].map(|name| nodes[name].agent)
+        };
+        known.agents([agent("lost", true), agent("never", false)].iter(), now);
+        assert_eq!(is(&known), [Agent::Ready, Agent::NotReady]);
+        let later = now + LATELY;
+        known.agents([agent("never", false)].iter(), later);
+        assert_eq!(is(&known), [Agent::Lately, Agent::NotReady]);
+        assert!(!known.forget(later + LATELY / 2));
+        assert!(known.forget(later + LATELY));
+        assert_eq!(is(&known), [Agent::Missing, Agent::NotReady]);
+        assert!(!known.forget(later + LATELY), "once is enough");
     }
 }

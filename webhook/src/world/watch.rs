@@ -87,7 +87,7 @@ pub fn follow(
         let mut ticks = interval(TICK);
         loop {
             ticks.tick().await;
-            target.change_nodes(|_, _| {});
+            target.forget_agents();
         }
     });
     missing
