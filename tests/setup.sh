@@ -177,6 +177,43 @@ apart() {
     apt=(-o "Dir::State::Lists=$folder/lists" -o "Dir::Cache=$folder/cache" -o APT::Sandbox::User=root "${@:2}")
 }
 
+# Makes `apt` the arguments with which apt-get and apt-cache read this one suite of the machine's own mirror.
+suite() {
+    local folder=$1 mirror
+    mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
+        sed -n "s/ $(. /etc/os-release && echo "$VERSION_CODENAME") main\$//p" | head -1)
+    [ -n "$mirror" ] || { say "no Debian mirror is known for $2"; return 1; }
+    printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: %s\n' "$mirror" "$2" \
+        /usr/share/keyrings/debian-archive-keyring.gpg >"$folder/suite.sources"
+    apart "$folder" -o "Dir::Etc::SourceList=$folder/suite.sources" -o Dir::Etc::SourceParts=/dev/null
+    apt-get "${apt[@]}" update -qq || fail "the suite $2 could not be read"
+}
+
+# QEMU, under its own names in .parts/bin. Before 8.1 it now and then translates code that another processor is patching, and
+# Linux falls over the trap that it finds there; 7.2 also leaves rubbish in the flags of cmpxchg16b. Where this Debian's is that
+# old, its backports' is unpacked into .parts, never installed, and uses the older one's libraries.
+emulator() {
+    packages "$@"
+    local version home=.parts/qemu apt=() folder package
+    version=$(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')
+    if [ "$(printf '%s\n' 8.1 "$version" | sort -V | head -1)" = 8.1 ]; then
+        ln -sf /usr/bin/qemu-system-{x86_64,aarch64} .parts/bin/
+        return
+    fi
+    [ ! -e "$home" ] || return 0
+    say "fetching a newer QEMU than $version"
+    folder=$(mktemp -d "$PWD/.parts/qemu.XXXXXX")
+    suite "$folder" "$(. /etc/os-release && echo "$VERSION_CODENAME")-backports" || fail "install QEMU 8.1 or later"
+    (cd "$folder" && apt-get "${apt[@]}" download -qq qemu-system-{x86,arm,common,data}) || fail "apt-get download qemu-system-x86 failed"
+    for package in "$folder"/*.deb; do dpkg-deb -x "$package" "$folder/root"; done
+    for name in qemu-system-{x86_64,aarch64}; do
+        printf '#!/bin/sh\nhome=$(dirname "$0")/../qemu\nexec "$home/bin/%s" -L "$home/share/qemu" "$@"\n' $name >.parts/bin/$name
+        chmod +x .parts/bin/$name
+    done
+    mv "$folder/root/usr" "$home"
+    rm -r "$folder"
+}
+
 # Debian's newest cloud kernel of a version, for `make smoke` and `make kernels`: kept in .parts, never installed. apt checks
 # its signature. What the machine's own sources do not have comes by a list of sources that only this uses.
 #   kernel 6.1                       from the sources that the machine has
@@ -200,14 +237,7 @@ kernel() {
         for package in "$folder"/cache/archives/*.deb; do dpkg-deb -x "$package" "$folder/tools"; done
         rm -rf "$folder"/tools/usr/share
     elif [ -n "$suite" ]; then
-        local mirror
-        mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
-            sed -n "s/ $(. /etc/os-release && echo "$VERSION_CODENAME") main\$//p" | head -1)
-        [ -n "$mirror" ] || { say "no Debian mirror is known: Linux $version is left out"; rm -r "$folder"; return 0; }
-        printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: %s\n' "$mirror" "$suite" \
-            /usr/share/keyrings/debian-archive-keyring.gpg >"$folder/suite.sources"
-        apart "$folder" -o "Dir::Etc::SourceList=$folder/suite.sources" -o Dir::Etc::SourceParts=/dev/null
-        apt-get ${apt[@]+"${apt[@]}"} update -qq || fail "the suite $suite could not be read"
+        suite "$folder" "$suite" || { say "Linux $version is left out"; rm -r "$folder"; return 0; }
     fi
     release=$(apt-cache ${apt[@]+"${apt[@]}"} search --names-only "^linux-image-${version//./\\.}[-+.].*-cloud-$architecture\$" |
         cut -d' ' -f1 | cut -d- -f3- | sort -V | tail -1)
@@ -279,7 +309,8 @@ elif [ "$what" = programs ]; then
     go_program
     java_program
 elif [ "$what" = all ]; then
-    packages iproute2 iptables nftables bpftool wrk python3 busybox-static qemu-system-x86 qemu-system-arm kmod binutils xz-utils libseccomp2
+    packages iproute2 iptables nftables bpftool wrk python3 busybox-static kmod binutils xz-utils libseccomp2
+    emulator qemu-system-x86 qemu-system-arm
     cross || say "the smoke test on arm64 is left out"
     envoy
     runtime
@@ -298,7 +329,8 @@ elif [ "$what" = cluster ]; then
     flock -u 9
     tests/cluster/parts.sh
 elif [ "$what" = field ]; then
-    packages e2fsprogs kmod mmdebstrap qemu-system-x86 busybox-static xz-utils util-linux
+    packages e2fsprogs kmod mmdebstrap busybox-static xz-utils util-linux
+    emulator qemu-system-x86
     kernel 6.1
     kernel 6.12.117
     kernel 7.3 trixie-backports

@@ -112,32 +112,18 @@ mkdir -p "$root$PWD"
 } >"$root/command"
 (cd "$root" && find . | busybox cpio -o -H newc 2>/dev/null) >"$scratch/initramfs"
 
-# Emulated, so that it is the same everywhere. On x86_64 without cmpxchg16b, of which QEMU 7.2 leaves rubbish in the flags, and
-# Linux 6.12 falls over that. Linux 7.1 and later need it to allocate socket storage, except from caches that are debugged: the
-# cheapest debugging does (SIDESTEP_QEMU_APPEND replaces it).
+# Emulated, so that it is the same everywhere. tests/setup.sh says which QEMU, and why.
 case $machine in
-x86_64) emulated=(-cpu max,-cx16) console=ttyS0 append=${SIDESTEP_QEMU_APPEND-slab_debug=F,kmalloc-cg-*} ;;
-aarch64) emulated=(-machine virt -cpu max,pauth-impdef=on) console=ttyAMA0 append=${SIDESTEP_QEMU_APPEND-} ;;
+x86_64) emulated=(-cpu "${SIDESTEP_QEMU_CPU-max}") console=ttyS0 ;;
+aarch64) emulated=(-machine virt -cpu max,pauth-impdef=on) console=ttyAMA0 ;;
 esac
 # `timeout` ends QEMU, its own child, if the guest hangs.
-boot() {
-    timeout --kill-after=5 "$seconds" "qemu-system-$machine" -accel tcg,thread=multi "${emulated[@]}" -smp 2 -m "$memory" \
-        -nodefaults -no-user-config -display none -nic none -no-reboot -serial stdio \
-        -kernel "$kernel/vmlinuz" -initrd "$scratch/initramfs" \
-        -append "console=$console quiet panic=-1 random.trust_cpu=on $append" </dev/null 2>"$scratch/qemu.log" |
-        sed -u 's/\r//g' | tee "$scratch/console" | grep --line-buffered -v -e '^sidestep-vm: exit ' -e 'reboot: Power down$'
-    ended=${PIPESTATUS[0]}
-    code=$(sed -n 's/^sidestep-vm: exit \([0-9]*\)$/\1/p' "$scratch/console" | tail -1)
-    [ -n "$code" ] || { cat "$scratch/qemu.log" >&2; printf 'qemu: the machine ended without a result, QEMU with %s (124: it took more than %s s)\n' "$ended" "$seconds" >&2; }
-}
-
-code='' ended=''
-boot || true
-# Nothing of ours has run before the guest's first process does: what then went wrong is the emulator's. QEMU before 8.1 translates
-# kernel code that another processor is patching, now and then, and the kernel falls over the trap that it finds there.
-for _ in 1 2; do
-    [ -z "$code" ] && ! grep -q '^qemu: Linux' "$scratch/console" || break
-    echo 'qemu: once more' >&2
-    boot || true
-done
+timeout --kill-after=5 "$seconds" "$parts/bin/qemu-system-$machine" -accel tcg,thread=multi "${emulated[@]}" -smp 2 -m "$memory" \
+    -nodefaults -no-user-config -display none -nic none -no-reboot -serial stdio \
+    -kernel "$kernel/vmlinuz" -initrd "$scratch/initramfs" \
+    -append "console=$console quiet panic=-1 random.trust_cpu=on ${SIDESTEP_QEMU_APPEND-}" </dev/null 2>"$scratch/qemu.log" |
+    sed -u 's/\r//g' | tee "$scratch/console" | grep --line-buffered -v -e '^sidestep-vm: exit ' -e 'reboot: Power down$' && true
+ended=${PIPESTATUS[0]}
+code=$(sed -n 's/^sidestep-vm: exit \([0-9]*\)$/\1/p' "$scratch/console" | tail -1)
+[ -n "$code" ] || { cat "$scratch/qemu.log" >&2; printf 'qemu: the machine ended without a result, QEMU with %s (124: it took more than %s s)\n' "$ended" "$seconds" >&2; }
 exit "${code:-2}"

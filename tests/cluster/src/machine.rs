@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use sidestep_kit::parts::workspace;
 
 use super::{
     Cluster,
@@ -27,6 +28,11 @@ pub const PATIENCE: Duration = Duration::from_mins(8);
 
 /// Where a machine's shell listens (`tests/cluster/field/shell.socket`).
 const SHELL: u16 = 1;
+
+/// The emulator, as `tests/setup.sh` found or fetched it.
+pub fn qemu() -> PathBuf {
+    workspace().join(".parts/bin/qemu-system-x86_64")
+}
 
 /// What a machine is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,8 +144,8 @@ impl Machine {
         };
         let name = kind.name;
         let arguments = [
-            // Emulated, on the processor of which tests/qemu/run.sh says why.
-            "-accel tcg,thread=multi -cpu max,-cx16 -smp 2 -m 3072 -nodefaults -no-user-config -display none".to_owned(),
+            // Emulated; tests/setup.sh says which QEMU, and why.
+            "-accel tcg,thread=multi -cpu max -smp 2 -m 3072 -nodefaults -no-user-config -display none".to_owned(),
             format!("-kernel {} -initrd {}", file("vmlinuz")?, file("initramfs")?),
             // What is written to the first is forgotten when QEMU ends; a reboot does not end it.
             format!("-drive if=virtio,format=raw,snapshot=on,file={}", file("system.img")?),
@@ -150,14 +156,13 @@ impl Machine {
         ];
         let arguments = arguments.iter().flat_map(|line| line.split(' '));
         let append = format!(
-            "root=/dev/vda rw console=ttyS0 quiet panic=-1 net.ifnames=0 systemd.show_status=1 systemd.hostname={name} \
-             slab_debug=F,kmalloc-cg-*"
+            "root=/dev/vda rw console=ttyS0 quiet panic=-1 net.ifnames=0 systemd.show_status=1 systemd.hostname={name}"
         );
         let arguments: Vec<_> = arguments.chain(["-append", append.as_str()]).collect();
         let log = format!("machine-{name}");
         let mut parts = Parts::new(place, cluster.host());
         let began = Instant::now();
-        parts.start_as(&log, Path::new("/usr/bin/qemu-system-x86_64"), &arguments)?;
+        parts.start_as(&log, &qemu(), &arguments)?;
         // Each waits, for the cluster's other work needs the processors.
         let node = format!("node/{name}");
         let comes = |what| {

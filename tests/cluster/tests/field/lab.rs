@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sidestep_agent::status::PodState;
 use sidestep_cluster::{
     Cluster, Place, gate,
-    machine::{Kind, Machine, PATIENCE},
+    machine::{Kind, Machine, PATIENCE, qemu},
     place::NODE,
     room::{Room, comes, objects},
     sidestep,
@@ -34,9 +34,10 @@ pub struct Lab {
 /// What the lab needs of this machine.
 pub fn needs() -> Result<(), String> {
     sidestep_cluster::programs()?;
-    ["qemu-system-x86_64", "mke2fs"]
-        .into_iter()
-        .try_for_each(program)?;
+    program("mke2fs")?;
+    if !qemu().exists() {
+        return Err("it needs QEMU: run `tests/setup.sh field`".to_owned());
+    }
     for kind in kinds()? {
         let made = sidestep_kit::parts::workspace()
             .join(".parts/field")
@@ -168,8 +169,9 @@ impl<'a> Pair<'a> {
             });
             assert!(
                 active,
-                "{pod} on {node}: {last:?}\n{}",
-                self.room.kubectl("describe pods")
+                "{pod} on {node}: {last:?}\n{}\n{}",
+                self.room.kubectl("describe pods"),
+                self.machine_says()
             );
         }
         // On an emulated machine longer than in other rooms.
@@ -186,6 +188,13 @@ impl<'a> Pair<'a> {
             };
             assert!(comes(PATIENCE, answers), "{to} does not answer {from}");
         }
+    }
+
+    /// What went wrong on the machine, as it sees it: of the emulator, its kernel and its services.
+    fn machine_says(&self) -> String {
+        let script = "journalctl --boot --priority warning --lines 60 --no-pager";
+        let said = self.machine.run(self.room.cluster(), script);
+        said.unwrap_or_else(|error| format!("{error:#}"))
     }
 
     /// The pods, each with its node.
