@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Packs the images that the node itself and Istio run: the pod sandbox, istiod and the sidecar, whose Envoy is the stock one. Nothing is pulled.
+# Packs the images that the node itself and Istio run: the pod sandbox, istiod, istio-cni and the sidecar, whose Envoy is the stock one.
+# Nothing is pulled.
 # Called by parts.sh, after it has built the programs: images.sh FOLDER-OF-THE-PARTS ISTIO-VERSION
 set -euo pipefail
 home=$1 istio=$2
@@ -44,11 +45,11 @@ cp -a "$base" "$root"
 cp "$home/bin/pilot-discovery" "$root/usr/local/bin/"
 pack "istio/pilot:$istio" "$root" pilot "{\"Entrypoint\": [\"/usr/local/bin/pilot-discovery\"], \"User\": \"1337:1337\", $env}"
 
-root=$work/proxy
+# With what writes rules.
+tables=$work/tables
+root=$tables
 cp -a "$base" "$root"
-mkdir -p "$root/usr/sbin" "$root/var/lib/istio/envoy"
-cp "$home/bin/pilot-agent" .parts/bin/envoy "$root/usr/local/bin/"
-cp "$home/envoy_bootstrap.json" "$root/var/lib/istio/envoy/envoy_bootstrap_tmpl.json"
+mkdir -p "$root/usr/sbin"
 cp -L /usr/sbin/xtables-nft-multi /usr/sbin/xtables-legacy-multi /usr/sbin/nft "$root/usr/sbin/"
 for name in tables tables-save tables-restore; do
     for family in ip ip6; do
@@ -60,5 +61,19 @@ done
 modules=$(dirname "$(find /usr/lib -name libxt_tcp.so | head -1)")
 mkdir -p "$root$modules"
 cp "$modules"/*.so "$root$modules/"
-with_libraries "$root" .parts/bin/envoy "$root"/usr/sbin/{xtables-nft-multi,xtables-legacy-multi,nft} "$modules"/*.so
+with_libraries "$root" "$root"/usr/sbin/{xtables-nft-multi,xtables-legacy-multi,nft} "$modules"/*.so
+
+root=$work/cni
+cp -a "$tables" "$root"
+mkdir -p "$root/opt/cni/bin"
+cp "$home/bin/install-cni" "$root/usr/local/bin/"
+cp "$home/bin/istio-cni" "$root/opt/cni/bin/"
+pack "istio/install-cni:$istio" "$root" cni "{\"Cmd\": [\"/usr/local/bin/install-cni\"], $env}"
+
+root=$work/proxy
+cp -a "$tables" "$root"
+mkdir -p "$root/var/lib/istio/envoy"
+cp "$home/bin/pilot-agent" .parts/bin/envoy "$root/usr/local/bin/"
+cp "$home/envoy_bootstrap.json" "$root/var/lib/istio/envoy/envoy_bootstrap_tmpl.json"
+with_libraries "$root" .parts/bin/envoy
 pack "istio/proxyv2:$istio" "$root" proxy "{\"Entrypoint\": [\"/usr/local/bin/pilot-agent\"], $env}"

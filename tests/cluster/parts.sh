@@ -131,7 +131,7 @@ at=istio.io/istio/pkg/version
 go_part istio -tags vtprotobuf,disable_pgv -ldflags "$small -X $at.buildVersion=$istio -X $at.buildTag=$istio" -- \
     istio.io/istio/pilot/cmd/pilot-discovery istio.io/istio/istioctl/cmd/istioctl
 go_part istio-agent -tags agent,disable_pgv,grpcnotrace,retrynotrace -ldflags "$small -X $at.buildVersion=$istio -X $at.buildTag=$istio" -- \
-    istio.io/istio/pilot/cmd/pilot-agent
+    istio.io/istio/pilot/cmd/pilot-agent istio.io/istio/cni/cmd/{install-cni,istio-cni}
 istio_bootstrap
 go_part coredns -ldflags "$small" -- github.com/coredns/coredns
 images

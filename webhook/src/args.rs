@@ -11,7 +11,7 @@ use sidestep_certs::kube_store::Names;
 use crate::leader::{Duties, Patience, Seat};
 use crate::run::{self, Cluster, Options, Tls};
 use crate::server::Limits;
-use crate::settings::{Enrolment, READY_PERCENT, Reach, Settings};
+use crate::settings::{Enrolment, IstioCni, READY_PERCENT, Reach, Settings};
 use crate::tls::{Files, Managed};
 use crate::world::Agents;
 
@@ -89,6 +89,10 @@ pub struct Args {
     /// opt-out accelerates every injected pod that does not refuse; opt-in only those that ask
     #[arg(long, value_name = "WHICH", default_value = "opt-out")]
     enrolment: Enrolment,
+
+    /// Pods of istio-cni to accelerate: all, those whose istio-validation is their first init container (gate-first), or none
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    istio_cni: IstioCni,
 
     /// Reach of the shortcut where neither pod nor namespace sets one: off, pod or node
     #[arg(long, value_name = "REACH", default_value = "pod")]
@@ -177,6 +181,7 @@ impl Args {
             namespace,
             name,
             enrolment,
+            istio_cni,
             shortcut,
             probe_timeout,
             avoid_unsupported_nodes,
@@ -227,6 +232,7 @@ impl Args {
             tls,
             settings: Settings {
                 enrolment,
+                istio_cni,
                 reach: shortcut,
                 probe_timeout: Duration::from_secs(probe_timeout),
                 avoid_unsupported: avoid_unsupported_nodes,

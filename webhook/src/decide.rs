@@ -1,11 +1,11 @@
 //! The decision about a pod. Pure: values in, a value out.
 
 use k8s_openapi::api::core::v1::{Container, Pod};
-use sidestep_contract::{IstioInit, Leave, Policy, Runtime, keys, refuse_at_admission};
+use sidestep_contract::{IstioInit, Leave, Policy, Redirector, Runtime, keys, refuse_at_admission};
 
 use crate::cluster::{Cluster, Namespace};
 use crate::inits::{self, Inits};
-use crate::settings::{Delivery, Enrolment, Reach, Settings};
+use crate::settings::{Delivery, Enrolment, IstioCni, Reach, Settings};
 use crate::{Reason, probe};
 
 mod architecture;
@@ -135,6 +135,7 @@ impl Subject<'_> {
         self.permit()?;
         self.refuse()?;
         let init = init?;
+        self.permit_redirector(&init)?;
         init.policy.as_ref().map_err(Clone::clone)?;
         self.permit_runtime()?;
         node::permit(self.pod, self.cluster, self.settings.ready_percent)?;
@@ -178,6 +179,23 @@ impl Subject<'_> {
             }
             .into()),
             None => Ok(()),
+        }
+    }
+
+    /// Whether the cluster wants pods of its redirector accelerated.
+    fn permit_redirector(&self, init: &IstioInit<'_>) -> Result<(), Reason> {
+        if init.redirector != Redirector::IstioCni {
+            return Ok(());
+        }
+        match self.settings.istio_cni {
+            IstioCni::None => Err(Reason::IstioCni),
+            IstioCni::GateFirst if init.index > 0 => {
+                let spec = self.pod.spec.as_ref();
+                let first = spec.and_then(|spec| spec.init_containers.as_ref()?.first());
+                let name = first.map(|first| first.name.clone()).unwrap_or_default();
+                Err(Reason::BeforeTheGate { name })
+            }
+            IstioCni::All | IstioCni::GateFirst => Ok(()),
         }
     }
 
@@ -260,7 +278,7 @@ fn is_mirror(pod: &Pod) -> bool {
 
 /// Whether the pod has our label, and an `istio-init` that applies no rules without being a gate.
 fn was_gate(pod: &Pod, init: &IstioInit<'_>) -> bool {
-    is_labelled(pod) && init.has_gate_words()
+    is_labelled(pod) && init.redirector == Redirector::IstioInit && init.has_gate_words()
 }
 
 fn is_labelled(pod: &Pod) -> bool {

@@ -1,9 +1,9 @@
-//! Which init containers are named `istio-init`, and which of them counts.
+//! Which init containers are named `istio-init` or `istio-validation`, and which of them counts.
 
 use k8s_openapi::api::core::v1::Pod;
 use sidestep_contract::{IstioInit, Leave, istio_inits};
 
-/// The indices of the containers named `istio-init` among a pod's init containers.
+/// The indices of these containers among a pod's init containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Inits {
     /// There is none.

@@ -102,6 +102,7 @@ fn make(edit: &mut Edit, index: &str, after: &Container) {
         return;
     }
     let (before, after) = (json!(before), json!(after));
+    edit.set(&at(&path, "name"), after["name"].clone());
     for field in ["command", "envFrom"] {
         if before.get(field).is_some() && after.get(field).is_none() {
             edit.remove(&at(&path, field));

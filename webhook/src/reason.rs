@@ -13,6 +13,20 @@ pub enum Reason {
     /// Something about the pod itself.
     #[error(transparent)]
     Pod(#[from] Leave),
+    /// istio-cni redirects the pod, and the cluster's setting is to leave its pods.
+    #[error(
+        "istio-cni redirects the pod, and the cluster's setting is to leave such pods (istioCni: none)"
+    )]
+    IstioCni,
+    /// istio-cni redirects an init container that runs before the gate, and nothing would.
+    #[error(
+        "init container {name:?} runs before istio-validation: istio-cni redirects it, and nothing would redirect it before Sidestep's \
+         gate (istioCni: gate-first)"
+    )]
+    BeforeTheGate {
+        /// The first of them.
+        name: String,
+    },
     /// The cluster's setting is opt-in, and neither the pod nor its namespace opts in.
     #[error(
         "neither the pod nor its namespace has {}=true, and the cluster's setting is opt-in",
@@ -114,6 +128,8 @@ impl Reason {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Pod(leave) => leave.reason(),
+            Self::IstioCni => "istio-cni",
+            Self::BeforeTheGate { .. } => "before-the-gate",
             Self::NotOptedIn => "not-opted-in",
             Self::BadSetting { .. } => "bad-setting",
             Self::NoAgent => "no-agent",

@@ -15,6 +15,8 @@ pub const READY_PERCENT: u8 = 90;
 pub struct Settings {
     /// What happens to pods that say nothing, in namespaces that say nothing.
     pub enrolment: Enrolment,
+    /// Which of the pods that istio-cni redirects are accelerated.
+    pub istio_cni: IstioCni,
     /// How far the shortcut reaches where neither pod nor namespace says.
     pub reach: Reach,
     /// How long a gate waits for its node's agent.
@@ -30,6 +32,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             enrolment: Enrolment::OptOut,
+            istio_cni: IstioCni::All,
             reach: Reach::Pod,
             probe_timeout: PROBE_TIMEOUT,
             avoid_unsupported: false,
@@ -46,6 +49,18 @@ words! {
         /// Only those that ask, or whose namespaces do.
         OptIn = "opt-in",
         /// None, whatever pods and namespaces say; gates that carry their `istio-init` become it again.
+        None = "none",
+    }
+}
+
+words! {
+    /// Which of the pods that istio-cni redirects are accelerated, as far as they are at all.
+    IstioCni, "all, gate-first or none" {
+        /// All, though what runs before the gate is not redirected, as it is not before `istio-init` either.
+        All = "all",
+        /// Those with no init container before `istio-validation`.
+        GateFirst = "gate-first",
+        /// None.
         None = "none",
     }
 }

@@ -1,5 +1,6 @@
 //! What a patch changes, and what it does not.
 
+#[expect(dead_code, reason = "each test file uses some of it")]
 mod common;
 
 use common::{
@@ -96,15 +97,13 @@ fn a_fresh_istio_init_that_must_be_left_replaces_the_gate() {
 
 #[test]
 fn a_pod_that_brings_our_label_without_a_gate_loses_it_with_a_warning() {
-    for name in ["tproxy", "cni"] {
-        let pod = with_metadata(name, "labels", keys::ACCELERATED, "true");
-        assert_eq!(
-            mutated(&pod)["metadata"]["labels"].get(keys::ACCELERATED),
-            None
-        );
-        let warnings = by_default(&pod).warnings;
-        assert!(warnings[0].contains("sidestep.dev/accelerated removed"));
-    }
+    let pod = with_metadata("tproxy", "labels", keys::ACCELERATED, "true");
+    assert_eq!(
+        mutated(&pod)["metadata"]["labels"].get(keys::ACCELERATED),
+        None
+    );
+    let warnings = by_default(&pod).warnings;
+    assert!(warnings[0].contains("sidestep.dev/accelerated removed"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use anyhow::{Context, Error, bail};
 use clap::{ArgAction, ValueEnum};
 use sidestep_webhook::decide::Decision;
 use sidestep_webhook::offline::{self, Document};
-use sidestep_webhook::settings::{Enrolment, Reach, Settings};
+use sidestep_webhook::settings::{Enrolment, IstioCni, Reach, Settings};
 
 /// The exit code with `--exit-code` where a pod is left to Istio.
 const LEFT: u8 = 3;
@@ -57,6 +57,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WHICH", default_value = "opt-out")]
     enrolment: Enrolment,
 
+    /// Pods of istio-cni to accelerate: all, those whose istio-validation is their first init container (gate-first), or none
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    istio_cni: IstioCni,
+
     /// Reach of the shortcut where neither pod nor namespace sets one: off, pod or node
     #[arg(long, value_name = "REACH", default_value = "pod")]
     shortcut: Reach,
@@ -89,12 +93,14 @@ impl Args {
             dry_run,
             namespace,
             enrolment,
+            istio_cni,
             shortcut,
             probe_timeout,
             avoid_unsupported_nodes,
         } = self;
         let settings = Settings {
             enrolment,
+            istio_cni,
             reach: shortcut,
             probe_timeout,
             avoid_unsupported: avoid_unsupported_nodes,

@@ -1,6 +1,6 @@
 //! What the parts of the node are configured with.
 
-use std::fs;
+use std::{fs, io, os::unix::fs::symlink};
 
 use super::place::{DNS_SERVICE, NODE_ADDRESS, NODE_PODS, Place};
 
@@ -10,13 +10,32 @@ const PAUSE: &str = "sidestep.test/pause:1";
 /// Where containerd listens, inside the node's own `/run`.
 pub const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
+/// The folder of the node's CNI plugins.
+pub const PLUGINS: &str = "plugins";
+
+/// The folder of their configuration, which is in the file [`NETWORK`].
+pub const NETWORKS: &str = "cni";
+
+/// Which plugins make a pod's network.
+pub const NETWORK: &str = "10-node.conflist";
+
 /// Writes the files.
 pub fn write(place: &Place) -> anyhow::Result<()> {
-    for folder in ["logs", "cni", "containerd", "kubelet"] {
+    for folder in ["logs", NETWORKS, "containerd", "kubelet"] {
         fs::create_dir_all(place.file(folder))?;
     }
     fs::write(place.file("containerd.toml"), containerd(place))?;
-    fs::write(place.file("cni/10-node.conflist"), network(NODE_PODS))?;
+    // A folder of the node's own: istio-cni puts its plugin there.
+    fs::create_dir_all(place.file(PLUGINS))?;
+    for plugin in fs::read_dir(place.parts().join("cluster/cni"))? {
+        let plugin = plugin?;
+        let link = place.file(PLUGINS).join(plugin.file_name());
+        symlink(plugin.path(), link).or_else(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Ok(()),
+            _ => Err(error),
+        })?;
+    }
+    fs::write(place.file(NETWORKS).join(NETWORK), network(NODE_PODS))?;
     fs::write(
         place.file("resolv.conf"),
         format!("nameserver {DNS_SERVICE}\n"),
@@ -43,8 +62,8 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
     conf_dir = "{networks}"
 "#,
         root = place.file("containerd").display(),
-        plugins = place.parts().join("cluster/cni").display(),
-        networks = place.file("cni").display(),
+        plugins = place.file(PLUGINS).display(),
+        networks = place.file(NETWORKS).display(),
     )
 }
 

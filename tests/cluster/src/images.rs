@@ -91,7 +91,7 @@ address = "{ADDRESS}"
 }
 
 /// An archive of the parts.
-fn archive(place: &Place, part: &str) -> anyhow::Result<PathBuf> {
+pub fn archive(place: &Place, part: &str) -> anyhow::Result<PathBuf> {
     place.part(&format!("images/{part}.tar"))
 }
 

@@ -7,8 +7,11 @@ use serde_json::json;
 
 use super::{
     Cluster,
+    config::{NETWORK, NETWORKS, PLUGINS},
+    images,
     kubectl::{self, Kubectl},
     place::Place,
+    room::until,
 };
 use sidestep_kit::process::eventually;
 
@@ -64,6 +67,88 @@ impl Cluster {
         let installed = install_with(self.admin(), self.place(), name, &more);
         installed.unwrap_or_else(|error| panic!("{error:#}"));
         revision
+    }
+}
+
+/// A control plane whose pods istio-cni redirects, and istio-cni on the node; both go when the value is dropped.
+#[derive(Debug)]
+pub struct IstioCni<'a> {
+    cluster: &'a Cluster,
+    _revision: Revision<'a>,
+}
+
+/// Its DaemonSet.
+const DAEMON: &str = "-n istio-system daemonset/istio-cni-node";
+
+impl Cluster {
+    /// Installs both, with these further `--set` values.
+    pub fn istio_cni<'a>(&'a self, name: &'a str, more: &[&str]) -> IstioCni<'a> {
+        let place = self.place();
+        let image = images::archive(place, "cni");
+        let imported = image.and_then(|image| images::import(place, self.host(), &image));
+        imported.unwrap_or_else(|error| panic!("{error:#}"));
+        let folder =
+            |key: &str, name: &str| format!("values.cni.{key}={}", place.file(name).display());
+        let [plugins, networks] = [folder("cniBinDir", PLUGINS), folder("cniConfDir", NETWORKS)];
+        let own = [
+            "components.cni.enabled=true",
+            "values.pilot.cni.enabled=true",
+            "values.cni.resources.requests.cpu=1m",
+            &plugins,
+            &networks,
+        ];
+        let revision = self.revision(name, &[&own, more].concat());
+        let cni = IstioCni {
+            cluster: self,
+            _revision: revision,
+        };
+        cni.started();
+        cni
+    }
+}
+
+impl IstioCni<'_> {
+    /// Takes istio-cni off the node; the control plane stays, and tells pods that it is there.
+    pub fn stop(&self) {
+        self.on_nodes("none");
+        until("istio-cni's plugin is not in the node's network", || {
+            !self.is_chained()
+        });
+    }
+
+    /// Brings it back.
+    pub fn start(&self) {
+        self.on_nodes("linux");
+        self.started();
+    }
+
+    fn on_nodes(&self, os: &str) {
+        let patch =
+            json!({"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/os": os}}}}});
+        self.cluster
+            .kubectl(&format!("patch {DAEMON} --patch {patch}"));
+    }
+
+    fn started(&self) {
+        self.cluster
+            .kubectl(&format!("rollout status {DAEMON} --timeout=120s"));
+        until("istio-cni's plugin is in the node's network", || {
+            self.is_chained()
+        });
+    }
+
+    fn is_chained(&self) -> bool {
+        let file = self.cluster.place().file(NETWORKS).join(NETWORK);
+        std::fs::read_to_string(file).is_ok_and(|text| text.contains("istio-cni"))
+    }
+}
+
+impl Drop for IstioCni<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.stop();
+        }
+        self.cluster.kubectl(&format!("delete {DAEMON}"));
     }
 }
 

@@ -43,15 +43,19 @@ fn injected_pods_and_those_with_our_label_are_asked_about_and_no_others() {
         pod["metadata"]["namespace"] = namespace.into();
         server.feed("create --dry-run=server", &pod)
     };
-    for pod in [injected("pod"), gated("pod"), forged("pod")] {
+    let with_init = |name: &str| {
+        let mut pod = plain("pod");
+        pod["spec"]["initContainers"] = json!([{"name": name, "image": "i"}]);
+        pod
+    };
+    let of_istio_cni = with_init("istio-validation");
+    for pod in [injected("pod"), of_istio_cni, gated("pod"), forged("pod")] {
         let error = try_in("default", pod).expect_err("nobody answers");
         assert!(error.contains(ASKED), "{error}");
     }
-    let mut other_init = plain("pod");
-    other_init["spec"]["initContainers"] = json!([{"name": "istio-validation", "image": "i"}]);
     let mut labelled = plain("pod");
     labelled["metadata"]["labels"] = json!({"app": "web"});
-    for pod in [plain("pod"), other_init, labelled] {
+    for pod in [plain("pod"), with_init("migrate"), labelled] {
         try_in("default", pod).expect("it is none of our business");
     }
     for namespace in ["kube-system", "sidestep-system"] {

@@ -238,7 +238,9 @@ fn find_inits(value: &Value, path: &str, places: &mut Vec<String>) {
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
                 let place = format!("{path}/{index}");
-                if item["name"] == keys::ISTIO_INIT && item["args"].is_array() {
+                let named = [keys::ISTIO_INIT, keys::ISTIO_VALIDATION]
+                    .contains(&item["name"].as_str().unwrap_or_default());
+                if named && item["args"].is_array() {
                     places.push(place);
                 } else {
                     find_inits(item, &place, places);

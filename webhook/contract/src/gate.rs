@@ -32,12 +32,12 @@ pub(crate) fn is_gate(container: &Container, arguments: &[String], flags: &Argum
             .is_some_and(is_unprivileged)
 }
 
-/// The gate made of `container`, which is an `istio-init` as the injector wrote it, but for arguments that the webhook
-/// added; the gate carries `original`, without them. `flags` of the arguments stand before `--`.
+/// The gate made of `container`, which is an `istio-init` or an `istio-validation` as the injector wrote it, but for arguments
+/// that the webhook added; the gate carries `original`, without them. `flags` are the arguments, split.
 pub(crate) fn make(
     container: &Container,
     original: &Container,
-    flags: usize,
+    flags: &Arguments,
     policy: &Policy,
     probe_timeout: Duration,
 ) -> Result<Container, Leave> {
@@ -59,11 +59,13 @@ pub(crate) fn make(
     })
 }
 
-/// The fields by which a gate differs from the `istio-init` that it was made of. A gate carries them in the variable
+/// The fields by which a gate differs from the container that it was made of. A gate carries them in the variable
 /// [`keys::ORIGINAL`].
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Original {
+    #[serde(default = "istio_init", skip_serializing_if = "is_istio_init")]
+    name: String,
     args: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     env: Vec<EnvVar>,
@@ -71,10 +73,19 @@ struct Original {
     security_context: Option<SecurityContext>,
 }
 
+fn istio_init() -> String {
+    keys::ISTIO_INIT.to_owned()
+}
+
+fn is_istio_init(name: &String) -> bool {
+    name == keys::ISTIO_INIT
+}
+
 impl Original {
     fn of(container: &Container) -> Self {
         let env = container.env.iter().flatten();
         Self {
+            name: container.name.clone(),
             args: container.args.clone().unwrap_or_default(),
             env: env
                 .filter(|variable| variable.name != keys::ORIGINAL)
@@ -93,13 +104,14 @@ impl Original {
     }
 }
 
-/// The `istio-init` of which the gate `container` was made, if the gate carries it. Whatever else other webhooks gave the
+/// The container of which the gate `container` was made, if the gate carries it. Whatever else other webhooks gave the
 /// gate, such as an image from a mirror, stays.
 pub(crate) fn original(container: &Container) -> Option<Container> {
     let mut variables = container.env.iter().flatten();
     let carried = variables.find(|variable| variable.name == keys::ORIGINAL)?;
     let original: Original = serde_json::from_str(carried.value.as_deref()?).ok()?;
     Some(Container {
+        name: original.name,
         command: None,
         args: Some(original.args),
         env: (!original.env.is_empty()).then_some(original.env),
@@ -126,16 +138,25 @@ pub(crate) fn may_write_rules(container: &Container) -> bool {
     context.privileged == Some(true) || added.any(|name| name == "NET_ADMIN" || name == "ALL")
 }
 
-/// The arguments of the gate, `istio-iptables` first. The three added flags go last, so that no earlier repetition wins,
-/// but before `--`, behind which nothing is a flag.
-fn gate_args(args: &[String], flags: usize, probe_timeout: Duration) -> Vec<String> {
-    let (flags, rest) = args.split_at(args.len().min(flags + 1));
+/// The arguments of the gate, `istio-iptables` first. The three flags go last, so that no earlier repetition wins, but before
+/// `--`, behind which nothing is a flag. An `istio-validation` has two of them already.
+fn gate_args(args: &[String], flags: &Arguments, probe_timeout: Duration) -> Vec<String> {
+    let (before, rest) = args.split_at(args.len().min(flags.end + 1));
+    let given = |index: usize| flags.given.iter().find(|given| given.at + 1 == index);
+    let before = before.iter().enumerate();
+    let kept =
+        before.filter(|(index, _)| !given(*index).is_some_and(|given| validates(given.flag)));
     let added = [
         RUN_VALIDATION.to_owned(),
         SKIP_RULE_APPLY.to_owned(),
         format!("{PROBE_TIMEOUT_FLAG}{}", duration_text(probe_timeout)),
     ];
-    [flags, added.as_slice(), rest].concat()
+    let kept = kept.map(|(_, arg)| arg.clone());
+    kept.chain(added).chain(rest.iter().cloned()).collect()
+}
+
+fn validates(flag: Flag) -> bool {
+    matches!(flag, Flag::RunValidation | Flag::SkipRuleApply)
 }
 
 /// Whether the last flags are the three that [`gate_args`] adds, spelled as it spells them and nowhere else.
@@ -145,9 +166,8 @@ fn has_gate_flags(args: &[String], flags: &Arguments) -> bool {
     };
     let tail = flags.given.iter().filter(|given| given.at >= start);
     let wanted = [Flag::RunValidation, Flag::SkipRuleApply, Flag::ProbeTimeout];
-    let elsewhere = flags.given.iter().any(|given| {
-        given.at < start && matches!(given.flag, Flag::RunValidation | Flag::SkipRuleApply)
-    });
+    let mut before = flags.given.iter().filter(|given| given.at < start);
+    let elsewhere = before.any(|given| validates(given.flag));
     tail.map(|given| given.flag).eq(wanted)
         && args[start] == RUN_VALIDATION
         && args[start + 1] == SKIP_RULE_APPLY

@@ -47,6 +47,9 @@ pub const ISTIO_INIT: &str = "istio-init";
 /// The init container that takes its place where istio-cni programs redirection.
 pub const ISTIO_VALIDATION: &str = "istio-validation";
 
+/// The network by which Multus runs istio-cni's plugin, which adds no interface (Istio's `pilot.cni.provider: multus`).
+pub const ISTIO_CNI: &str = "istio-cni";
+
 /// First argument of [`ISTIO_INIT`]: the subcommand of Istio's agent binary.
 pub const ISTIO_IPTABLES: &str = "istio-iptables";
 

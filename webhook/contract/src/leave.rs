@@ -50,14 +50,11 @@ impl fmt::Display for Origin {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Leave {
-    /// No init container is named `istio-init`.
-    #[error("no init container is named istio-init")]
+    /// No init container is named `istio-init` or `istio-validation`.
+    #[error("no init container is named istio-init or istio-validation")]
     NoIstioInit,
-    /// istio-cni programs this pod.
-    #[error("the pod has istio-validation instead of istio-init: istio-cni programs it")]
-    IstioCni,
     /// There are several, and nothing tells which of them counts.
-    #[error("{count} init containers are named istio-init, expected one")]
+    #[error("{count} init containers are named istio-init or istio-validation, expected one")]
     SeveralIstioInit {
         /// How many.
         count: usize,
@@ -244,7 +241,6 @@ impl Leave {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::NoIstioInit => "no-istio-init",
-            Self::IstioCni => "istio-cni",
             Self::SeveralIstioInit { .. } => "several-istio-init",
             Self::NotIstioIptables { .. } => "not-istio-iptables",
             Self::HostNetwork => "host-network",

@@ -24,7 +24,7 @@ mod runtime;
 mod short;
 pub mod shortcut;
 
-pub use init::{IstioInit, istio_init, istio_inits};
+pub use init::{IstioInit, Redirector, istio_init, istio_inits};
 pub use leave::{Leave, Origin};
 pub use pod::{refuse_at_admission, refuse_for_life};
 pub use policy::{Dns, GroupSet, Groups, Inbound, Include, MAX_GROUPS, MAX_IDS, Policy};

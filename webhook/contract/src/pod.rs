@@ -25,7 +25,7 @@ pub fn refuse_at_admission(pod: &Pod) -> Result<(), Leave> {
 fn refuse_networks(pod: &Pod) -> Result<(), Leave> {
     type Adds = fn(&str) -> bool;
     let adds: [(&str, Adds); 2] = [
-        (keys::MULTUS_NETWORKS, |value| !value.trim().is_empty()),
+        (keys::MULTUS_NETWORKS, adds_network),
         (keys::GKE_INTERFACES, adds_interface),
     ];
     for (key, adds) in adds {
@@ -37,6 +37,20 @@ fn refuse_networks(pod: &Pod) -> Result<(), Leave> {
         }
     }
     Ok(())
+}
+
+/// Whether Multus' annotation names a network besides istio-cni's, by which Multus runs that plugin and adds no interface. It is a
+/// JSON list of `{"name", "namespace", "interface"}`, or a comma-separated one of `NAMESPACE/NAME@INTERFACE`.
+fn adds_network(value: &str) -> bool {
+    if let Ok(networks) = serde_json::from_str::<Vec<Value>>(value) {
+        return networks.iter().any(|one| one["name"] != keys::ISTIO_CNI);
+    }
+    let names = value.split(',').map(|network| {
+        let name = network.rsplit('/').next().unwrap_or_default();
+        name.split('@').next().unwrap_or_default().trim()
+    });
+    let mut further = names.filter(|name| *name != keys::ISTIO_CNI && !name.is_empty());
+    further.next().is_some()
 }
 
 /// Whether GKE's annotation names an interface besides one of the network `default`. What cannot be read counts as one.

@@ -75,13 +75,45 @@ fn a_pod_without_exactly_one_istio_init_is_left() {
     assert_eq!(reason(&Pod::default()), "no-istio-init");
     assert_eq!(reason(&pod(vec![named("istio-init-2")])), "no-istio-init");
     assert_eq!(
-        reason(&pod(vec![named(keys::ISTIO_VALIDATION)])),
-        "istio-cni"
-    );
-    assert_eq!(
         reason(&pod(vec![injected(), injected()])),
         "several-istio-init"
     );
+    let validation = || named(keys::ISTIO_VALIDATION);
+    let both = pod(vec![validation(), validation()]);
+    assert_eq!(reason(&both), "several-istio-init");
+}
+
+#[test]
+fn an_istio_validation_is_read_like_an_istio_init_if_it_writes_no_rules() {
+    let validation = |more: &[&str]| {
+        let mut container = named(keys::ISTIO_VALIDATION);
+        let args = container.args.get_or_insert_default();
+        args.extend(more.iter().map(|arg| (*arg).to_owned()));
+        container
+    };
+    let as_istio_writes_it = validation(&["--run-validation", "--skip-rule-apply"]);
+    let wanted = Policy::from_pod(&pod(vec![injected()])).expect("a policy");
+    let read = |containers: Vec<Container>| Policy::from_pod(&pod(containers));
+    assert_eq!(read(vec![as_istio_writes_it.clone()]), Ok(wanted));
+    for writes_rules in [
+        validation(&[]),
+        validation(&["--run-validation"]),
+        validation(&["--skip-rule-apply"]),
+        validation(&[
+            "--run-validation",
+            "--skip-rule-apply",
+            "--skip-rule-apply=0",
+        ]),
+    ] {
+        assert_eq!(reason(&pod(vec![writes_rules])), "not-an-injectors");
+    }
+    // Beside an istio-init, istio-cni's plugin does nothing.
+    let mut tproxy = injected();
+    tproxy
+        .args
+        .get_or_insert_default()
+        .push("-mTPROXY".to_owned());
+    assert_eq!(reason(&pod(vec![as_istio_writes_it, tproxy])), "tproxy");
 }
 
 #[test]
@@ -198,5 +230,8 @@ fn a_policy_and_a_reason_can_be_written_as_json() {
     let leave = Policy::from_pod(&Pod::default()).expect_err("the pod must be left");
     let json = serde_json::to_value(&leave).expect("a reason is JSON");
     assert_eq!(json["reason"], "no-istio-init");
-    assert_eq!(json["message"], "no init container is named istio-init");
+    assert_eq!(
+        json["message"],
+        "no init container is named istio-init or istio-validation"
+    );
 }

@@ -6,7 +6,7 @@ use json_patch::Patch;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Deserialize;
 use serde_json::Value;
-use sidestep_contract::{IstioInit, Policy, istio_init};
+use sidestep_contract::{IstioInit, Policy, istio_init, istio_inits};
 use sidestep_webhook::admission::{Answer, Request};
 use sidestep_webhook::cluster::{Cluster, Namespace};
 use sidestep_webhook::settings::Settings;
@@ -63,8 +63,13 @@ fn answer(body: &[u8]) -> (&'static str, Value) {
 /// the one that it was.
 fn keeps_policy(before: &Pod, after: &Pod) {
     let after = Policy::from_pod(after).expect("an accelerated pod has a policy");
-    // A gate beside a fresh istio-init is replaced: there was no one policy before.
-    let Ok(init) = istio_init(before) else { return };
+    // A gate beside a fresh container is replaced: there was no one policy before.
+    let Ok(inits) = istio_inits(before) else {
+        return;
+    };
+    let Ok([init]) = <[IstioInit<'_>; 1]>::try_from(inits) else {
+        return;
+    };
     let original = init.original();
     let original = original.map(|original| IstioInit::read(init.index, &original).policy);
     let policies = [Some(init.policy), original];

@@ -112,6 +112,14 @@ pub(crate) fn mutated(pod: &Value) -> Value {
     applied(pod, &patch(pod, &by_default(pod)))
 }
 
+/// What is decided with these settings, in a word, and the pod after it.
+pub(crate) fn with_settings(pod: &Value, settings: &Settings) -> (&'static str, Value) {
+    let namespace = Namespace::default();
+    let verdict = decide(&typed(pod), Some(&namespace), &Cluster::assumed(), settings);
+    let after = applied(pod, &patch(pod, &verdict));
+    (verdict.decision.word(), after)
+}
+
 /// The place of the first `istio-init` among the init containers.
 pub(crate) fn place(pod: &Value) -> Option<usize> {
     let inits = pod["spec"]["initContainers"].as_array()?;

@@ -43,11 +43,11 @@ async fn every_fixture_gets_what_mutate_makes_of_it() {
 async fn what_is_decided_is_counted_in_the_same_words() {
     let server = UnderTest::start().await;
     let mut client = Client::connect(&server, Version::HTTP_2).await;
-    for name in ["client", "client", "tproxy", "cni"] {
+    for name in ["client", "cni", "tproxy", "multus"] {
         client.mutate("u", &fixture(name)).await;
     }
     let text = server.metrics.text().expect("metrics");
-    for (decision, count) in [("accelerated", 2), ("tproxy", 1), ("istio-cni", 1)] {
+    for (decision, count) in [("accelerated", 2), ("tproxy", 1), ("several-networks", 1)] {
         let line = format!(
             "sidestep_webhook_reviews_total{{path=\"mutate\",decision=\"{decision}\"}} {count}\n"
         );

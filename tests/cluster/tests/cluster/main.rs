@@ -6,6 +6,7 @@ mod agent;
 mod desk;
 mod flows;
 mod forged;
+mod istio_cni;
 mod kept_clean;
 mod kinds;
 mod lifecycle;

@@ -19,14 +19,16 @@ use crate::{Leave, Policy, keys};
 pub(crate) use values::duration_text;
 
 /// The policy of an `istio-init` with these arguments, which have been split, and with the environment of `container`.
-/// Only a gate may validate.
+/// A gate and an `istio-validation` must validate, and nothing else may.
 pub(crate) fn policy(
     arguments: &pflag::Arguments,
     container: &Container,
-    is_gate: bool,
+    validates: bool,
 ) -> Result<Policy, Leave> {
     let settings = settings::Settings::new(arguments, &env::Environment::new(container)?)?;
-    if !is_gate {
+    if validates {
+        settings.require_validation()?;
+    } else {
         settings.refuse_validation(arguments)?;
     }
     policy::from_settings(&settings)

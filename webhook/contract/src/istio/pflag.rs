@@ -8,7 +8,7 @@ use crate::Leave;
 const NO_OPT: &str = "true";
 
 /// Arguments, split.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Arguments {
     /// The flags in the order in which they were given, repetitions included.
     pub(crate) given: Vec<Given>,
@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
 }
 
 /// One flag with its value.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Given {
     pub(crate) flag: Flag,
     pub(crate) value: String,

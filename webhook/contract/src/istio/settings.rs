@@ -6,6 +6,9 @@ use super::pflag::Arguments;
 use super::values;
 use crate::{Leave, Origin};
 
+/// What makes a container wait until it is redirected, instead of writing rules.
+const VALIDATION: [Flag; 2] = [Flag::RunValidation, Flag::SkipRuleApply];
+
 /// A value, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Setting {
@@ -69,13 +72,22 @@ impl Settings {
     /// Refuses a container that validates already: on the command line even `=false`, for a gate made of it would
     /// hold the flag twice.
     pub(super) fn refuse_validation(&self, arguments: &Arguments) -> Result<(), Leave> {
-        for flag in [Flag::RunValidation, Flag::SkipRuleApply] {
+        for flag in VALIDATION {
             if self.is_set(flag) || arguments.last(flag).is_some() {
                 let origin = self.of(flag).origin;
                 return Err(Leave::ForeignValidation { origin });
             }
         }
         Ok(())
+    }
+
+    /// Refuses a container that would write rules.
+    pub(super) fn require_validation(&self) -> Result<(), Leave> {
+        let unset = VALIDATION.into_iter().find(|flag| !self.is_set(*flag));
+        match unset.map(|flag| self.of(flag).clone()) {
+            Some(Setting { value, origin }) => Err(Leave::NotAnInjectors { origin, value }),
+            None => Ok(()),
+        }
     }
 }
 
