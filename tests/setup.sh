@@ -189,9 +189,9 @@ suite() {
     apt-get "${apt[@]}" update -qq || fail "the suite $2 could not be read"
 }
 
-# QEMU, under its own names in .parts/bin. Before 8.1 it now and then translates code that another processor is patching, and
-# Linux falls over the trap that it finds there; 7.2 also leaves rubbish in the flags of cmpxchg16b. Where this Debian's is that
-# old, its backports' is unpacked into .parts, never installed, and uses the older one's libraries.
+# QEMU, under its own names in .parts/bin. 7.2 leaves rubbish in the flags of cmpxchg16b, by which Linux 6.12 falls over, and without
+# that instruction 7.1 allocates no socket storage. Where this Debian's QEMU is that old, its backports' is unpacked into .parts,
+# never installed, and uses the older one's libraries.
 emulator() {
     packages "$@"
     local version home=.parts/qemu apt=() folder package

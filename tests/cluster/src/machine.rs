@@ -144,14 +144,28 @@ impl Machine {
         };
         let name = kind.name;
         let arguments = [
-            // Emulated; tests/setup.sh says which QEMU, and why.
-            "-accel tcg,thread=multi -cpu max -smp 2 -m 3072 -nodefaults -no-user-config -display none".to_owned(),
-            format!("-kernel {} -initrd {}", file("vmlinuz")?, file("initramfs")?),
+            // Emulated, with one processor: tests/qemu/run.sh says why.
+            "-accel tcg -cpu max -smp 1 -m 3072 -nodefaults -no-user-config -display none"
+                .to_owned(),
+            format!(
+                "-kernel {} -initrd {}",
+                file("vmlinuz")?,
+                file("initramfs")?
+            ),
             // What is written to the first is forgotten when QEMU ends; a reboot does not end it.
-            format!("-drive if=virtio,format=raw,snapshot=on,file={}", file("system.img")?),
-            format!("-drive if=virtio,format=raw,cache=unsafe,file={}", disk.display()),
+            format!(
+                "-drive if=virtio,format=raw,snapshot=on,file={}",
+                file("system.img")?
+            ),
+            format!(
+                "-drive if=virtio,format=raw,cache=unsafe,file={}",
+                disk.display()
+            ),
             format!("-netdev tap,id=net,ifname={tap},script=no,downscript=no"),
-            format!("-device virtio-net-pci,netdev=net,mac=52:54:00:00:00:{:02x}", kind.number),
+            format!(
+                "-device virtio-net-pci,netdev=net,mac=52:54:00:00:00:{:02x}",
+                kind.number
+            ),
             "-device virtio-rng-pci -serial stdio".to_owned(),
         ];
         let arguments = arguments.iter().flat_map(|line| line.split(' '));
