@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, Taint};
+use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, Pod, Taint};
 use sidestep_contract::{keys, words};
 
 /// The architectures that Sidestep's images are for, as Kubernetes names them.
@@ -23,6 +23,36 @@ pub struct Namespace {
 pub struct Cluster {
     /// The nodes.
     pub nodes: Option<BTreeMap<String, Node>>,
+    /// What volumes there are.
+    pub volumes: Arc<Volumes>,
+}
+
+/// From which nodes pods reach their volumes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Volumes {
+    /// By namespace and name of a PersistentVolumeClaim, the volume that it is bound to.
+    pub claims: BTreeMap<(String, String), String>,
+    /// By name of a PersistentVolume, the nodes from which it can be reached; all, if it is not here.
+    pub reached_from: BTreeMap<String, NodeSelector>,
+}
+
+impl Volumes {
+    /// The pod's claims that are bound to a volume which not every node reaches. A claim that is not bound yet binds where the
+    /// pod comes to.
+    pub(crate) fn of<'a>(&'a self, pod: &'a Pod) -> Vec<(&'a str, &'a NodeSelector)> {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref());
+        let claims = volumes.unwrap_or_default().iter().filter_map(|volume| {
+            let claim = volume.persistent_volume_claim.as_ref()?;
+            Some(claim.claim_name.as_str())
+        });
+        let bound = claims.filter_map(|claim| {
+            let key = (namespace.to_owned(), claim.to_owned());
+            let volume = self.claims.get(&key)?;
+            Some((claim, self.reached_from.get(volume)?))
+        });
+        bound.collect()
+    }
 }
 
 /// A node.
@@ -45,14 +75,16 @@ pub struct Facts {
     pub taints: Vec<Taint>,
 }
 
-/// The agent of a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The agent of a node. Of several, the last of these counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Agent {
     /// It has none.
     #[default]
     Missing,
     /// It has one that is not ready.
     NotReady,
+    /// It has one that is ready, but of an earlier release, which does not read the gates that are made now.
+    Older,
     /// It has one that was ready a moment ago: it may be replaced by a newer one just now.
     Lately,
     /// It has one that is ready.
@@ -61,11 +93,13 @@ pub enum Agent {
 
 words! {
     /// Why gated pods keep off a node that could run Sidestep: the value of its label [`keys::WITHOUT_AGENT`].
-    WithoutAgent, "missing, not-ready or cannot-run" {
+    WithoutAgent, "missing, not-ready, older or cannot-run" {
         /// No agent's pod is for it.
         Missing = "missing",
         /// Its agent has not been ready for long.
         NotReady = "not-ready",
+        /// Its agent does not read the gates that are made now.
+        Older = "older",
         /// Its agent says that it never will be.
         CannotRun = "cannot-run",
     }
@@ -123,8 +157,8 @@ pub(crate) fn holds(requirement: &NodeSelectorRequirement, found: Option<&str>) 
 
 impl Cluster {
     /// A cluster whose every node runs an agent.
-    pub const fn assumed() -> Self {
-        Self { nodes: None }
+    pub fn assumed() -> Self {
+        Self::default()
     }
 
     /// Whether a gate on this node is opened now.

@@ -63,6 +63,7 @@ impl World {
     pub fn unknown(client: Option<Client>) -> Self {
         let nothing = Cluster {
             nodes: Some(BTreeMap::new()),
+            ..Cluster::default()
         };
         Self {
             cluster: ArcSwap::from_pointee(nothing),

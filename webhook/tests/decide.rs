@@ -3,10 +3,12 @@
 #[expect(dead_code, reason = "each test file uses some of it")]
 mod common;
 
+use std::sync::Arc;
+
 use common::{by_default, fixture, mutated, typed, with_args, with_metadata};
 use serde_json::{Value, json};
 use sidestep_contract::keys;
-use sidestep_webhook::cluster::{Agent, Cluster, Facts, Namespace, Node};
+use sidestep_webhook::cluster::{Agent, Cluster, Facts, Namespace, Node, Volumes};
 use sidestep_webhook::decide::{Accelerate, Decision, Verdict, decide};
 use sidestep_webhook::settings::{Delivery, Enrolment, Reach, Settings};
 
@@ -34,6 +36,7 @@ fn node(name: &str, agent: Agent, labels: &[(&str, &str)]) -> (String, Node) {
 fn of(nodes: impl IntoIterator<Item = (String, Node)>) -> Cluster {
     Cluster {
         nodes: Some(nodes.into_iter().collect()),
+        ..Cluster::default()
     }
 }
 
@@ -209,12 +212,33 @@ fn pools() -> Cluster {
         .nodes
         .as_mut()
         .and_then(|nodes| nodes.get_mut("tainted"));
-    let tainted = std::sync::Arc::make_mut(&mut tainted.expect("it is there").facts);
+    let tainted = Arc::make_mut(&mut tainted.expect("it is there").facts);
     tainted.taints = serde_json::from_value(json!([
         {"key": "gpu", "value": "yes", "effect": "NoSchedule"},
         {"key": "slow", "effect": "PreferNoSchedule"},
     ]))
     .expect("taints");
+    let pool = |pool: &str| {
+        let selector = json!({"nodeSelectorTerms": [{"matchExpressions": [
+            {"key": "pool", "operator": "In", "values": [pool]}]}]});
+        serde_json::from_value(selector).expect("a node selector")
+    };
+    let claim = |namespace: &str, name: &str, volume: &str| {
+        ((namespace.to_owned(), name.to_owned()), volume.to_owned())
+    };
+    cluster.volumes = Arc::new(Volumes {
+        claims: [
+            claim("demo", "near", "in-a"),
+            claim("demo", "far", "in-b"),
+            claim("demo", "tainted", "in-t"),
+            claim("demo", "shared", "everywhere"),
+            claim("other", "near", "in-b"),
+        ]
+        .into(),
+        reached_from: ["a", "b", "t"]
+            .map(|name| (format!("in-{name}"), pool(name)))
+            .into(),
+    });
     cluster
 }
 
@@ -239,6 +263,15 @@ fn in_pools(spec: &Value) -> String {
 fn required(terms: &Value) -> Value {
     json!({"affinity": {"nodeAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}})
+}
+
+/// Beside an ephemeral volume.
+fn with_claims(claims: &[&str]) -> Value {
+    let claims = claims
+        .iter()
+        .map(|claim| json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}}));
+    let scratch = json!({"name": "scratch", "emptyDir": {}});
+    json!({"volumes": claims.chain([scratch]).collect::<Vec<_>>()})
 }
 
 #[test]
@@ -310,6 +343,14 @@ fn a_pod_whose_own_constraints_leave_it_no_node_with_an_agent_is_left_and_told_w
             "its required node affinity",
         ),
         (required(&json!([field(&["old", "good"])])), "accelerated"),
+        (with_claims(&["near"]), "accelerated"),
+        (with_claims(&["shared", "not-bound-yet"]), "accelerated"),
+        (
+            with_claims(&["shared", "far"]),
+            "the volume of its claim \"far\" is reached from none",
+        ),
+        (with_claims(&["near", "far"]), "claim \"far\""),
+        (with_claims(&["tainted"]), "gpu=yes:NoSchedule"),
     ] {
         let found = in_pools(&spec);
         assert!(found.contains(wanted), "{spec}: {found}");

@@ -24,6 +24,7 @@ fn an_old_gate_stays_so_and_is_told_what_is_missing() {
     let gated = old_gate(mutated(&fixture("client")));
     let nobody = Cluster {
         nodes: Some(BTreeMap::new()),
+        ..Cluster::default()
     };
     let (pod, namespace) = (typed(&gated), Namespace::default());
     let verdict = decide(&pod, Some(&namespace), &nobody, &Settings::default());

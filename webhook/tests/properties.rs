@@ -64,6 +64,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
     let agent = prop_oneof![
         Just(Agent::Missing),
         Just(Agent::NotReady),
+        Just(Agent::Older),
         Just(Agent::Ready)
     ];
     let node = (vec(label, 0..5), agent).prop_map(|(labels, agent)| {
@@ -81,7 +82,7 @@ fn cluster() -> impl Strategy<Value = Cluster> {
     });
     prop_oneof![
         4 => Just(Cluster::assumed()),
-        1 => btree_map("[abc]", node, 0..3).prop_map(|nodes| Cluster { nodes: Some(nodes) }),
+        1 => btree_map("[abc]", node, 0..3).prop_map(|nodes| Cluster { nodes: Some(nodes), ..Cluster::default() }),
     ]
 }
 

@@ -33,6 +33,7 @@ fn agents(nodes: &[&str]) -> Cluster {
     });
     Cluster {
         nodes: Some(nodes.collect()),
+        ..Cluster::default()
     }
 }
 
@@ -217,6 +218,7 @@ fn a_pod_that_fits_no_node_is_reported_where_sidestep_keeps_it_off_some_and_neve
     book.see(&typed(&pod));
     let nothing_labelled = Cluster {
         nodes: Some([].into()),
+        ..Cluster::default()
     };
     book.due(&nothing_labelled, PATIENCE, now);
     let due = book.due(&nothing_labelled, PATIENCE, now + second(1000));

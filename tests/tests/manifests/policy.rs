@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sidestep_contract::keys;
+use sidestep_contract::{gate, keys};
 use sidestep_kit::{
     chart::{object, objects},
     needs,
@@ -12,7 +12,12 @@ use sidestep_kit::{
 fn the_policies_know_every_key_of_ours_that_a_pod_may_have() {
     let source = include_str!("../../../webhook/contract/src/keys.rs");
     let mut wanted = texts(source, '"');
-    for key in [keys::PREFIX, keys::UNSUPPORTED, keys::WITHOUT_AGENT] {
+    for key in [
+        keys::PREFIX,
+        keys::UNSUPPORTED,
+        keys::WITHOUT_AGENT,
+        keys::READS,
+    ] {
         assert!(wanted.remove(key), "{key}");
     }
     assert!(wanted.contains(keys::ACCELERATED));
@@ -24,6 +29,14 @@ fn the_policies_know_every_key_of_ours_that_a_pod_may_have() {
         let ours = ours.expect("our keys")["expression"].as_str();
         assert_eq!(texts(ours.expect("a text"), '\''), wanted, "{name}");
     }
+}
+
+#[needs(part("helm"))]
+fn agents_tell_which_gates_they_read() {
+    let objects = objects(&[]);
+    let agents = object(&objects, "DaemonSet", "sidestep-agent");
+    let reads = &agents["spec"]["template"]["metadata"]["labels"][keys::READS];
+    assert_eq!(*reads, gate::LANGUAGE.to_string());
 }
 
 /// The texts between quotes that begin as our keys do.

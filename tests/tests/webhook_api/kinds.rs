@@ -35,7 +35,7 @@ const KINDS: [(&str, usize); 6] = [
 const GOOD: [&str; 3] = ["amd64", "arm64", "gpu"];
 
 /// Pods of each kind.
-const EACH: usize = 67;
+const EACH: usize = 60;
 
 fn nodes() -> impl Iterator<Item = (&'static str, String)> {
     let of_kind = |(kind, count)| (0..count).map(move |n| (kind, format!("{kind}-{n}")));
@@ -76,6 +76,36 @@ fn says_it_cannot(server: &ApiServer, node: &str) {
     server.feed("create", &event).expect("an Event");
 }
 
+/// A claim that is bound to a volume which only this pool's nodes reach.
+fn make_claim(server: &ApiServer, pool: &str) {
+    let name = format!("in-{pool}");
+    let shared = json!({"accessModes": ["ReadWriteMany"], "storageClassName": "local"});
+    let with = |more: Value| {
+        let mut spec = shared.clone();
+        let fields = more.as_object().expect("fields");
+        fields
+            .iter()
+            .for_each(|(key, value)| spec[key] = value.clone());
+        spec
+    };
+    let terms =
+        json!([{"matchExpressions": [{"key": "pool", "operator": "In", "values": [pool]}]}]);
+    let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+        "spec": with(json!({"capacity": {"storage": "1Gi"}, "local": {"path": "/data"},
+            "claimRef": {"namespace": "default", "name": name},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}))});
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {
+        "name": name, "annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+        "spec": with(json!({"resources": {"requests": {"storage": "1Gi"}}, "volumeName": name}))});
+    for object in [volume, claim] {
+        server.feed("create", &object).expect("storage");
+    }
+    let bound = json!({"phase": "Bound"});
+    for kind in ["persistentvolume", "persistentvolumeclaim"] {
+        status(server, &format!("{kind} {name}"), &bound);
+    }
+}
+
 /// Every constraint that a pod may have, and whether it then is gated.
 fn constraints() -> Vec<(&'static str, Value, bool)> {
     let selector = |key: &str, value: &str| json!({"nodeSelector": {key: value}});
@@ -86,8 +116,14 @@ fn constraints() -> Vec<(&'static str, Value, bool)> {
     };
     let on_gpu =
         |tolerations: Value| json!({"nodeSelector": {"pool": "gpu"}, "tolerations": tolerations});
+    let claims = |pool: &str| {
+        let claim = json!({"claimName": format!("in-{pool}")});
+        json!({"volumes": [{"name": "data", "persistentVolumeClaim": claim}]})
+    };
     vec![
         ("none", json!({}), true),
+        ("volume-good", claims("arm64"), true),
+        ("volume-bad", claims("old"), false),
         ("arm64", selector("kubernetes.io/arch", "arm64"), true),
         ("s390x", selector("kubernetes.io/arch", "s390x"), false),
         ("old-pool", selector("pool", "old"), false),
@@ -141,6 +177,9 @@ fn a_thousand_pods_come_to_an_agent_or_are_left_on_twenty_nodes_of_many_kinds() 
     server.must(&format!("delete node {NODE}"));
     for (kind, name) in nodes() {
         make_node(&server, kind, &name);
+    }
+    for pool in ["arm64", "old"] {
+        make_claim(&server, pool);
     }
     let arguments = [
         "--label-unsupported-nodes",

@@ -17,6 +17,10 @@ use crate::{Leave, Policy, keys};
 /// container into kubelet's back-off, and would fail a pod that is never restarted.
 pub const PROBE_TIMEOUT: Duration = Duration::from_mins(5);
 
+/// What gates say, as a number: a release whose gates say what agents of earlier releases do not read raises it. The label
+/// [`keys::READS`] of an agent's pod has the agent's own; an agent without it reads the first.
+pub const LANGUAGE: u32 = 1;
+
 const RUN_VALIDATION: &str = "--run-validation";
 const SKIP_RULE_APPLY: &str = "--skip-rule-apply";
 const PROBE_TIMEOUT_FLAG: &str = "--probe-timeout=";

@@ -28,6 +28,9 @@ pub const UNSUPPORTED: &str = "sidestep.dev/unsupported";
 /// Label of a node that could run Sidestep, and whose agent is missing, not ready for long, or says that it never will be.
 pub const WITHOUT_AGENT: &str = "sidestep.dev/without-agent";
 
+/// Label of an agent's pod: which gates the agent reads, as [`gate::LANGUAGE`](crate::gate::LANGUAGE).
+pub const READS: &str = "sidestep.dev/reads-gates";
+
 /// Annotation in a standalone agent's Pod file: the pod's network namespace, by its name under `/run/netns` or by an
 /// absolute path.
 pub const NETNS: &str = "sidestep.dev/netns";

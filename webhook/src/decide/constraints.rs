@@ -1,37 +1,45 @@
 //! Which nodes a pod's own constraints leave it, as the scheduler reads them (k8s.io/component-helpers,
-//! `scheduling/corev1`): its node selector, its required node affinity, its tolerations.
+//! `scheduling/corev1`): its node selector, its required node affinity, its volumes, its tolerations.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration,
+    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration,
 };
 
 use super::node::required;
 use crate::Reason;
-use crate::cluster::{Facts, Node, holds};
+use crate::cluster::{Facts, Node, Volumes, holds};
 
 /// Refuses a pod that may run on no node where its gate would be opened. The reason names the constraint that excludes the
 /// last of them.
-pub(super) fn permit(pod: &Pod, nodes: &BTreeMap<String, Node>) -> Result<(), Reason> {
+pub(super) fn permit(
+    pod: &Pod,
+    nodes: &BTreeMap<String, Node>,
+    volumes: &Volumes,
+) -> Result<(), Reason> {
     let Some(spec) = &pod.spec else {
         return Ok(());
+    };
+    let pod = Choosy {
+        spec,
+        volumes: volumes.of(pod),
     };
     let usable = || nodes.values().filter(|node| node.is_usable());
     if usable().any(|node| {
         CONSTRAINTS
             .iter()
-            .all(|one| (one.admits)(spec, &node.facts))
+            .all(|one| (one.admits)(&pod, &node.facts))
     }) {
         return Ok(());
     }
     let mut left: Vec<_> = usable().collect();
     for constraint in &CONSTRAINTS {
         let before = left.clone();
-        left.retain(|node| (constraint.admits)(spec, &node.facts));
+        left.retain(|node| (constraint.admits)(&pod, &node.facts));
         if left.is_empty() {
             let constraint = match before.first() {
-                Some(node) => (constraint.named)(spec, &node.facts),
+                Some(node) => (constraint.named)(&pod, &node.facts),
                 None => "all nodes are labelled as unable to, or have no agent".to_owned(),
             };
             return Err(Reason::NoUsableNode { constraint });
@@ -40,22 +48,29 @@ pub(super) fn permit(pod: &Pod, nodes: &BTreeMap<String, Node>) -> Result<(), Re
     Ok(())
 }
 
-/// One thing by which a pod chooses its nodes.
-struct Constraint {
-    admits: fn(&PodSpec, &Facts) -> bool,
-    /// In words, with a node that it excludes.
-    named: fn(&PodSpec, &Facts) -> String,
+/// A pod, as far as it chooses its nodes.
+struct Choosy<'a> {
+    spec: &'a PodSpec,
+    /// Claims of volumes that not every node reaches.
+    volumes: Vec<(&'a str, &'a NodeSelector)>,
 }
 
-const CONSTRAINTS: [Constraint; 3] = [
+/// One thing by which a pod chooses its nodes.
+struct Constraint {
+    admits: fn(&Choosy<'_>, &Facts) -> bool,
+    /// In words, with a node that it excludes.
+    named: fn(&Choosy<'_>, &Facts) -> String,
+}
+
+const CONSTRAINTS: [Constraint; 4] = [
     Constraint {
-        admits: |spec, node| {
-            let wanted = spec.node_selector.iter().flatten();
+        admits: |pod, node| {
+            let wanted = pod.spec.node_selector.iter().flatten();
             let has = |(key, value): (&String, &String)| node.labels.get(key) == Some(value);
             wanted.into_iter().all(has)
         },
-        named: |spec, _| {
-            let wanted = spec.node_selector.iter().flatten();
+        named: |pod, _| {
+            let wanted = pod.spec.node_selector.iter().flatten();
             let wanted: Vec<_> = wanted
                 .map(|(key, value)| format!("{key}={value}"))
                 .collect();
@@ -66,15 +81,9 @@ const CONSTRAINTS: [Constraint; 3] = [
         },
     },
     Constraint {
-        admits: |spec, node| {
-            required(spec).is_none_or(|required| {
-                // Terms are alternatives.
-                let mut terms = required.node_selector_terms.iter();
-                terms.any(|term| term_admits(term, node))
-            })
-        },
-        named: |spec, _| {
-            let terms = required(spec).map(|required| required.node_selector_terms.iter());
+        admits: |pod, node| required(pod.spec).is_none_or(|required| admits(required, node)),
+        named: |pod, _| {
+            let terms = required(pod.spec).map(|required| required.node_selector_terms.iter());
             let requirements = terms
                 .into_iter()
                 .flatten()
@@ -90,9 +99,19 @@ const CONSTRAINTS: [Constraint; 3] = [
         },
     },
     Constraint {
-        admits: |spec, node| untolerated(spec, node).is_none(),
-        named: |spec, node| {
-            let taint = untolerated(spec, node).map_or_else(String::new, |taint| {
+        admits: |pod, node| unreached(pod, node).is_none(),
+        named: |pod, node| {
+            let claim = unreached(pod, node).unwrap_or_default();
+            format!(
+                "the volume of its claim {claim:?} is reached from none that are left, such as {}",
+                node.name
+            )
+        },
+    },
+    Constraint {
+        admits: |pod, node| untolerated(pod.spec, node).is_none(),
+        named: |pod, node| {
+            let taint = untolerated(pod.spec, node).map_or_else(String::new, |taint| {
                 let value = taint.value.as_deref().unwrap_or_default();
                 format!(" {}={value}:{}", taint.key, taint.effect)
             });
@@ -100,6 +119,19 @@ const CONSTRAINTS: [Constraint; 3] = [
         },
     },
 ];
+
+/// The first claim whose volume the node does not reach.
+fn unreached<'a>(pod: &Choosy<'a>, node: &Facts) -> Option<&'a str> {
+    let mut volumes = pod.volumes.iter();
+    let found = volumes.find(|(_, from)| !admits(from, node));
+    found.map(|(claim, _)| *claim)
+}
+
+/// Terms are alternatives.
+fn admits(selector: &NodeSelector, node: &Facts) -> bool {
+    let mut terms = selector.node_selector_terms.iter();
+    terms.any(|term| term_admits(term, node))
+}
 
 /// A term without conditions admits nothing.
 fn term_admits(term: &NodeSelectorTerm, node: &Facts) -> bool {

@@ -27,7 +27,7 @@ pub(super) fn permit(pod: &Pod, cluster: &Cluster, percent: u8) -> Result<(), Re
     if !share.reaches(percent) {
         return Err(Reason::TooFewAgents { share, percent });
     }
-    constraints::permit(pod, nodes)
+    constraints::permit(pod, nodes, &cluster.volumes)
 }
 
 fn permit_on(name: &str, node: Option<&Node>, cluster: &Cluster) -> Result<(), Reason> {

@@ -163,6 +163,7 @@ impl Book {
         let (word, patience) = match node.agent {
             Agent::Missing => (WithoutAgent::Missing, NO_POD),
             Agent::NotReady => (WithoutAgent::NotReady, patience),
+            Agent::Older => (WithoutAgent::Older, Duration::ZERO),
             Agent::Lately | Agent::Ready => {
                 self.since.remove(name);
                 self.cannot.remove(name);
@@ -214,6 +215,7 @@ mod tests {
     fn one(agent: Agent, labels: &[(&str, &str)]) -> Cluster {
         Cluster {
             nodes: Some([("n".to_owned(), node(agent, labels))].into()),
+            ..Cluster::default()
         }
     }
 
@@ -238,6 +240,8 @@ mod tests {
         let not_ready = one(Agent::NotReady, &[]);
         assert_eq!(after(299, &not_ready), None);
         assert_eq!(after(300, &not_ready), Some("not-ready"));
+        let older = one(Agent::Older, &[]);
+        assert_eq!(after(0, &older), Some("older"));
         for agent in [Agent::Lately, Agent::Ready] {
             assert_eq!(after(1000, &one(agent, &[])), None, "{agent:?}");
         }

@@ -1,4 +1,4 @@
-//! Three watches: namespaces, agent pods, nodes. Each relist is a full replacement.
+//! The watches: namespaces, agent pods, nodes, claims of volumes and volumes. Each relist is a full replacement.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
-use k8s_openapi::api::core::v1::{Namespace as KubeNamespace, Node, Pod};
+use k8s_openapi::api::core::v1::{
+    Namespace as KubeNamespace, Node, NodeSelector, PersistentVolume, PersistentVolumeClaim, Pod,
+};
 use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Config, Event, watcher};
@@ -18,7 +20,7 @@ use sidestep_runtime::Tasks;
 use tokio::time::interval;
 
 use super::World;
-use super::nodes::{self, AgentPod};
+use super::nodes::{self, AgentPod, Claim};
 use crate::cluster::{Facts, Namespace};
 
 /// Between looks at whether an agent has been away for long.
@@ -40,7 +42,7 @@ pub fn follow(
     world: &Arc<World>,
     tasks: &mut Tasks,
 ) -> Arc<AtomicUsize> {
-    let missing = Arc::new(AtomicUsize::new(3));
+    let missing = Arc::new(AtomicUsize::new(5));
 
     let api: Api<PartialObjectMeta<KubeNamespace>> = Api::all(client.clone());
     let target = Arc::clone(world);
@@ -83,6 +85,34 @@ pub fn follow(
     tasks.spawn("watching nodes", nodes);
 
     let target = Arc::clone(world);
+    let claims = mirror(
+        watcher(
+            Api::<PersistentVolumeClaim>::all(client.clone()),
+            Config::default(),
+        ),
+        nodes::claim,
+        move |all: &BTreeMap<String, Claim>| {
+            target.change_nodes(|known, _| known.claims(all.values()));
+        },
+        Arc::clone(&missing),
+    );
+    tasks.spawn("watching claims of volumes", claims);
+
+    let target = Arc::clone(world);
+    let volumes = mirror(
+        watcher(
+            Api::<PersistentVolume>::all(client.clone()),
+            Config::default(),
+        ),
+        nodes::reached_from,
+        move |all: &BTreeMap<String, NodeSelector>| {
+            target.change_nodes(|known, _| known.volumes(all.clone()));
+        },
+        Arc::clone(&missing),
+    );
+    tasks.spawn("watching volumes", volumes);
+
+    let target = Arc::clone(world);
     tasks.spawn("looking at the time", async move {
         let mut ticks = interval(TICK);
         loop {
@@ -117,8 +147,10 @@ async fn mirror<K, V>(
     K: Resource + Clone + Debug + Send + 'static,
     V: PartialEq + Send,
 {
-    // Names are unique: each watch is of one namespace, or of objects that are in none.
-    let name = |object: &K| object.name_any();
+    let name = |object: &K| match object.namespace() {
+        Some(namespace) => format!("{namespace}/{}", object.name_any()),
+        None => object.name_any(),
+    };
     let mut all = BTreeMap::new();
     let mut listed = BTreeMap::new();
     let mut synced = false;
@@ -172,6 +204,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cluster::Agent;
 
     fn agent(name: &str, node: &str, ready: bool) -> Pod {
         let status = if ready { "True" } else { "False" };
@@ -186,7 +219,7 @@ mod tests {
     /// The node of an agent that is ready.
     fn ready_on(pod: &Pod) -> Option<String> {
         let pod = AgentPod::of(pod)?;
-        pod.is_ready.then_some(pod.node)
+        (pod.agent == Agent::Ready).then_some(pod.node)
     }
 
     /// Every state that is published, as the nodes with an agent; and how many watches are still missing.
