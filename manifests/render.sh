@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints what `kubectl apply` needs of the chart with its default values: manifests/install.yaml.
+# Prints what `kubectl apply` needs of the chart with its default values: manifests/install.yaml. Hooks are Helm's alone.
 set -euo pipefail
 cd "$(dirname "$0")"
 PATH=$PWD/../.parts/cluster/bin:$PATH
@@ -9,4 +9,4 @@ cat <<'HEAD'
 #   kubectl apply --server-side -f install.yaml
 HEAD
 cat namespace.yaml
-helm template sidestep chart --namespace sidestep-system --kube-version 1.34.0
+helm template sidestep chart --no-hooks --namespace sidestep-system --kube-version 1.34.0

@@ -1,6 +1,7 @@
 //! `sidestep uninstall`.
 
 mod plan;
+mod registration;
 
 use std::{
     collections::HashSet,
@@ -9,15 +10,18 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use k8s_openapi::api::{admissionregistration::v1::MutatingWebhookConfiguration, core::v1::Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Client, ResourceExt as _,
-    api::{Api, DeleteParams, EvictParams, ListParams},
+    api::{Api, EvictParams, ListParams},
 };
 use sidestep_contract::keys;
 use tokio::time::sleep;
 
-use self::plan::{Action, Controller, Plan};
+use self::{
+    plan::{Action, Controller, Plan},
+    registration::Registration,
+};
 
 /// Between looks at what is left.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -29,7 +33,10 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// their controllers replace them. It respects disruption budgets. It does not evict a Job's pods, nor pods whose template
 /// holds a gate (from `sidestep mutate`), which would come back as they are: apply such a template without the gate.
 ///
-/// Exit codes: 0 if no accelerated pod is left; 2 if some are, each named with the reason.
+/// If the registration comes back meanwhile, as a GitOps controller brings it, the command ends and names who brought it: set the
+/// chart's `enrolment: none` there first, which makes plain pods of Istio's by itself.
+///
+/// Exit codes: 0 if no accelerated pod is left; 2 if some are, each named with the reason; 1 for everything else.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   sidestep uninstall                            # which pods depend on Sidestep
@@ -71,10 +78,11 @@ impl Args {
                 pods.len()
             );
         }
-        remove_from_admission(&client, &webhook_configuration).await?;
+        let registration = Registration::new(&client, &webhook_configuration);
+        registration.remove().await?;
         let timeout = Duration::from_secs(timeout);
         let may_evict = roll_back;
-        let left = replace(&client, may_evict, timeout).await?;
+        let left = replace(&client, &registration, may_evict, timeout).await?;
         if left.is_empty() {
             println!("no pod depends on Sidestep any more: remove its release (helm uninstall)");
             return Ok(ExitCode::SUCCESS);
@@ -100,25 +108,11 @@ async fn accelerated(client: &Client) -> anyhow::Result<Vec<Pod>> {
     Ok(pods.items)
 }
 
-async fn remove_from_admission(client: &Client, configuration: &str) -> anyhow::Result<()> {
-    let api: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-    match api.delete(configuration, &DeleteParams::default()).await {
-        Ok(_) => {
-            println!("new pods are plain Istio's: removed webhook configuration {configuration}");
-        }
-        Err(kube::Error::Api(status)) if status.code == 404 => {}
-        Err(error) => {
-            return Err(error)
-                .with_context(|| format!("removing webhook configuration {configuration}"));
-        }
-    }
-    Ok(())
-}
-
 /// Evicts pods until none is left that may be; the answer is the others, and why. Nothing is believed before the webhook's
 /// removal has reached every API server.
 async fn replace(
     client: &Client,
+    registration: &Registration,
     may_evict: bool,
     timeout: Duration,
 ) -> anyhow::Result<Vec<(Pod, String)>> {
@@ -127,6 +121,7 @@ async fn replace(
     let mut told = HashSet::new();
     loop {
         let late = began.elapsed() >= timeout;
+        registration.stays_removed().await?;
         let pods = match accelerated(client).await {
             Ok(pods) => pods,
             Err(error) if late => return Err(error),

@@ -31,6 +31,13 @@ image: {{ printf "%s/%s:%s" $image.registry (index . 1) ($image.tag | default (i
 imagePullPolicy: {{ $image.pullPolicy }}
 {{- end }}
 
+{{/* Annotations of what the hook before uninstalling runs with: made before its Job, and gone when it has ended. */}}
+{{- define "sidestep.uninstallRights" -}}
+helm.sh/hook: pre-delete
+helm.sh/hook-weight: "-1"
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
+{{- end }}
+
 {{/* What values.schema.json cannot say in a way that people can read. */}}
 {{- define "sidestep.check" -}}
 {{- $provided := .Values.certificates.provided -}}

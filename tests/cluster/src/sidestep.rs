@@ -93,9 +93,12 @@ pub fn upgrade(cluster: &Cluster, values: &[&str]) -> anyhow::Result<()> {
     wait(cluster)
 }
 
-/// Removes the release.
-pub fn uninstall(cluster: &Cluster) -> anyhow::Result<String> {
-    helm(cluster, &["uninstall", RELEASE, "--wait"])
+/// Removes the release, with these further options; the error is what Helm complains of.
+pub fn uninstall(cluster: &Cluster, options: &[&str]) -> anyhow::Result<String> {
+    helm(
+        cluster,
+        &[&["uninstall", RELEASE, "--wait"], options].concat(),
+    )
 }
 
 /// Waits until every replica of the webhook serves, and the agent of every node that should have one is ready.

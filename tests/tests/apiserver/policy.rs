@@ -14,12 +14,13 @@ use crate::{
 const LABEL: &str = "sidestep.dev/accelerated";
 const STAYS: &str = "what Sidestep decided about a pod stays as long as the pod, but this changes";
 const ONLY_SIDESTEP: &str = "only Sidestep sets the label sidestep.dev/accelerated";
+const WITHOUT_WARNING: &str = "create --dry-run=server --warnings-as-errors";
 const BINDING: &str = "a binding must not bring labels or annotations of Sidestep to a pod";
 
 /// The API server compiles policies some time after they were created.
 pub(crate) fn wait_until_in_force(server: &ApiServer) {
     until_refused(ONLY_SIDESTEP, || {
-        server.feed("create --dry-run=server", &forged("probe"))
+        server.feed(WITHOUT_WARNING, &forged("probe"))
     });
     until_refused(BINDING, || {
         bind(server, "nobody", &json!({(LABEL): "true"}))
@@ -87,6 +88,16 @@ fn assert_refused(outcome: &Result<String, String>, text: &str) {
     }
 }
 
+/// Its author is told that the label means nothing, and the pod is made.
+#[track_caller]
+fn assert_warned(server: &ApiServer, pod: &serde_json::Value) {
+    assert_refused(&server.feed(WITHOUT_WARNING, pod), ONLY_SIDESTEP);
+    let mut unnamed = pod.clone();
+    unnamed["metadata"]["generateName"] = "warned-".into();
+    unnamed["metadata"]["name"] = json!(null);
+    assert_allowed(server.feed("create", &unnamed));
+}
+
 #[track_caller]
 fn assert_allowed(outcome: Result<String, String>) {
     if let Err(error) = outcome {
@@ -114,11 +125,11 @@ on_the_installed_server! {
         create(server, &plain("without-labels"));
     }
 
-    fn a_pod_that_brings_our_label_without_a_gate_is_refused(server) {
-        assert_refused(&server.feed("create", &forged("without-init-containers")), ONLY_SIDESTEP);
+    fn a_pod_that_brings_our_label_without_a_gate_is_made_with_a_warning(server) {
+        assert_warned(server, &forged("without-init-containers"));
         let mut pod = injected("with-istio-init");
         pod["metadata"]["labels"][LABEL] = "true".into();
-        assert_refused(&server.feed("create", &pod), ONLY_SIDESTEP);
+        assert_warned(server, &pod);
     }
 
     fn what_only_resembles_a_gate_is_none(server) {
@@ -136,14 +147,14 @@ on_the_installed_server! {
                 container[field] = value.clone();
             }
             pod["spec"]["initContainers"][0] = container;
-            assert_refused(&server.feed("create", &pod), ONLY_SIDESTEP);
+            assert_warned(server, &pod);
         }
     }
 
-    fn our_label_with_another_value_is_refused_even_with_a_gate(server) {
+    fn our_label_with_another_value_is_warned_of_even_with_a_gate(server) {
         let mut pod = gated("other-value");
         pod["metadata"]["labels"][LABEL] = "yes".into();
-        assert_refused(&server.feed("create", &pod), ONLY_SIDESTEP);
+        assert_warned(server, &pod);
     }
 
     fn our_label_is_neither_added_nor_removed_nor_changed_later(server) {
