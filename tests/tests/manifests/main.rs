@@ -12,6 +12,7 @@ mod values;
 /// Settings that switch on whatever can be switched on, with certificates of the webhook's own.
 pub(crate) const EVERYTHING: &[&str] = &[
     "enrolment=opt-in",
+    "istioCni=gate-first",
     "shortcut.reach=node",
     "shortcut.most=pod",
     "shortcut.limitBytes=16777216",

@@ -170,6 +170,7 @@ fn settings_reach_the_webhooks_arguments() {
     let of = |settings| arguments(object(&objects(settings), "Deployment", "sidestep-webhook"));
     let plain = [
         "--enrolment=opt-out",
+        "--istio-cni=all",
         "--shortcut=pod",
         "--probe-timeout=300",
         "--avoid-unsupported-nodes",
@@ -182,6 +183,7 @@ fn settings_reach_the_webhooks_arguments() {
     assert_eq!(of(&[]), [&plain[..], &waiting, &managed].concat());
     let everything = [
         "--enrolment=opt-in",
+        "--istio-cni=gate-first",
         "--shortcut=node",
         "--probe-timeout=86400",
         "--avoid-unsupported-nodes",
@@ -197,6 +199,26 @@ fn settings_reach_the_webhooks_arguments() {
     assert_eq!(
         of(PROVIDED),
         [&plain[..], &waiting, &["--certificates=files"]].concat()
+    );
+}
+
+#[needs(part("helm"))]
+fn what_happens_before_uninstalling_is_what_the_settings_say() {
+    let of = |settings| {
+        let objects = objects(settings);
+        let mut jobs = objects.into_iter().filter(|it| it["kind"] == "Job");
+        let job = jobs.next()?;
+        assert_eq!(job["metadata"]["annotations"]["helm.sh/hook"], "pre-delete");
+        Some(arguments(&job))
+    };
+    assert_eq!(of(&[]), Some(vec!["--timeout=240".to_owned()]));
+    let everything = ["--roll-back", "--timeout=3600"].map(str::to_owned);
+    assert_eq!(of(EVERYTHING), Some(everything.to_vec()));
+    assert_eq!(of(&["uninstall.acceleratedPods=ignore"]), None);
+    let kept = objects(&["uninstall.acceleratedPods=ignore"]);
+    assert!(
+        kept.iter()
+            .all(|it| it["metadata"]["annotations"]["helm.sh/hook"].is_null())
     );
 }
 
