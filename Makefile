@@ -7,6 +7,8 @@ SECONDS := 60
 # What tests start. Not with sidestep-torture: built together, the agent would get the switches of tests, too.
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-kit --bins
 TORTURE := -p sidestep-torture --bins
+# Nor with this, an agent with another layout of all maps.
+NEXT := -p sidestep-next --bins
 DEMO := --profile quick -p sidestep-agent --bin sidestep-agent -p sidestep-kit --bin sidestep-app -p sidestep-bench --bin sidestep-demo
 
 help: ## list the targets
@@ -28,7 +30,7 @@ test: ## everything: lint, unit tests, fuzzing for a minute, smoke tests in QEMU
 	@tests/all.sh lint test-unit fuzz smoke test-netns test-programs test-apiserver test-cluster test-field
 
 test-unit: setup ## unit and property tests: no privilege needed
-	cargo test --no-fail-fast --workspace $(addprefix --exclude sidestep-,ebpf ebpf-hook ebpf-shortcut tests kit torture cluster bench)
+	cargo test --no-fail-fast --workspace $(addprefix --exclude sidestep-,ebpf ebpf-hook ebpf-shortcut tests kit torture cluster bench next)
 
 fuzz: ## arbitrary reviews, policies and files for SECONDS=60, with libFuzzer
 	@tests/setup.sh fuzz
@@ -37,11 +39,13 @@ fuzz: ## arbitrary reviews, policies and files for SECONDS=60, with libFuzzer
 test-apiserver: ## as root: chart, webhook and agent against a real API server, and Istio's own validation of gates
 	@tests/setup.sh cluster
 	cargo build $(PROGRAMS) -p sidestep-webhook
+	cargo build $(NEXT)
 	cargo test --no-fail-fast -p sidestep-tests --test manifests --test apiserver --test webhook_api --test kubelet --test gates
 
 test-netns: setup ## as root: real BPF programs, sockets and Envoy, in network namespaces of their own
 	cargo build $(PROGRAMS)
 	cargo build $(TORTURE)
+	cargo build $(NEXT)
 	cargo test --no-fail-fast $(addprefix -p sidestep-,tests kit torture cluster bench) --lib --bins --test conformance --test lifecycle --test mesh --test shortcut
 
 test-programs: ## as root: nginx, PostgreSQL, Redis, Go, Java and others through real sidecars, with and without the shortcut

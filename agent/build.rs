@@ -15,8 +15,20 @@ use std::{
 
 /// Each is an object of its own: the second may be refused by the kernel without harm to the first.
 const PACKAGES: [&str; 2] = ["sidestep-ebpf", "sidestep-ebpf-shortcut"];
-/// What tests want of the programs and nobody else.
-const FOR_TESTS: [&str; 2] = ["--features", "sidestep-ebpf-shortcut/test-switches"];
+/// What tests want of the programs and nobody else: the agent's feature, the programs', and the folder of that build, which has
+/// other code under the same names.
+const FOR_TESTS: [(&str, &str, &str); 2] = [
+    (
+        "CARGO_FEATURE_TEST_SWITCHES",
+        "sidestep-ebpf-shortcut/test-switches",
+        "bpf-tests",
+    ),
+    (
+        "CARGO_FEATURE_NEXT_LAYOUT",
+        "sidestep-ebpf/next-layout,sidestep-ebpf-shortcut/next-layout",
+        "bpf-next",
+    ),
+];
 const TARGET: &str = "bpfel-unknown-none";
 /// bpf-linker 0.10 reads bitcode with this LLVM; a compiler with a newer one writes what it cannot read.
 const LLVM: &str = "22";
@@ -43,16 +55,17 @@ fn build() -> Result<(), String> {
     println!("cargo::rerun-if-changed={}", linker.display());
 
     // One folder for all of the agent's profiles: `core` is then compiled once. It is not the outer build's own folder,
-    // whose lock the outer cargo holds while it waits for this script. Tests' programs have other code under the same names.
-    let for_tests = env::var_os("CARGO_FEATURE_TEST_SWITCHES").is_some();
+    // whose lock the outer cargo holds while it waits for this script.
+    let mut for_tests = FOR_TESTS.iter();
+    let for_tests = for_tests.find(|(feature, ..)| env::var_os(feature).is_some());
     let target_dir = out_dir
         .ancestors()
         .find(|dir| dir.join("CACHEDIR.TAG").exists())
         .unwrap_or(&out_dir)
-        .join(if for_tests { "bpf-tests" } else { "bpf" });
+        .join(for_tests.map_or("bpf", |(_, _, folder)| folder));
     let llvm = out_dir.join("llvm");
     folder_of_one(&compiler.llvm, &llvm).map_err(|error| format!("{}: {error}", llvm.display()))?;
-    let features: &[&str] = if for_tests { &FOR_TESTS } else { &[] };
+    let features = for_tests.map_or("", |(_, features, _)| features);
     compile(root, &compiler.path, &linker, &llvm, &target_dir, features)?;
 
     for package in PACKAGES {
@@ -73,7 +86,7 @@ fn compile(
     linker: &Path,
     llvm: &Path,
     target_dir: &Path,
-    features: &[&str],
+    features: &str,
 ) -> Result<(), String> {
     let flags = [
         // Whatever the agent's own is, so that all agents have the same objects: only what kprobes see depends on it.
@@ -96,7 +109,7 @@ fn compile(
             "-Zbuild-std=core",
         ])
         .args(PACKAGES.iter().flat_map(|package| ["--package", package]))
-        .args(features)
+        .args(["--features", features])
         .args(["--target", TARGET, "--target-dir"])
         .arg(target_dir);
     // The outer cargo, rustup and `cargo clippy` describe the host build in the environment, which would change this one.

@@ -266,6 +266,7 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
         };
         let sandbox = self.node.find(wanted)?;
         let cookie = sandbox.as_ref().map(Sandbox::cookie).transpose()?;
+        let keeper = cookie.and_then(|cookie| self.dataplane.keeper(cookie));
         let holder = cookie.and_then(|cookie| self.holder(cookie, Some(name)).cloned());
         let Some(pod) = self.pods.get_mut(name) else {
             return Ok(None);
@@ -274,7 +275,8 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
             return Ok(None);
         };
         pod.cookie = cookie;
-        let sandbox = match (plan::enter(cookie, holder), sandbox) {
+        pod.keeper = None;
+        let sandbox = match (plan::enter(cookie, keeper, holder), sandbox) {
             (Entrance::LookInside, Some(sandbox)) => sandbox,
             (Entrance::Refuse(other), _) => {
                 pod.waiting = None;
@@ -282,6 +284,13 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
                     netns: wanted.place.to_string(),
                     other: other.to_string(),
                 });
+            }
+            (Entrance::Leave(keeper), _) => {
+                pod.waiting = None;
+                pod.keeper = Some(keeper);
+                let old = pod.armed.take();
+                self.depart(name, old);
+                return Ok(None);
             }
             (Entrance::Wait, _) | (_, None) => {
                 pod.waits(now.at);

@@ -6,6 +6,7 @@ mod proof;
 mod sightings;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::mpsc::{Receiver, RecvTimeoutError},
     time::{Duration, Instant},
@@ -178,6 +179,7 @@ impl<S: Source, N: Node> Worker<S, N> {
         Status {
             cgroup: self.cgroup.clone(),
             pods: self.reconciler.status(),
+            layouts: self.reconciler.layouts(),
             shortcut: self.reconciler.shortcut(),
             errors: errors.chain(bare.errors).chain(weakness).collect(),
             repairs: self.repairs.clone(),
@@ -196,6 +198,7 @@ pub(crate) fn status_without_programs(readiness: &Readiness, node: Option<&str>)
         node: node.map(ToOwned::to_owned),
         cgroup: PathBuf::new(),
         pods: Vec::new(),
+        layouts: BTreeMap::new(),
         shortcut: ShortcutStatus::default(),
         errors: missing,
         repairs: Vec::new(),

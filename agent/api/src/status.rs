@@ -22,6 +22,10 @@ pub struct Status {
     pub cgroup: PathBuf,
     /// Every pod, by name.
     pub pods: Vec<PodStatus>,
+    /// How many network namespaces depend on which layout of the maps, by its name, such as `v1`: while a release with another
+    /// layout rolls out, there are two.
+    #[serde(default)]
+    pub layouts: BTreeMap<String, usize>,
     /// The shortcut.
     #[serde(default)]
     pub shortcut: ShortcutStatus,
@@ -41,6 +45,8 @@ pub enum PodState {
     Armed,
     /// Its connections are captured.
     Active,
+    /// Captured by another version of Sidestep, which was here before; see the reason.
+    Kept,
     /// Left to Istio; see the reason.
     Left,
     /// Its containers have ended, and its namespace is gone.
@@ -49,10 +55,11 @@ pub enum PodState {
 
 impl PodState {
     /// Every state.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Pending,
         Self::Armed,
         Self::Active,
+        Self::Kept,
         Self::Left,
         Self::Ended,
     ];
@@ -63,6 +70,7 @@ impl PodState {
             Self::Pending => "pending",
             Self::Armed => "armed",
             Self::Active => "active",
+            Self::Kept => "kept",
             Self::Left => "left",
             Self::Ended => "ended",
         }

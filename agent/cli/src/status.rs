@@ -59,6 +59,11 @@ fn text(status: &Status) -> String {
         let _infallible = write!(out, ", pods' cgroup {}", status.cgroup.display());
     }
     out.push('\n');
+    if status.layouts.len() > 1 {
+        let pods = status.layouts.iter();
+        let pods: Vec<_> = pods.map(|(name, pods)| format!("{name} {pods}")).collect();
+        let _infallible = writeln!(out, "pods by layout of the maps: {}", pods.join(", "));
+    }
     shortcut(&mut out, &status.shortcut);
     for pod in &status.pods {
         line(&mut out, pod);

@@ -3,7 +3,7 @@
 mod establish;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::File,
     os::{
         fd::{AsFd, BorrowedFd},
@@ -27,7 +27,7 @@ use sidestep_kernel::{
     template::Template,
 };
 
-use super::{Dataplane, DataplaneError, Repairs, hooks::INBOUND, maps::Maps, pins};
+use super::{Dataplane, DataplaneError, Repairs, hooks::INBOUND, maps::Maps, others::Others, pins};
 use crate::{
     clock::monotonic,
     preflight,
@@ -47,6 +47,7 @@ pub struct Bpf {
     pods: HashMap<Cookie, Link>,
     last_rules_id: u32,
     shortcut: Established,
+    others: Others,
 }
 
 impl Bpf {
@@ -222,6 +223,18 @@ impl Dataplane for Bpf {
         Ok(())
     }
 
+    fn keeper(&self, pod: Cookie) -> Option<String> {
+        self.others.keeper(pod).map(ToOwned::to_owned)
+    }
+
+    fn layouts(&self) -> BTreeMap<String, usize> {
+        let own = self.folder.file_name().unwrap_or_default();
+        let own = (own.to_string_lossy().into_owned(), self.pods.len());
+        let others = self.others.count();
+        let others = others.map(|(name, pods)| (name.to_owned(), pods));
+        others.chain([own]).collect()
+    }
+
     fn is_attached(&self, pod: Cookie) -> Result<bool, DataplaneError> {
         match self.pods.get(&pod) {
             Some(link) => Ok(link.target()?.is_some()),
@@ -287,6 +300,7 @@ impl Dataplane for Bpf {
         self.object.repin_maps(&mut repaired);
         done.add(repaired);
         self.repin_pods(&mut done);
+        self.others.look_after(&mut done);
         done
     }
 

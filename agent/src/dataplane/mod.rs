@@ -5,11 +5,12 @@ mod bpf;
 mod flows;
 mod hooks;
 mod maps;
+mod others;
 mod pins;
 mod sightings;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     os::fd::BorrowedFd,
     path::PathBuf,
     time::Duration,
@@ -57,18 +58,6 @@ pub enum DataplaneError {
              pins everything anew"
     )]
     NoBpffs(PathBuf),
-    /// Programs of two versions would misunderstand each other.
-    #[error(
-        "{folder} holds programs of another version of Sidestep, on which {pods} running pods of this node depend; two \
-             versions beside each other would break their connections. Nothing is attached until those pods have ended: \
-             replace them (restart their workloads, or drain the node), or go back to that version of the agent"
-    )]
-    OtherVersion {
-        /// Where they are pinned.
-        folder: PathBuf,
-        /// How many pods live that they capture.
-        pods: usize,
-    },
     /// The proxy's socket is there, but the agent cannot have it.
     #[error(
         "the proxy listens already, and its socket cannot be duplicated (pidfd_getfd): does a security policy forbid \
@@ -156,6 +145,14 @@ pub trait Dataplane {
     fn is_active(&self, pod: Cookie) -> Result<bool, DataplaneError>;
     /// Takes a pod out: inbound capture first, then the record. Its connections stay remembered until [`Self::forget_all`].
     fn disarm(&mut self, pod: Cookie) -> Result<(), DataplaneError>;
+    /// Which other version of Sidestep captures this namespace, if one does: it is that version's until it ends.
+    fn keeper(&self, _pod: Cookie) -> Option<String> {
+        None
+    }
+    /// How many namespaces each version captures, by the name of its maps' layout.
+    fn layouts(&self) -> BTreeMap<String, usize> {
+        BTreeMap::new()
+    }
     /// Whether inbound capture is still attached.
     fn is_attached(&self, pod: Cookie) -> Result<bool, DataplaneError>;
     /// What each row decided for this pod.

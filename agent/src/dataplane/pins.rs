@@ -21,11 +21,10 @@ pub fn pinned_pods(pin: &Path) -> Result<Vec<Cookie>, LinkError> {
 }
 
 /// The same, of one version's folder.
-pub(super) fn living_pods(version: &Path) -> Result<Vec<Cookie>, LinkError> {
+fn living_pods(version: &Path) -> Result<Vec<Cookie>, LinkError> {
     let mut living = Vec::new();
     for path in entries(&version.join("pods"))? {
-        let name = path.file_name().and_then(|name| name.to_str());
-        if let Some(cookie) = name.and_then(|name| name.parse().ok())
+        if let Some(cookie) = cookie(&path)
             && let Some(link) = Link::open(&path)?
             && link.target()?.is_some()
         {
@@ -33,6 +32,11 @@ pub(super) fn living_pods(version: &Path) -> Result<Vec<Cookie>, LinkError> {
         }
     }
     Ok(living)
+}
+
+/// The namespace that an inbound link's pin is named after.
+pub(super) fn cookie(path: &Path) -> Option<Cookie> {
+    path.file_name()?.to_str()?.parse().ok()
 }
 
 /// What is in a folder; nothing where there is none.

@@ -48,16 +48,24 @@ pub(super) enum Entrance {
     Wait,
     /// Another pod is armed in that namespace, which has one record: leave it alone.
     Refuse(PodName),
+    /// Another version of Sidestep captures it: leave it to that one.
+    Leave(String),
     /// Look into the namespace.
     LookInside,
 }
 
-/// Whether a pod may be armed where it was found, if it was; `holder` is another pod that is armed in the same namespace.
-pub(super) fn enter(found: Option<Cookie>, holder: Option<PodName>) -> Entrance {
-    match (found, holder) {
-        (None, _) => Entrance::Wait,
-        (Some(_), Some(holder)) => Entrance::Refuse(holder),
-        (Some(_), None) => Entrance::LookInside,
+/// Whether a pod may be armed where it was found, if it was; `keeper` is another version of Sidestep that captures the namespace,
+/// `holder` another pod that is armed in it.
+pub(super) fn enter(
+    found: Option<Cookie>,
+    keeper: Option<String>,
+    holder: Option<PodName>,
+) -> Entrance {
+    match (found, keeper, holder) {
+        (None, ..) => Entrance::Wait,
+        (Some(_), Some(keeper), _) => Entrance::Leave(keeper),
+        (Some(_), None, Some(holder)) => Entrance::Refuse(holder),
+        (Some(_), None, None) => Entrance::LookInside,
     }
 }
 
@@ -318,9 +326,19 @@ mod tests {
 
     #[test]
     fn one_namespace_is_one_pods() {
-        assert_eq!(enter(None, None), Entrance::Wait);
-        assert_eq!(enter(Some(HERE), None), Entrance::LookInside);
-        assert_eq!(enter(Some(HERE), Some(name())), Entrance::Refuse(name()));
+        assert_eq!(enter(None, None, None), Entrance::Wait);
+        assert_eq!(enter(Some(HERE), None, None), Entrance::LookInside);
+        let refuse = Entrance::Refuse(name());
+        assert_eq!(enter(Some(HERE), None, Some(name())), refuse);
+    }
+
+    #[test]
+    fn a_namespace_that_another_version_captures_stays_its_own() {
+        let other = || Some("v9".to_owned());
+        for holder in [None, Some(name())] {
+            let leave = Entrance::Leave("v9".to_owned());
+            assert_eq!(enter(Some(HERE), other(), holder), leave);
+        }
     }
 
     #[test]

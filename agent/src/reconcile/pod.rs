@@ -20,6 +20,8 @@ pub(super) struct Pod {
     /// Its namespace, as far as it could be found; perhaps armed by an earlier agent.
     pub(super) cookie: Option<Cookie>,
     pub(super) armed: Option<Armed>,
+    /// Another version of Sidestep that captures the namespace in which it was found.
+    pub(super) keeper: Option<String>,
     pub(super) failure: Option<Failure>,
     /// How long programming it took.
     pub(super) took: Duration,
@@ -54,6 +56,7 @@ impl Pod {
             entry: entry.clone(),
             cookie: None,
             armed: None,
+            keeper: None,
             failure: None,
             took: Duration::ZERO,
             reaction: None,
@@ -83,6 +86,7 @@ impl Pod {
             return None;
         }
         self.cookie = None;
+        self.keeper = None;
         self.waiting = None;
         self.told = false;
         self.armed.take()

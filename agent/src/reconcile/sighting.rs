@@ -85,9 +85,12 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
             return;
         }
         self.arm(name, Some(sighting.at), now);
-        let armed = self.pods.get(name).and_then(Pod::armed_in);
-        if armed.is_some_and(|cookie| cookie != sighting.cookie) {
-            // A namespace that the pod's processes made. Should it become the sandbox's one day, others than these tell of it.
+        let pod = self.pods.get(name);
+        let armed = pod.and_then(Pod::armed_in);
+        let kept = pod.is_some_and(|pod| pod.keeper.is_some());
+        if kept || armed.is_some_and(|cookie| cookie != sighting.cookie) {
+            // Another version's, or a namespace that the pod's processes made: should that become the sandbox's one day, others
+            // than these tell of it.
             self.mute(sighting);
         }
     }

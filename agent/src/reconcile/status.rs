@@ -1,6 +1,6 @@
 //! What is told of pods.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Pod, Reconciler};
 use crate::{
@@ -22,6 +22,11 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
             .collect()
     }
 
+    /// How many namespaces each version of Sidestep captures.
+    pub fn layouts(&self) -> BTreeMap<String, usize> {
+        self.dataplane.layouts()
+    }
+
     /// The shortcut, for people.
     pub fn shortcut(&self) -> ShortcutStatus {
         self.dataplane.shortcut()
@@ -37,6 +42,7 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
         let cookie = pod.armed_in();
         match (&pod.entry, cookie) {
             (Err(_), _) => PodState::Left,
+            (Ok(_), _) if pod.keeper.is_some() => PodState::Kept,
             (Ok(Wanted { ended: true, .. }), None) => PodState::Ended,
             (Ok(_), None) => PodState::Pending,
             (Ok(_), Some(cookie)) if matches!(self.dataplane.is_active(cookie), Ok(true)) => {
@@ -53,6 +59,9 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
         let waits = pod.waiting.map(|_| {
             "none of its processes is in a network namespace of the pod's own yet".to_owned()
         });
+        let kept = pod.keeper.as_ref().map(|keeper| {
+            format!("programs of another version of Sidestep ({keeper}) capture it until it ends")
+        });
         let wanted: Option<&Wanted> = pod.entry.as_ref().ok();
         let counts = cookie.map(|c| self.dataplane.counts(c)).unwrap_or_default();
         PodStatus {
@@ -68,7 +77,7 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
             }),
             cookie,
             state: self.state(pod),
-            reason: left.or(failed).or(waits),
+            reason: left.or(failed).or(waits).or(kept),
             policy: wanted.map(|w| w.policy.to_string()),
             programmed_us: cookie.map(|_| micros(pod.took)),
             reaction_us: pod.reaction.map(micros),

@@ -396,6 +396,10 @@ impl Agent {
                 may_stay.extend(status.cookie);
                 continue;
             }
+            if let Some(layout) = world.keeper(cookie) {
+                assert_eq!(status.state, PodState::Kept, "by v{layout}: {status:?}");
+                continue;
+            }
             assert_eq!(status.cookie, Some(cookie), "{status:?} is not armed");
             let port = world.kernel.records[&cookie].port;
             let wanted = 10_000 + u16::try_from(pod).expect("a pod") * 100 + said.version;
@@ -427,6 +431,8 @@ impl Agent {
         self.wait(Duration::from_secs(10));
         let left = self.left(&BTreeSet::new());
         assert!(left.is_empty(), "is left at the end: {left:?}");
+        let others = self.world.borrow().others.len();
+        assert_eq!(others, 0, "{others} other layouts are left at the end");
     }
 }
 

@@ -67,6 +67,8 @@ enum Happens {
     Passes(u32),
     /// The agent is killed, and another one starts: it is told of its pods, or not yet.
     Killed(bool),
+    /// The same, and the other one's maps have this layout.
+    Upgraded(u32, bool),
     /// The agent ends, and another one starts.
     Leaves,
 }
@@ -116,6 +118,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         1 => Just(Happens::Missed),
         3 => prop_oneof![0..200_u32, 0..8000_u32, 0..40_000_u32].prop_map(Happens::Passes),
         1 => told().prop_map(Happens::Killed),
+        1 => (0..3_u32, told()).prop_map(|(layout, told)| Happens::Upgraded(layout, told)),
         1 => Just(Happens::Leaves),
     ]
 }
@@ -204,6 +207,12 @@ fn happen(agent: &mut Agent, what: Happens) {
         Happens::Missed => agent.missed(),
         Happens::Passes(ms) => agent.wait(Duration::from_millis(ms.into())),
         Happens::Killed(told) => agent.restart(told),
+        Happens::Upgraded(layout, told) => {
+            if layout != world.borrow().layout {
+                world.borrow_mut().change_layout(layout);
+            }
+            agent.restart(told);
+        }
         Happens::Leaves => {
             agent.leave();
             agent.restart(true);

@@ -60,7 +60,7 @@ pub(crate) struct Record {
     pub(crate) port: u16,
 }
 
-/// What outlives an agent.
+/// What outlives an agent, of one layout of the maps.
 #[derive(Default)]
 pub(crate) struct Kernel {
     pub(crate) records: BTreeMap<Cookie, Record>,
@@ -82,6 +82,10 @@ pub(crate) struct World {
     /// Where pods' processes are, by uid.
     pub(crate) sandboxes: BTreeMap<String, Cookie>,
     pub(crate) kernel: Kernel,
+    /// What agents with other layouts left, whose programs are attached beside.
+    pub(crate) others: BTreeMap<u32, Kernel>,
+    /// The running agent's layout.
+    pub(crate) layout: u32,
     /// Whose proxy's every socket was.
     pub(crate) sockets: BTreeMap<u32, Cookie>,
     /// Links that the running agent has open.
@@ -95,6 +99,14 @@ pub(crate) struct World {
     pub(crate) fault: Fault,
 }
 
+impl Kernel {
+    fn captures(&self, cookie: Cookie) -> bool {
+        self.records.contains_key(&cookie)
+            && self.states.get(&cookie) == Some(&true)
+            && self.links.contains(&cookie)
+    }
+}
+
 impl World {
     pub(crate) fn new(until_gone: bool, begin: Instant) -> Self {
         Self {
@@ -103,6 +115,8 @@ impl World {
             spaces: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
             kernel: Kernel::default(),
+            others: BTreeMap::new(),
+            layout: 0,
             sockets: BTreeMap::new(),
             opened: BTreeSet::new(),
             last_rules: 0,
@@ -179,7 +193,7 @@ impl World {
         let space = self.spaces.get_mut(&cookie).expect("a namespace");
         space.life = Life::Gone;
         space.listening = None;
-        self.kernel.listeners.remove(&cookie);
+        self.forget_listeners(cookie);
         self.sandboxes.retain(|_, of| *of != cookie);
     }
 
@@ -204,11 +218,12 @@ impl World {
         self.sockets.insert(inode, cookie);
         let space = self.spaces.get_mut(&cookie).expect("a namespace");
         space.listening = Some(inode);
-        // What is closed leaves the map by itself.
-        self.kernel.listeners.remove(&cookie);
-        if self.kernel.records.contains_key(&cookie) {
-            self.kernel.states.insert(cookie, true);
-            self.add_listener(cookie, inode);
+        self.forget_listeners(cookie);
+        for kernel in self.kernels() {
+            if kernel.records.contains_key(&cookie) {
+                kernel.states.insert(cookie, true);
+                kernel.listeners.insert(cookie, BTreeSet::from([inode]));
+            }
         }
         self.check("listens");
     }
@@ -216,8 +231,45 @@ impl World {
     pub(crate) fn closes(&mut self, n: usize) {
         if let Some(cookie) = self.living(n) {
             self.spaces.get_mut(&cookie).expect("a namespace").listening = None;
-            self.kernel.listeners.remove(&cookie);
+            self.forget_listeners(cookie);
         }
+    }
+
+    /// What is closed leaves the maps by itself.
+    fn forget_listeners(&mut self, cookie: Cookie) {
+        for kernel in self.kernels() {
+            kernel.listeners.remove(&cookie);
+        }
+    }
+
+    /// Of every layout.
+    fn kernels(&mut self) -> impl Iterator<Item = &mut Kernel> {
+        std::iter::once(&mut self.kernel).chain(self.others.values_mut())
+    }
+
+    /// The running agent ended, and one with this layout comes.
+    pub(crate) fn change_layout(&mut self, layout: u32) {
+        let kernel = std::mem::take(&mut self.kernel);
+        self.others.insert(self.layout, kernel);
+        self.kernel = self.others.remove(&layout).unwrap_or_default();
+        self.layout = layout;
+    }
+
+    /// The layout of another agent that captures this namespace, or may.
+    pub(crate) fn keeper(&self, cookie: Cookie) -> Option<u32> {
+        let keeps = |kernel: &Kernel| kernel.records.contains_key(&cookie);
+        let mut others = self.others.iter();
+        others
+            .find(|(_, kernel)| keeps(kernel))
+            .map(|(layout, _)| *layout)
+    }
+
+    /// Layouts go with the last of their namespaces.
+    pub(crate) fn look_after_others(&mut self) {
+        let spaces = &self.spaces;
+        let lives = |cookie: &Cookie| spaces[cookie].is_alive();
+        self.others
+            .retain(|_, kernel| kernel.records.keys().any(lives));
     }
 
     pub(crate) fn add_listener(&mut self, cookie: Cookie, inode: u32) {
@@ -258,18 +310,28 @@ impl World {
 
     /// Whether a connection in this namespace goes through the proxy, which is what its gate waits for.
     pub(crate) fn captures(&self, cookie: Cookie) -> bool {
-        self.stays_captured(cookie) && self.kernel.listeners.contains_key(&cookie)
+        let listens = |kernel: &Kernel| kernel.listeners.contains_key(&cookie);
+        self.any_kernel(|kernel| kernel.captures(cookie) && listens(kernel))
     }
 
     /// The same, whether or not the proxy listens just now.
     fn stays_captured(&self, cookie: Cookie) -> bool {
-        self.kernel.records.contains_key(&cookie)
-            && self.is_active(cookie)
-            && self.kernel.links.contains(&cookie)
+        self.any_kernel(|kernel| kernel.captures(cookie))
+    }
+
+    fn any_kernel(&self, which: impl Fn(&Kernel) -> bool) -> bool {
+        which(&self.kernel) || self.others.values().any(which)
     }
 
     /// What must hold at every moment.
     pub(crate) fn check(&mut self, after: &str) {
+        for cookie in self.kernel.records.keys() {
+            let twice = self.keeper(*cookie);
+            assert!(
+                twice.is_none() || !self.is_alive(*cookie),
+                "after {after} programs of two layouts, {twice:?} and the agent's, act on {cookie}"
+            );
+        }
         for (cookie, record) in &self.kernel.records {
             let sets = self.kernel.sets.get(&record.rules);
             assert!(
@@ -303,7 +365,7 @@ impl World {
                 !space.captured || stays,
                 "after {after} {cookie} is not captured any more, and lives"
             );
-            if captures {
+            if captures && self.kernel.records.contains_key(&cookie) {
                 self.kernel.connections.insert(cookie);
             }
         }

@@ -30,7 +30,10 @@ pub use rules::{AddrKey, AddrSet, GroupKey, GroupSet, PortKey, PortSet};
 pub use sighting::Sighting;
 
 /// Version of every struct in this crate. It is part of the pin folder's name, so two layouts never share a map.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 1 + NEXT;
+
+/// 1 in a build with another layout, for tests of upgrades.
+const NEXT: u32 = if cfg!(feature = "next-layout") { 1 } else { 0 };
 
 /// Where Istio's agent answers captured DNS, UDP and TCP (`IstioAgentDNSListenerPort`).
 pub const DNS_PROXY_PORT: u16 = 15053;

@@ -3,7 +3,7 @@
 use crate::Addr;
 
 /// At most this many proxy uids, and as many gids: the programs walk them in order.
-pub const MAX_IDS: usize = 8;
+pub const MAX_IDS: usize = 8 + crate::NEXT as usize;
 
 /// Capture IPv6 too.
 pub const IPV6: u32 = 1 << 0;
@@ -100,7 +100,7 @@ pub struct PodRecord {
     pub loopback_mask: u32,
 }
 
-const _: () = assert!(size_of::<PodRecord>() == 8 + 8 + 64 + 32 + 8);
+const _: () = assert!(size_of::<PodRecord>() == 8 + 8 + 2 * 4 * MAX_IDS + 32 + 8);
 
 impl PodRecord {
     /// A record that captures nothing until its fields are set.

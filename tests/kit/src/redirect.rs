@@ -124,6 +124,16 @@ impl Node {
         folders.program = build_with_other_code(folders.root());
     }
 
+    /// The maps of the next agent have another layout, or this build's again.
+    pub fn change_layout(&mut self, is_next: bool) {
+        let name = if is_next {
+            "sidestep-agent-next"
+        } else {
+            "sidestep-agent"
+        };
+        self.own_machine().folders.program = crate::binary(name);
+    }
+
     /// The next agent sees the kernel's files as these shell commands leave them, in a mount namespace of its own.
     pub fn disguise_kernel(&mut self, mounts: &str) {
         self.own_machine().folders.disguise = Some(mounts.to_owned());

@@ -2,14 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
 use serde_json::Value;
-use sidestep_ebpf_common::ABI_VERSION;
 use sidestep_kit::{
     actor::{Kind, Load},
     bpftool, needs,
@@ -136,22 +134,4 @@ fn a_namespace_whose_name_went_while_the_agent_was_dead_stays_captured_and_stops
         .wait_for(nameless.name(), |state| state == PodState::Pending);
     assert_captured(&kept.app(), "outbound", SERVICE);
     assert_captured(&app, "outbound", SERVICE);
-}
-
-#[needs(root)]
-fn an_agent_of_another_version_refuses_and_leaves_the_pods_to_the_programs_they_have() {
-    let mut node = Node::alone();
-    let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
-    node.take_agent().kill();
-    let pins = node.folders().pins();
-    let theirs = pins.join("v999");
-    fs::rename(pins.join(format!("v{ABI_VERSION}")), &theirs).expect("a folder on a bpffs");
-    let output = node.folders().command().output().expect("it starts");
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "{message}");
-    assert!(message.contains("another version of Sidestep"), "{message}");
-    let left: Vec<_> = fs::read_dir(&pins).expect("pins").flatten().collect();
-    assert_eq!(left.len(), 1, "{left:?}");
-    assert_captured(&pod.app(), "outbound", SERVICE);
-    assert_captured(&node.outside(), "inbound", &format!("{POD}:8080"));
 }

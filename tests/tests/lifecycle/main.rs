@@ -5,6 +5,7 @@ mod arming_steps;
 mod bad_input;
 mod crash;
 mod descriptors;
+mod layouts;
 mod leftovers;
 mod lockdown;
 mod neighbours;

@@ -288,6 +288,27 @@ fn no_request_fails_while_agents_come_and_go() {
     }
 }
 
+/// What is redirected of a pod that another layout's programs keep goes by TCP from then on.
+#[needs(root)]
+fn no_request_fails_while_a_release_with_another_layout_comes() {
+    let mut node = Node::alone();
+    let pod = programmed(&node, POD, "pod");
+    let _proxy = pod.proxy();
+    node.wait_active(&pod);
+    let app = pod.app();
+    app.start_load(SERVICE, 2, 4);
+    node.agent()
+        .wait("requests", || counted(&node, "redirected") > 200);
+    node.take_agent().kill();
+    node.change_layout(true);
+    node.start_agent();
+    node.agent()
+        .wait_for(pod.name(), |state| state == PodState::Kept);
+    let load = app.stop_load();
+    assert_eq!(load.failed, BTreeMap::new());
+    assert!(load.answered.values().sum::<u64>() > 200, "{load:?}");
+}
+
 /// A pod whose author says that its application's sockets may take part, whatever the kernel does to them, and its proxy.
 pub fn pod(node: &Node) -> (Pod, Proxy) {
     active(node, POD, "pod")

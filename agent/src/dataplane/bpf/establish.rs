@@ -27,6 +27,7 @@ use crate::{
         Dataplane, DataplaneError,
         hooks::{HOOKS, INBOUND},
         maps::{self, Maps},
+        others::Others,
         pins,
         sightings::Sightings,
     },
@@ -49,15 +50,15 @@ impl Bpf {
     }
 
     /// Loads the programs and attaches them to the pods' cgroup, or takes over what an earlier agent left pinned under
-    /// `pin`: the maps as they are, the links with this agent's programs. Refuses where pods depend on programs of another
-    /// version.
+    /// `pin`: the maps as they are, the links with this agent's programs. Pods that depend on programs of another version
+    /// keep those.
     pub fn establish(
         pin: &Path,
         cgroup: &Path,
         offsets: KernelOffsets,
     ) -> Result<Self, DataplaneError> {
-        be_the_only_version(pin)?;
         let folder = version_folder(pin);
+        let others = Others::take(pin, &folder)?;
         let fresh = !folder.exists();
         let done = Self::load_and_attach(folder.clone(), cgroup, offsets);
         if done.is_err() && fresh {
@@ -65,7 +66,7 @@ impl Bpf {
             let _best_effort = fs::remove_dir_all(&folder);
             let _not_ours_alone = fs::remove_dir(pin);
         }
-        done
+        done.map(|bpf| Self { others, ..bpf })
     }
 
     /// The same programs with maps of their own, on a cgroup where no pod is: they can be tried before running pods depend
@@ -117,6 +118,7 @@ impl Bpf {
             pods: HashMap::new(),
             last_rules_id,
             shortcut: Established::default(),
+            others: Others::default(),
         };
         bpf.adopt()?;
         Ok(bpf)
@@ -150,9 +152,7 @@ impl Bpf {
     fn adopt(&mut self) -> Result<(), DataplaneError> {
         let armed: HashSet<Cookie> = self.armed()?.into_iter().collect();
         for path in pins::entries(&self.folder.join("pods"))? {
-            let name = path.file_name().and_then(|name| name.to_str());
-            let cookie: Option<Cookie> = name.and_then(|name| name.parse().ok());
-            let Some(cookie) = cookie.filter(|cookie| armed.contains(cookie)) else {
+            let Some(cookie) = pins::cookie(&path).filter(|cookie| armed.contains(cookie)) else {
                 remove_file(&path)?;
                 continue;
             };
@@ -176,33 +176,9 @@ impl Bpf {
     }
 }
 
-/// Two versions' programs on the same pods would explain each other's connections wrongly. Where pods depend on another
-/// version's nothing is attached; where none does any more they are taken away.
-fn be_the_only_version(pin: &Path) -> Result<(), DataplaneError> {
-    let own = version_folder(pin);
-    for folder in pins::entries(pin)? {
-        if folder == own || !is_version(&folder) {
-            continue;
-        }
-        let pods = pins::living_pods(&folder)?.len();
-        if pods > 0 {
-            return Err(DataplaneError::OtherVersion { folder, pods });
-        }
-        remove_folder(&folder)?;
-        tracing::info!(folder = %folder.display(), "removed another version's programs; no pod depended on them");
-    }
-    Ok(())
-}
-
 /// Two layouts of the maps never share a folder.
 fn version_folder(pin: &Path) -> PathBuf {
     pin.join(format!("v{ABI_VERSION}"))
-}
-
-fn is_version(folder: &Path) -> bool {
-    let name = folder.file_name().and_then(|name| name.to_str());
-    let number = name.and_then(|name| name.strip_prefix('v'));
-    number.is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 /// Makes the folders of pins that are not there.
@@ -234,19 +210,5 @@ fn remove_folder(folder: &Path) -> Result<(), LinkError> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(pin_error(folder, error)),
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_versions_folder_is_told_from_others() {
-        assert!(is_version(&version_folder(Path::new("/pins"))));
-        assert!(is_version(Path::new("/pins/v999")));
-        for other in ["rehearsal", "v", "vx", "1", "v1-shortcut"] {
-            assert!(!is_version(&Path::new("/pins").join(other)), "{other}");
-        }
     }
 }

@@ -11,6 +11,8 @@ pub struct Status {
     pub ready: bool,
     /// The pods it knows.
     pub pods: Vec<PodStatus>,
+    /// How many namespaces depend on which layout of the maps.
+    pub layouts: BTreeMap<String, usize>,
     /// The shortcut.
     pub shortcut: ShortcutStatus,
     /// Pod files that cannot be used.
@@ -65,6 +67,8 @@ pub enum PodState {
     Armed,
     /// Waits for something, which the reason names.
     Pending,
+    /// Captured by the programs of another version.
+    Kept,
     /// Left to Istio.
     Left,
     /// All of it has ended.
