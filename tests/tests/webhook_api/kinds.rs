@@ -235,10 +235,12 @@ fn a_thousand_pods_come_to_an_agent_or_are_left_on_twenty_nodes_of_many_kinds() 
         })
         .map(|(name, spec)| {
             let mut pod = injected(&name);
-            let fields = spec.as_object().expect("fields");
-            fields
-                .iter()
-                .for_each(|(key, value)| pod["spec"][key] = value.clone());
+            for (key, value) in spec.as_object().expect("fields") {
+                match (&mut pod["spec"][key], value) {
+                    (Value::Array(all), Value::Array(more)) => all.extend(more.iter().cloned()),
+                    (field, value) => *field = value.clone(),
+                }
+            }
             pod
         })
         .collect();
