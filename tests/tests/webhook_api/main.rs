@@ -7,6 +7,7 @@ mod kinds;
 mod leader;
 mod pods;
 mod replica;
+mod second;
 
 use std::time::Duration;
 
