@@ -101,6 +101,16 @@ pub fn uninstall(cluster: &Cluster, options: &[&str]) -> anyhow::Result<String> 
     )
 }
 
+/// Takes the release out of the state in which Helm leaves it when it was not uninstalled.
+pub fn roll_back(cluster: &Cluster) -> anyhow::Result<()> {
+    let history = helm(cluster, &["history", RELEASE, "--output=json"])?;
+    let history: serde_json::Value = serde_json::from_str(&history)?;
+    let last = history.as_array().and_then(|all| all.last());
+    let last = last.context("a release has a history")?["revision"].to_string();
+    helm(cluster, &["rollback", RELEASE, &last])?;
+    wait(cluster)
+}
+
 /// Waits until every replica of the webhook serves, and the agent of every node that should have one is ready.
 pub fn wait(cluster: &Cluster) -> anyhow::Result<()> {
     for part in ["deployment/sidestep-webhook", "daemonset/sidestep-agent"] {
