@@ -64,11 +64,10 @@ impl Second {
 
     /// What it does from now on.
     fn changes(&self, patch: &Value) {
-        let path = self.folder.path().join("changes");
+        let folder = self.folder.path();
         // Whole at each moment.
-        let part = self.folder.path().join("part");
-        fs::write(&part, patch.to_string()).expect("a file");
-        fs::rename(part, path).expect("a file");
+        fs::write(folder.join("part"), patch.to_string()).expect("a file");
+        fs::rename(folder.join("part"), folder.join("changes")).expect("a file");
     }
 }
 

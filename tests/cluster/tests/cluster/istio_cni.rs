@@ -119,12 +119,10 @@ const REPAIR: [&str; 2] = [
 /// A pod of istio-cni's fails without istio-cni, and its repair controller finds that pod as soon as it is back.
 fn is_found_broken_as_istio_cni_starts(cni: &IstioCni<'_>, room: &Room<'_>, pod: &str) {
     until("istio-validation fails without istio-cni", || {
-        let status = room.get(&format!("pod {pod}"));
-        let state = &status["status"]["initContainerStatuses"][0];
-        let states = [&state["state"], &state["lastState"]];
-        states
-            .iter()
-            .any(|state| state["terminated"]["exitCode"] == 126)
+        let pod = room.get(&format!("pod {pod}"));
+        let container = &pod["status"]["initContainerStatuses"][0];
+        let mut times = ["state", "lastState"].into_iter();
+        times.any(|time| container[time]["terminated"]["exitCode"] == 126)
     });
     cni.start();
     until("the repair controller finds it", || is_broken(room, pod));
