@@ -224,7 +224,7 @@ impl Dataplane for Bpf {
     }
 
     fn keeper(&self, pod: Cookie) -> Option<String> {
-        self.others.keeper(pod).map(ToOwned::to_owned)
+        self.others.keeper(pod)
     }
 
     fn layouts(&self) -> BTreeMap<String, usize> {

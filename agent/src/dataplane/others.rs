@@ -60,12 +60,10 @@ impl Others {
         Ok(Self { versions })
     }
 
-    /// The version that captures a namespace, by its folder's name.
-    pub(super) fn keeper(&self, pod: Cookie) -> Option<&str> {
+    /// The version that captures a namespace, by its folder's name, and what is wrong with that.
+    pub(super) fn keeper(&self, pod: Cookie) -> Option<String> {
         let mut versions = self.versions.iter();
-        versions
-            .find(|version| version.pods.contains_key(&pod) || version.doubtful.contains(&pod))
-            .map(Version::name)
+        versions.find_map(|version| version.keeps(pod))
     }
 
     /// How many namespaces each captures.
@@ -116,6 +114,19 @@ impl Version {
             shared,
             pods,
         })
+    }
+
+    fn keeps(&self, pod: Cookie) -> Option<String> {
+        if self.pods.contains_key(&pod) {
+            Some(self.name().to_owned())
+        } else if self.doubtful.contains(&pod) {
+            Some(format!(
+                "{}, whose inbound link is gone: replace the pod",
+                self.name()
+            ))
+        } else {
+            None
+        }
     }
 
     fn name(&self) -> &str {
