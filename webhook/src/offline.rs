@@ -14,8 +14,12 @@ use crate::decide::{Decision, Verdict, decide};
 use crate::patch;
 use crate::settings::Settings;
 
+mod kept;
+mod printed;
 mod text;
 mod yaml;
+
+pub use printed::Printed;
 
 /// Why a text cannot be worked on. The caller puts the file's name in front.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -108,24 +112,30 @@ pub fn mutate_files(
 }
 
 impl Document {
-    /// The document with its pods changed; as it was, to the letter, where nothing changes.
+    /// The document with its pods changed; as it was, to the letter, in everything else.
     pub fn mutated(&self) -> String {
+        self.change().0
+    }
+
+    /// The same; and why a document of YAML had to be printed anew, which loses its comments and style.
+    fn change(&self) -> (String, Option<String>) {
         if self.patch.0.is_empty() {
-            return self.source.text.clone();
+            return (self.source.text.clone(), None);
         }
-        text::of(&self.after(), self.source.is_json)
+        let after = self.after();
+        let anew = || text::of(&after, self.source.is_json);
+        if self.source.is_json {
+            return (anew(), None);
+        }
+        match kept::changed(&self.source.text, &self.source.value, &after) {
+            Ok(text) => (text, None),
+            Err(reason) => (anew(), Some(reason)),
+        }
     }
 
     /// The patch, for people and as YAML.
     pub fn patch_text(&self) -> String {
         text::of(&json!(self.patch), false)
-    }
-
-    /// What changes, as a unified diff.
-    pub fn diff(&self, name: &str) -> String {
-        let before = text::of(&self.source.value, self.source.is_json);
-        let after = text::of(&self.after(), self.source.is_json);
-        text::diff(name, &before, &after)
     }
 
     /// `text` of every document, in one text that reads as these documents again. YAML's want a marker between them, and

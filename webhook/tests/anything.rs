@@ -14,7 +14,7 @@ use proptest::sample::Index;
 use serde_json::Value;
 use sidestep_webhook::admission::{Answer, Request, review_of};
 use sidestep_webhook::cluster::{Cluster, Namespace};
-use sidestep_webhook::offline;
+use sidestep_webhook::offline::{self, Printed};
 use sidestep_webhook::settings::Settings;
 
 /// As the server answers.
@@ -122,11 +122,12 @@ proptest! {
         for (steps, value) in changes {
             replace(&mut pod, &steps, value);
         }
-        if let Ok(documents) = offline::mutate(&pod.to_string(), "n", &Settings::default()) {
-            for document in documents {
-                document.mutated();
-                document.patch_text();
-                document.diff("x");
+        for text in [pod.to_string(), yaml_serde::to_string(&pod).expect("YAML")] {
+            if let Ok(documents) = offline::mutate(&text, "n", &Settings::default()) {
+                for document in &documents {
+                    document.patch_text();
+                }
+                Printed::new(&text, &documents).diff("x", &text);
             }
         }
     }

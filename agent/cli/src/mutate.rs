@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Error, bail};
 use clap::{ArgAction, ValueEnum};
 use sidestep_webhook::decide::Decision;
-use sidestep_webhook::offline::{self, Document};
+use sidestep_webhook::offline::{self, Document, Printed};
 use sidestep_webhook::settings::{Enrolment, IstioCni, Reach, Settings};
 
 /// The exit code with `--exit-code` where a pod is left to Istio.
@@ -17,8 +17,8 @@ const LEFT: u8 = 3;
 
 /// Decides about the Pods and workloads in a file as the admission webhook does, with the same code.
 ///
-/// The file must hold pods that Istio has injected already, for example by `istioctl kube-inject`. Other documents come out
-/// unchanged. YAML is read as kubectl reads it: `0755` is 493, `yes` is true. A pod template is found in an object of any
+/// The file must hold pods that Istio has injected already, for example by `istioctl kube-inject`. Comments, order and style of
+/// everything that does not change stay, and other documents come out to the letter. YAML is read as kubectl reads it: `0755` is 493, `yes` is true. A pod template is found in an object of any
 /// kind, at spec.template, template or spec.jobTemplate.spec.template.
 ///
 /// The decision about each pod, with its reason, goes to standard error. The command assumes that every node runs an agent;
@@ -26,7 +26,7 @@ const LEFT: u8 = 3;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   istioctl kube-inject -f app.yaml | sidestep mutate -f - | kubectl apply -f -
-  sidestep mutate -f injected.yaml --dry-run=diff
+  sidestep mutate -f injected.yaml --dry-run=diff | patch -p1
   sidestep mutate -R -f rendered/ --exit-code >accelerated.yaml   # 3: some pods stay Istio's")]
 pub(crate) struct Args {
     /// YAML with any number of documents, or JSON; - is standard input, a folder its *.yaml, *.yml and *.json. May be repeated
@@ -79,7 +79,7 @@ pub(crate) struct Args {
 enum DryRun {
     /// JSON Patch operations (RFC 6902), as YAML
     Patch,
-    /// A unified diff
+    /// A unified diff of the files, which `patch -p1` applies
     Diff,
 }
 
@@ -114,14 +114,18 @@ impl Args {
         for document in documents() {
             tell(document);
         }
+        let printed = || {
+            let files = mutated.iter().zip(&files);
+            let printed = files.map(|(documents, file)| printed(file, documents));
+            printed.collect::<Vec<_>>()
+        };
         let result = match dry_run {
-            None => Document::joined(documents(), Document::mutated),
+            None => Printed::joined(&printed()),
             Some(DryRun::Patch) => Document::joined(documents(), patch),
             Some(DryRun::Diff) => {
-                let files = mutated.iter().zip(&files);
-                let diffs = files.flat_map(|(documents, (name, _))| {
-                    documents.iter().map(move |document| document.diff(name))
-                });
+                let printed = printed();
+                let files = printed.iter().zip(&files);
+                let diffs = files.map(|(printed, (name, text))| printed.diff(name, text));
                 diffs.collect()
             }
         };
@@ -163,6 +167,15 @@ fn tell(document: &Document) {
             eprintln!("{}: warning: {warning}", outcome.what);
         }
     }
+}
+
+/// A file as it is printed; its warnings are told.
+fn printed((name, text): &(String, String), documents: &[Document]) -> Printed {
+    let printed = Printed::new(text, documents);
+    for warning in &printed.warnings {
+        eprintln!("{name}: {warning}");
+    }
+    printed
 }
 
 fn patch(document: &Document) -> String {

@@ -4,6 +4,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use sidestep_kit::needs;
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
 }
@@ -216,4 +218,80 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         .expect("it reads");
     drop(stdin);
     assert!(program.wait().expect("it ends").success());
+}
+
+/// What the command prints for a file is what `patch` makes of the file with the diff.
+fn assert_diff_applies(folder: &Path, name: &str, text: &str) {
+    let file = folder.join(name);
+    std::fs::write(&file, text).expect("a file");
+    let file = file.to_str().expect("a path of text");
+    let (printed, _) = done(&["-f", file], "");
+    let (diff, _) = done(&["-f", file, "--dry-run=diff"], "");
+    let patch = folder.join("diff");
+    std::fs::write(&patch, &diff).expect("a file");
+    let mut command = Command::new("patch");
+    command
+        .args(["-p1", "--fuzz=0", "-d", "/", "-i"])
+        .arg(patch);
+    let output = command.output().expect("patch starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() || diff.is_empty(),
+        "{name}: {said}\n{diff}"
+    );
+    let patched = std::fs::read_to_string(file).expect("the file");
+    assert_eq!(patched, printed, "{name}");
+}
+
+/// A pod whose labels something else names, so that they cannot change where they stand.
+fn aliased() -> String {
+    let pod = fixture("client/pod.yaml");
+    let pod = pod.trim_end_matches("---\n");
+    pod.replace("  labels:\n", "  labels: &l # l\n") + "x: *l\n"
+}
+
+#[needs("patch")]
+fn a_diff_applies_to_the_file_itself() {
+    let work = tempfile::tempdir().expect("a folder");
+    let apply = |name: &str, text: &str| assert_diff_applies(work.path(), name, text);
+    let fixtures = std::fs::read_dir(folder()).expect("the fixtures");
+    for entry in fixtures {
+        let path = entry.expect("a fixture").path();
+        for name in ["pod.yaml", "injected.yaml"] {
+            if let Ok(text) = std::fs::read_to_string(path.join(name)) {
+                apply(name, &text);
+            }
+        }
+    }
+    let pod = fixture("client/pod.yaml");
+    apply("crlf.yaml", &pod.replace('\n', "\r\n"));
+    apply("no end.yaml", pod.trim_end());
+    apply("mark.yaml", &format!("\u{feff}{pod}"));
+    let documents = format!("# head\n---\n{pod}...\n--- # second\n{pod}---\n# nothing\n");
+    apply("documents.yaml", &documents);
+    apply("alias.yaml", &format!("kind: A # a\n---\n{}", aliased()));
+    apply("pod.json", "{\"kind\": \"Pod\",\n \"metadata\": {}}");
+}
+
+#[test]
+fn comments_stay_and_what_loses_them_is_named() {
+    let pod = fixture("client/pod.yaml");
+    let commented = pod.replace("- NET_RAW\n", "- NET_RAW # gone\n").replace(
+        "  name: client\n",
+        "  # before the name\n  name:   client   # behind it\n",
+    );
+    let (printed, told) = done(&["-f", "-"], &commented);
+    assert!(
+        printed.contains("  # before the name\n  name:   client   # behind it\n"),
+        "{printed}"
+    );
+    assert!(
+        !printed.contains("# gone") && !told.contains("comments"),
+        "{told}"
+    );
+    for form in [&["-f", "-"][..], &["-f", "-", "--dry-run=diff"]] {
+        let (_, told) = done(form, &aliased());
+        let warning = "-: document 1: comments are not kept: ";
+        assert!(told.contains(warning), "{told}");
+    }
 }

@@ -1,5 +1,7 @@
 //! The documents of a text, YAML or JSON; the objects in a document, with Lists opened; the pod in an object.
 
+use std::ops::Range;
+
 use serde_json::Value;
 use thiserror::Error;
 use yaml_serde::Value as Yaml;
@@ -26,6 +28,8 @@ pub struct Document {
     pub number: usize,
     /// The document without its marker.
     pub text: String,
+    /// Where the document stands in the whole text, in bytes.
+    pub at: Range<usize>,
     /// What the document says.
     pub value: Value,
     /// Whether the document is JSON rather than YAML.
@@ -34,19 +38,23 @@ pub struct Document {
 
 /// All documents of `text` that say something, in order. A text that starts with `{` is JSON.
 pub fn documents(text: &str) -> Result<Vec<Document>, SyntaxError> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let whole = text;
+    let text = whole.strip_prefix('\u{feff}').unwrap_or(whole);
+    let before = whole.len() - text.len();
     let is_json = text.trim_start().starts_with('{');
     let values = if is_json { json(text) } else { yaml(text) };
     (1..)
         .zip(values)
         .map(|(number, value)| {
-            let (text, value) = value.map_err(|message| SyntaxError {
+            let (at, value) = value.map_err(|message| SyntaxError {
                 document: number,
                 message,
             })?;
+            let end = if is_json { "\n" } else { "" };
             Ok(Document {
                 number,
-                text,
+                text: format!("{}{end}", &text[at.clone()]),
+                at: before + at.start..before + at.end,
                 value,
                 is_json,
             })
@@ -54,7 +62,7 @@ pub fn documents(text: &str) -> Result<Vec<Document>, SyntaxError> {
         .collect()
 }
 
-type Values<'a> = Box<dyn Iterator<Item = Result<(String, Value), String>> + 'a>;
+type Values<'a> = Box<dyn Iterator<Item = Result<(Range<usize>, Value), String>> + 'a>;
 
 /// One value after the other, through YAML's own type: unlike JSON's, it refuses a key that is given twice.
 fn json(text: &str) -> Values<'_> {
@@ -65,21 +73,24 @@ fn json(text: &str) -> Values<'_> {
             Ok(value) => value,
             Err(error) => return Some(Err(format!("not valid JSON: {error}"))),
         };
-        let written = text[start..stream.byte_offset()].trim();
+        let written = &text[start..stream.byte_offset()];
+        let start = start + written.len() - written.trim_start().len();
+        let at = start..start + written.trim().len();
         let value = serde_json::to_value(value).map_err(|error| error.to_string());
-        Some(value.map(|value| (format!("{written}\n"), value)))
+        Some(value.map(|value| (at, value)))
     }))
 }
 
 fn yaml(text: &str) -> Values<'_> {
     let parts = parts(text).into_iter();
-    Box::new(parts.map(|Part { line, text }| {
-        let value = from_yaml(&text).map_err(|error| {
+    Box::new(parts.map(move |Part { line, at }| {
+        let text = &text[at.clone()];
+        let value = from_yaml(text).map_err(|error| {
             // The parser counts lines from the text that it is given.
-            let padded = "\n".repeat(line) + &text;
+            let padded = "\n".repeat(line) + text;
             from_yaml(&padded).err().unwrap_or(error)
         })?;
-        Ok((text, value))
+        Ok((at, value))
     }))
 }
 
@@ -91,49 +102,54 @@ fn from_yaml(text: &str) -> Result<Value, String> {
 }
 
 /// A document of a YAML text.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Part {
     /// How many lines of the whole text stand before it.
     line: usize,
-    text: String,
+    /// Where it stands in the whole text, in bytes.
+    at: Range<usize>,
 }
 
-impl Part {
-    fn says_something(&self) -> bool {
-        let mut first_words = self
-            .text
-            .lines()
-            .filter_map(|line| line.split_whitespace().next());
-        first_words.any(|word| !word.starts_with('#') && word != "...")
-    }
+fn says_something(text: &str) -> bool {
+    let mut first_words = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
+    first_words.any(|word| !word.starts_with('#') && word != "...")
 }
 
 /// The text between markers. A line that starts with `---` is a marker wherever it stands, in a block of text too; what
 /// follows on the same line belongs to the document. A line `...` ends a document, and directives (`%YAML 1.2`) may stand
 /// before one.
 fn parts(text: &str) -> Vec<Part> {
-    let mut parts = vec![Part::default()];
+    let starting = |line, start| Part {
+        line,
+        at: start..start,
+    };
+    let mut parts = vec![starting(0, 0)];
+    let mut end = 0;
     for (number, line) in text.split_inclusive('\n').enumerate() {
         let Some(part) = parts.last_mut() else { break };
+        end += line.len();
         let after_marker = |marker| {
             let rest = line.strip_prefix(marker)?;
             (rest.is_empty() || rest.starts_with(char::is_whitespace)).then_some(rest.trim_start())
         };
-        let next = |line, text: &str| Part {
-            line,
-            text: text.to_owned(),
-        };
         if let Some(rest) = after_marker("---") {
             let line = if rest.is_empty() { number + 1 } else { number };
-            parts.push(next(line, rest));
+            parts.push(Part {
+                line,
+                at: end - rest.len()..end,
+            });
         } else if after_marker("...").is_some() {
-            part.text.push_str(line);
-            parts.push(next(number + 1, ""));
-        } else if !line.starts_with('%') || part.says_something() {
-            part.text.push_str(line);
+            part.at.end = end;
+            parts.push(starting(number + 1, end));
+        } else if line.starts_with('%') && !says_something(&text[part.at.clone()]) {
+            *part = starting(number + 1, end);
+        } else {
+            part.at.end = end;
         }
     }
-    parts.retain(Part::says_something);
+    parts.retain(|part| says_something(&text[part.at.clone()]));
     parts
 }
 
@@ -280,6 +296,18 @@ mod tests {
             documents(text).is_err(),
             "a directive stands before a document only"
         );
+    }
+
+    #[test]
+    fn every_document_knows_its_place_in_the_text() {
+        for text in [
+            "\u{feff}# head\n---\na: 1\n--- # note\nb: 2\n...\n# c\n%YAML 1.2\n---\nc: 3",
+            "\u{feff} {\"a\":1}\n {\"b\":2}",
+        ] {
+            for document in documents(text).expect("documents") {
+                assert_eq!(text[document.at].trim_end(), document.text.trim_end());
+            }
+        }
     }
 
     #[test]

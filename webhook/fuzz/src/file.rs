@@ -1,6 +1,6 @@
 //! A file → what `sidestep mutate` makes of it.
 
-use sidestep_webhook::offline::{Document, mutate};
+use sidestep_webhook::offline::{Document, Printed, mutate};
 use sidestep_webhook::settings::Settings;
 
 /// A file is refused, or comes out as one that is mutated already.
@@ -14,9 +14,11 @@ pub fn check(input: &[u8]) {
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
     for document in &documents {
-        let _never_panics = (document.patch_text(), document.diff("file.yaml"));
+        let _never_panics = document.patch_text();
     }
-    let once = Document::joined(&documents, Document::mutated);
+    let printed = Printed::new(text, &documents);
+    let _never_panics = printed.diff("file.yaml", text);
+    let once = printed.text;
     let again = mutate(&once, "default", &settings);
     let again = again.unwrap_or_else(|error| panic!("{error} in what came out:\n{once}"));
     let words = |documents: &[Document]| {

@@ -14,10 +14,17 @@ pub(super) fn of(value: &Value, as_json: bool) -> String {
     }
 }
 
-/// A unified diff, or nothing.
+/// A unified diff for `patch -p1`, or nothing.
 pub(super) fn diff(name: &str, before: &str, after: &str) -> String {
-    TextDiff::from_lines(before, after)
+    // Only a newline ends a line for `patch`.
+    let lines = |text| str::split_inclusive(text, '\n').collect::<Vec<_>>();
+    let name = name.trim_start_matches('/');
+    // Without a tab behind it, a name ends at its first blank.
+    let end = if name.contains(' ') { "\t" } else { "" };
+    TextDiff::configure()
+        .newline_terminated(true)
+        .diff_slices(&lines(before), &lines(after))
         .unified_diff()
-        .header(&format!("a/{name}"), &format!("b/{name}"))
+        .header(&format!("a/{name}{end}"), &format!("b/{name}{end}"))
         .to_string()
 }
