@@ -59,9 +59,12 @@ impl Printed {
         }
         let texts = texts.iter().filter(|text| !text.documents.is_empty());
         let all_json = texts.clone().all(|text| text.is_json);
-        let pieces = texts.flat_map(|text| match text.is_json {
-            true => text.documents.iter().map(String::as_str).collect(),
-            false => vec![text.text.trim_start_matches('\u{feff}')],
+        let pieces = texts.flat_map(|text| {
+            if text.is_json {
+                text.documents.iter().map(String::as_str).collect()
+            } else {
+                vec![text.text.trim_start_matches('\u{feff}')]
+            }
         });
         let mut all = String::new();
         for piece in pieces {
