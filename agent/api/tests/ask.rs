@@ -32,6 +32,7 @@ fn full() -> Value {
             "rows": {"out-12": 3},
             "flows": 2,
         }],
+        "layouts": {"v1": 1},
         "shortcut": {
             "on": true,
             "reason": null,
