@@ -196,9 +196,14 @@ impl World {
             .unwrap_or_default()
     }
 
-    /// Spreads the packets of every interface over both processors, or leaves them where they arrive.
+    /// Spreads the packets of every interface over both processors, if there are two, or leaves them where they arrive.
     pub fn steer_packets(&self, on: bool) {
-        let mask = if on { "3" } else { "0" };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let mask = match processors {
+            _ if !on => "0",
+            1 => "1",
+            _ => "3",
+        };
         for pod in &self.pods {
             for interface in ["lo", "eth0"] {
                 // Only `ip netns exec` shows the namespace's own sysfs.
