@@ -51,8 +51,8 @@ dev)
     cargo build --bins "${packages[@]}" ;;
 optimised)
     for_this_machine
-    # With the kit, as tests/qemu/kernels.sh builds them: without it, all of it would be built once more, with other features.
-    cargo build --release --bins "${packages[@]}" -p sidestep-kit ;;
+    # With the kit, as the demo builds them: without it, all of it would be built once more, with other features.
+    cargo build --profile quick --bins "${packages[@]}" -p sidestep-kit ;;
 *) echo "images: unknown profile $profile (release, dev, optimised)" >&2; exit 1 ;;
 esac
 
@@ -65,7 +65,7 @@ program() {
     local machine=${machines[$1]} built root=$2 at=$2/usr/bin/$3 library
     case $profile in
     dev) built=$target/debug ;;
-    optimised) built=$target/release ;;
+    optimised) built=$target/quick ;;
     release) built=$target/$machine-unknown-linux-gnu/release ;;
     esac
     install -m 755 "$built/$3" "$at"
