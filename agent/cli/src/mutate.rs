@@ -18,8 +18,8 @@ const LEFT: u8 = 3;
 /// Decides about the Pods and workloads in a file as the admission webhook does, with the same code.
 ///
 /// The file must hold pods that Istio has injected already, for example by `istioctl kube-inject`. Comments, order and style of
-/// everything that does not change stay, and other documents come out to the letter. YAML is read as kubectl reads it: `0755` is 493, `yes` is true. A pod template is found in an object of any
-/// kind, at spec.template, template or spec.jobTemplate.spec.template.
+/// everything that does not change stay, and other documents come out to the letter. YAML is read as kubectl reads it: `0755` is 493,
+/// `yes` is true. A pod template is found in an object of any kind, at spec.template, template or spec.jobTemplate.spec.template.
 ///
 /// The decision about each pod, with its reason, goes to standard error. The command assumes that every node runs an agent;
 /// labels of a namespace count if the file holds the Namespace.

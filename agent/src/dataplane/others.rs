@@ -8,13 +8,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
 use sidestep_kernel::{
     any_map::AnyMap,
-    link::{Link, LinkError, pin_error, remove_file},
+    link::{Link, LinkError, pin_error},
     netns::Cookie,
 };
 
@@ -87,17 +87,12 @@ impl Version {
     fn take(folder: PathBuf) -> Result<Self, LinkError> {
         let records = armed(&folder.join("maps/PODS"));
         let mut pods = HashMap::new();
-        for path in pins::entries(&folder.join("pods"))? {
-            let Some(cookie) = pins::cookie(&path) else {
-                continue;
-            };
+        for (cookie, link) in pins::living_pods(&folder)? {
             // An agent that died before it wrote the record has armed nothing. In doubt it has.
-            if !records.as_ref().is_none_or(|all| all.contains(&cookie)) {
-                remove_file(&path)?;
-            } else if let Some(link) = Link::open(&path)?
-                && link.target()?.is_some()
-            {
+            if records.as_ref().is_none_or(|all| all.contains(&cookie)) {
                 pods.insert(cookie, link);
+            } else {
+                link.remove()?;
             }
         }
         let doubtful = records.unwrap_or_default().into_iter();
@@ -162,12 +157,7 @@ impl Version {
 
     /// Links and maps end with their pins and descriptors.
     fn remove(self) -> Result<(), LinkError> {
-        match fs::remove_dir_all(&self.folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(pin_error(&self.folder, error));
-            }
-            _ => {}
-        }
+        pins::remove_folder(&self.folder)?;
         tracing::info!(folder = %self.folder.display(), "removed another version's programs; no pod depends on them");
         Ok(())
     }

@@ -14,21 +14,22 @@ use sidestep_kernel::{
 pub fn pinned_pods(pin: &Path) -> Result<Vec<Cookie>, LinkError> {
     let mut living = Vec::new();
     for version in entries(pin)? {
-        living.extend(living_pods(&version)?);
+        let pods = living_pods(&version)?.into_iter();
+        living.extend(pods.map(|(cookie, _)| cookie));
     }
     living.sort_unstable();
     Ok(living)
 }
 
-/// The same, of one version's folder.
-fn living_pods(version: &Path) -> Result<Vec<Cookie>, LinkError> {
+/// The same with their links, of one version's folder.
+pub(super) fn living_pods(version: &Path) -> Result<Vec<(Cookie, Link)>, LinkError> {
     let mut living = Vec::new();
     for path in entries(&version.join("pods"))? {
         if let Some(cookie) = cookie(&path)
             && let Some(link) = Link::open(&path)?
             && link.target()?.is_some()
         {
-            living.push(cookie);
+            living.push((cookie, link));
         }
     }
     Ok(living)
@@ -52,6 +53,14 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, LinkError> {
         Ok(entries) => entries
             .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
             .collect(),
+    }
+}
+
+/// Removes a folder and what is pinned in it, if it is there.
+pub(super) fn remove_folder(folder: &Path) -> Result<(), LinkError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(pin_error(folder, error)),
+        _ => Ok(()),
     }
 }
 

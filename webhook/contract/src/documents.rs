@@ -254,9 +254,8 @@ fn find_inits(value: &Value, path: &str, places: &mut Vec<String>) {
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
                 let place = format!("{path}/{index}");
-                let named = [keys::ISTIO_INIT, keys::ISTIO_VALIDATION]
-                    .contains(&item["name"].as_str().unwrap_or_default());
-                if named && item["args"].is_array() {
+                let name = item["name"].as_str().unwrap_or_default();
+                if keys::INITS.contains(&name) && item["args"].is_array() {
                     places.push(place);
                 } else {
                     find_inits(item, &place, places);

@@ -109,9 +109,8 @@ pub fn istio_inits(pod: &Pod) -> Result<Vec<IstioInit<'_>>, Leave> {
     let spec = pod.spec.as_ref();
     let containers = spec.and_then(|spec| spec.init_containers.as_deref());
     let all = containers.unwrap_or_default().iter().enumerate();
-    let names = [keys::ISTIO_INIT, keys::ISTIO_VALIDATION];
     let found: Vec<_> = all
-        .filter(|(_, container)| names.contains(&container.name.as_str()))
+        .filter(|(_, container)| keys::INITS.contains(&container.name.as_str()))
         .map(|(index, container)| IstioInit::read(index, container))
         .collect();
     if found.is_empty() {

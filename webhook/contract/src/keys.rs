@@ -53,6 +53,9 @@ pub const ISTIO_VALIDATION: &str = "istio-validation";
 /// The network by which Multus runs istio-cni's plugin, which adds no interface (Istio's `pilot.cni.provider: multus`).
 pub const ISTIO_CNI: &str = "istio-cni";
 
+/// The names of what becomes a gate.
+pub const INITS: [&str; 2] = [ISTIO_INIT, ISTIO_VALIDATION];
+
 /// First argument of [`ISTIO_INIT`]: the subcommand of Istio's agent binary.
 pub const ISTIO_IPTABLES: &str = "istio-iptables";
 

@@ -99,8 +99,11 @@ impl Known {
 
     /// Takes in all claims of volumes.
     pub(super) fn claims<'a>(&mut self, all: impl Iterator<Item = &'a Claim>) {
-        let volumes = Arc::make_mut(&mut self.volumes);
-        volumes.claims = all.cloned().collect();
+        // Not by make_mut: it would copy the claims of before.
+        self.volumes = Arc::new(Volumes {
+            claims: all.cloned().collect(),
+            reached_from: self.volumes.reached_from.clone(),
+        });
     }
 
     /// Takes in the nodes from which volumes are reached.

@@ -77,7 +77,7 @@ impl Bpf {
         offsets: KernelOffsets,
     ) -> Result<Self, DataplaneError> {
         let folder = pin.join(REHEARSAL);
-        remove_folder(&folder)?;
+        pins::remove_folder(&folder)?;
         let done = Self::load_and_attach(folder.clone(), cgroup, offsets);
         if done.is_err() {
             let _best_effort = fs::remove_dir_all(&folder);
@@ -203,12 +203,4 @@ pub(super) fn remove_folders(folder: &Path) -> Result<(), LinkError> {
     // The folder may hold another version's state; then it stays.
     let _kept = folder.parent().map(fs::remove_dir);
     Ok(())
-}
-
-/// Removes a folder and what is pinned in it, if it is there.
-fn remove_folder(folder: &Path) -> Result<(), LinkError> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(pin_error(folder, error)),
-        _ => Ok(()),
-    }
 }
