@@ -200,18 +200,20 @@ emulator() {
         ln -sf /usr/bin/qemu-system-{x86_64,aarch64} .parts/bin/
         return
     fi
-    [ ! -e "$home" ] || return 0
-    say "fetching a newer QEMU than $version"
-    folder=$(mktemp -d "$PWD/.parts/qemu.XXXXXX")
-    suite "$folder" "$(. /etc/os-release && echo "$VERSION_CODENAME")-backports" || fail "install QEMU 8.1 or later"
-    (cd "$folder" && apt-get "${apt[@]}" download -qq qemu-system-{x86,arm,common,data}) || fail "apt-get download qemu-system-x86 failed"
-    for package in "$folder"/*.deb; do dpkg-deb -x "$package" "$folder/root"; done
+    if [ ! -e "$home" ]; then
+        say "fetching a newer QEMU than $version"
+        folder=$(mktemp -d "$PWD/.parts/qemu.XXXXXX")
+        suite "$folder" "$(. /etc/os-release && echo "$VERSION_CODENAME")-backports" || fail "install QEMU 8.1 or later"
+        (cd "$folder" && apt-get "${apt[@]}" download -qq qemu-system-{x86,arm,common,data}) || fail "apt-get download qemu-system-x86 failed"
+        for package in "$folder"/*.deb; do dpkg-deb -x "$package" "$folder/root"; done
+        mv "$folder/root/usr" "$home"
+        rm -r "$folder"
+    fi
     for name in qemu-system-{x86_64,aarch64}; do
+        rm -f ".parts/bin/$name"
         printf '#!/bin/sh\nhome=$(dirname "$0")/../qemu\nexec "$home/bin/%s" -L "$home/share/qemu" "$@"\n' $name >.parts/bin/$name
         chmod +x .parts/bin/$name
     done
-    mv "$folder/root/usr" "$home"
-    rm -r "$folder"
 }
 
 # Debian's newest cloud kernel of a version, for `make smoke` and `make kernels`: kept in .parts, never installed. apt checks

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, fs, net::IpAddr};
 use serde_json::{Value, json};
 
 use super::{
-    Cluster, objects,
+    Cluster,
+    agent::said,
+    objects,
     room::{PATIENCE, Room, comes},
     words::Words,
 };
@@ -111,7 +113,11 @@ impl<'a> Twins<'a> {
                 // Its application does not know the path, and says so.
                 said.contains("404")
             });
-            assert!(reached, "{pod} does not reach {url}: {said}");
+            assert!(
+                reached,
+                "{pod} does not reach {url}: {said}{}",
+                why_not(room, pod, &url)
+            );
         }
     }
 
@@ -175,6 +181,20 @@ impl<'a> Twins<'a> {
             );
         }
     }
+}
+
+/// What is known of a pod that does not reach a URL: which answer its host's name gets, what its sidecar said last, and the agent.
+fn why_not(room: &Room<'_>, pod: &str, url: &str) -> String {
+    let host = url.trim_start_matches("http://").split(['/', ':']).next();
+    let name = said(&room.try_exec(pod, &format!("nslookup {}", host.expect("a host"))));
+    let sidecar = room.logs(pod, "istio-proxy");
+    let sidecar: Vec<_> = sidecar.lines().rev().take(20).collect();
+    format!(
+        "{name}\nits sidecar, last first:\n{}\nthe agent of {}/{pod}: {:?}",
+        sidecar.join("\n"),
+        room.name(),
+        room.told_of(pod)
+    )
 }
 
 /// Where the API server went on without a webhook's answer, in its own words.
