@@ -3,14 +3,17 @@
 # needs, and nothing that outlives it. Files lie in the guest where they lie here, so that a test binary made by cargo
 # finds its fixtures and the programs it starts. Prints what the command prints and exits as it does.
 #
-#   tests/qemu/run.sh KERNEL [--with PATH]... [--programs] [--seconds N] [--memory MIB] COMMAND [ARGUMENT]...
+#   tests/qemu/run.sh KERNEL [--with PATH]... [--programs] [--seconds N] [--memory MIB] [--count FILE]
+#                      COMMAND [ARGUMENT]...
 #
 # KERNEL is a folder of .parts/kernels, which tests/setup.sh fills; one named arm64-… is for that architecture. COMMAND itself
 # is taken along if it is a file; with --programs also the real programs whose connections are tested, as `tests/setup.sh
-# programs` installs them. What goes into a machine for arm64 must be linked statically.
+# programs` installs them. With --count the machine's clock counts its instructions, one a nanosecond, nothing in it depends on
+# the machine outside, and FILE gets a line of instructions, of programs and of the kernel, for each mark that COMMAND passes;
+# SIDESTEP_QEMU_MARK is the mark, SIDESTEP_QEMU_PROFILE a folder for profiles (tests/instructions). What goes into a machine for arm64 must be linked statically.
 set -euo pipefail
 
-usage() { sed -n '6,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '6,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 fail() { printf 'qemu: %s\n' "$*" >&2; exit 2; }
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -18,13 +21,14 @@ parts=$(cd "$here/../.." && pwd)/.parts
 [ $# -ge 2 ] || usage
 kernel=$parts/kernels/$1
 shift
-seconds=300 memory=2048 with=() programs=
+seconds=300 memory=2048 with=() programs= count=
 while [ $# -gt 0 ]; do
     case $1 in
     --with) with+=("$2"); shift 2 ;;
     --programs) programs=1 memory=5000; shift ;;
     --seconds) seconds=$2; shift 2 ;;
     --memory) memory=$2; shift 2 ;;
+    --count) count=$(realpath "$2"); shift 2 ;;
     --*) usage ;;
     *) break ;;
     esac
@@ -117,15 +121,24 @@ mkdir -p "$root$PWD"
 # by when it is gone, and Linux falls over that (seen in sched_clock_cpu, check_preempt_wakeup_fair and tcp_bpf_recvmsg).
 # Programs that compile as they run, as Java, fall over the same.
 processors=${SIDESTEP_QEMU_PROCESSORS-1}
+accelerator=tcg,thread=multi counting=() append=
+if [ -n "$count" ]; then
+    # Without its fast string instructions, each step of which would count: Linux copies eight bytes an instruction then.
+    : "${SIDESTEP_QEMU_CPU=max,-erms,-fsrm}"
+    accelerator=tcg,thread=single append='nokaslr norandmaps'
+    plugin=$here/../../target/quick/libsidestep_instructions.so,out=$count,mark=$SIDESTEP_QEMU_MARK
+    counting=(-icount shift=0,sleep=off,align=off -seed 1 -rtc base=2026-01-01,clock=vm
+        -plugin "$plugin${SIDESTEP_QEMU_PROFILE:+,profile=$SIDESTEP_QEMU_PROFILE}")
+fi
 case $machine in
 x86_64) emulated=(-cpu "${SIDESTEP_QEMU_CPU-max}") console=ttyS0 ;;
 aarch64) emulated=(-machine virt -cpu max,pauth-impdef=on) console=ttyAMA0 ;;
 esac
 # `timeout` ends QEMU, its own child, if the guest hangs.
-timeout --kill-after=5 "$seconds" "$parts/bin/qemu-system-$machine" -accel tcg,thread=multi "${emulated[@]}" -smp "$processors" -m "$memory" \
+timeout --kill-after=5 "$seconds" "$parts/bin/qemu-system-$machine" -accel "$accelerator" "${counting[@]}" "${emulated[@]}" -smp "$processors" -m "$memory" \
     -nodefaults -no-user-config -display none -nic none -no-reboot -serial stdio \
     -kernel "$kernel/vmlinuz" -initrd "$scratch/initramfs" \
-    -append "console=$console quiet panic=-1 random.trust_cpu=on ${SIDESTEP_QEMU_APPEND-}" </dev/null 2>"$scratch/qemu.log" |
+    -append "console=$console quiet panic=-1 random.trust_cpu=on $append ${SIDESTEP_QEMU_APPEND-}" </dev/null 2>"$scratch/qemu.log" |
     sed -u 's/\r//g' | tee "$scratch/console" | grep --line-buffered -v -e '^sidestep-vm: exit ' -e 'reboot: Power down$' && true
 ended=${PIPESTATUS[0]}
 code=$(sed -n 's/^sidestep-vm: exit \([0-9]*\)$/\1/p' "$scratch/console" | tail -1)

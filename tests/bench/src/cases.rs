@@ -1,15 +1,15 @@
 //! The kinds of traffic, and what is expected of each.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Setting;
 use sidestep_kit::mesh::Load;
 
 /// A kind of traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Case {
     /// Small answers, one connection
@@ -65,7 +65,7 @@ impl Case {
     /// The least requests/s, as a part of those with iptables.
     pub const fn goal(self, setting: Setting) -> Option<f64> {
         let [one, many, each, medium, large] = match setting {
-            Setting::Iptables | Setting::Off => return None,
+            Setting::Direct | Setting::Iptables | Setting::Off => return None,
             Setting::Pod => [1.1, 1.05, 1.3, 1.3, 1.2],
             Setting::Node => [1.2, 1.1, 1.45, 1.5, 1.4],
             Setting::NodeAndApplication => [1.4, 1.15, 1.5, 1.75, 1.7],
@@ -87,5 +87,11 @@ impl Case {
             Self::ConnectionPerRequest => None,
             Self::Medium | Self::Large => Some(0.5),
         }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }

@@ -7,6 +7,7 @@
 
 mod cases;
 mod cluster;
+pub mod exact;
 mod measure;
 mod plot;
 mod pods;

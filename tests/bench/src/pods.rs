@@ -31,6 +31,7 @@ impl Pods {
     pub fn new(setting: Setting) -> anyhow::Result<Self> {
         let mut shortcut = None;
         let mesh = match setting {
+            Setting::Direct => Mesh::direct(Node::new(Redirect::Iptables)),
             Setting::Iptables => Mesh::new(Node::new(Redirect::Iptables)),
             Setting::Off | Setting::Pod | Setting::Node => {
                 let node = Node::alone_with(&["--shortcut", setting.reach()]);
@@ -100,7 +101,7 @@ impl Stage for Pods {
                     .map(|(count, n)| (count.name().to_owned(), n))
                     .collect()
             }
-            (None, Setting::Iptables) => BTreeMap::new(),
+            (None, Setting::Direct | Setting::Iptables) => BTreeMap::new(),
             (None, _) => {
                 let status = self.mesh.node().agent().status();
                 status

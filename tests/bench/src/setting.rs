@@ -1,12 +1,16 @@
 //! The ways to redirect that are compared.
 
+use std::fmt;
+
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A way to bring a pod's connections to its sidecar, and how far bytes go past TCP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Setting {
+    /// No redirection: the sidecars see nothing
+    Direct,
     /// Istio's own rules
     Iptables,
     /// Sidestep without the shortcut
@@ -20,8 +24,18 @@ pub enum Setting {
 }
 
 impl Setting {
-    /// All of them; ratios are to the first.
+    /// Those that are compared natively; ratios are to the first.
     pub const ALL: [Self; 5] = [
+        Self::Iptables,
+        Self::Off,
+        Self::Pod,
+        Self::Node,
+        Self::NodeAndApplication,
+    ];
+
+    /// Those of the exact benchmark.
+    pub const EXACT: [Self; 6] = [
+        Self::Direct,
         Self::Iptables,
         Self::Off,
         Self::Pod,
@@ -32,6 +46,7 @@ impl Setting {
     /// For people.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Direct => "no mesh",
             Self::Iptables => "iptables",
             Self::Off => "sidestep, off",
             Self::Pod => "pod",
@@ -43,9 +58,15 @@ impl Setting {
     /// How far the shortcut reaches, as annotations and the agent's flag say it.
     pub const fn reach(self) -> &'static str {
         match self {
-            Self::Iptables | Self::Off => "off",
+            Self::Direct | Self::Iptables | Self::Off => "off",
             Self::Pod => "pod",
             Self::Node | Self::NodeAndApplication => "node",
         }
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }

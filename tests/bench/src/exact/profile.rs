@@ -1,0 +1,105 @@
+//! Where the kernel's instructions were: the blocks of a profile, by the kernel's functions.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, ensure};
+
+use super::{Case, Sample, Setting};
+
+/// The kernel's functions, those of its modules and BPF programs among them, and how much ran in each.
+#[derive(Debug, Default)]
+pub struct Symbols {
+    by_address: BTreeMap<u64, String>,
+    /// Instructions of each function per request.
+    pub profiles: BTreeMap<(Setting, Case), BTreeMap<String, f64>>,
+}
+
+impl Symbols {
+    /// What a shell packs the functions of `/proc/kallsyms` with.
+    pub const PACK: &str = "grep -i ' [tw] ' /proc/kallsyms | gzip | base64 -w 0";
+
+    /// Unpacks them.
+    pub fn unpack(packed: &str) -> anyhow::Result<Self> {
+        let mut shell = Command::new("sh")
+            .args(["-c", "base64 -d | gunzip"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut input = shell.stdin.take().context("its input")?;
+        let packed = packed.to_owned();
+        let writer = std::thread::spawn(move || input.write_all(packed.as_bytes()));
+        let output = shell.wait_with_output()?;
+        writer.join().expect("no panic")?;
+        ensure!(
+            output.status.success(),
+            "the kernel's symbols: {}",
+            output.status
+        );
+        let text = String::from_utf8(output.stdout)?;
+        let by_address = text.lines().filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let address = u64::from_str_radix(words.next()?, 16).ok()?;
+            Some((address, words.nth(1)?.to_owned()))
+        });
+        Ok(Self {
+            by_address: by_address.collect(),
+            ..Self::default()
+        })
+    }
+
+    /// Reads what the plugin left for these samples: at every second mark the blocks since the one before.
+    pub fn read_profiles(&mut self, folder: &Path, samples: &[Sample]) -> anyhow::Result<()> {
+        for (at, sample) in samples.iter().enumerate() {
+            let text = fs::read_to_string(folder.join((2 * at + 1).to_string()))?;
+            let mut functions = BTreeMap::new();
+            for line in text.lines() {
+                let (address, count) = line.split_once(' ').context("two numbers")?;
+                let function = self.function(u64::from_str_radix(address, 16)?);
+                let count: f64 = count.parse()?;
+                #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+                let each = count / sample.requests as f64;
+                *functions.entry(function).or_default() += each;
+            }
+            let key = (sample.setting, sample.case);
+            self.profiles.insert(key, functions);
+        }
+        Ok(())
+    }
+
+    fn function(&self, address: u64) -> String {
+        let found = self.by_address.range(..=address).next_back();
+        found.map_or("?".to_owned(), |(_, name)| name.clone())
+    }
+}
+
+impl Symbols {
+    /// The dearest functions of all samples side by side, instructions per request.
+    pub fn table(&self, count: usize) -> String {
+        let mut total = BTreeMap::<&String, f64>::new();
+        for (function, instructions) in self.profiles.values().flatten() {
+            *total.entry(function).or_default() += instructions;
+        }
+        let mut functions: Vec<_> = total.into_iter().collect();
+        functions.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        let mut table = format!("{:40}", "instructions a request");
+        for (setting, case) in self.profiles.keys() {
+            table += &format!(" {:>22}", format!("{setting}, {case}"));
+        }
+        table.push('\n');
+        for (function, _) in functions.into_iter().take(count) {
+            table += &format!("{function:40}");
+            for functions in self.profiles.values() {
+                let instructions = functions.get(function).copied().unwrap_or_default();
+                table += &format!(" {instructions:>22.0}");
+            }
+            table.push('\n');
+        }
+        table
+    }
+}
