@@ -4,7 +4,7 @@ use std::{collections::HashSet, path::Path, thread, time::Duration};
 
 use sidestep_ebpf_common::{
     Addr,
-    shortcut::{EndKey, EndRecord, EndState, Member, PodSwitch},
+    shortcut::{COUNTS, EndKey, EndRecord, EndState, Member, PodSwitch},
 };
 use sidestep_kernel::{
     any_map::AnyMap,
@@ -70,7 +70,7 @@ pub(super) struct Maps {
     pub(super) ends: Table<EndKey, EndRecord>,
     receivers: SocketTable<u64>,
     pub(super) senders: SocketTable<u64>,
-    pub(super) tally: PerCpuArray,
+    pub(super) tally: PerCpuArray<[u64; COUNTS]>,
     pub(super) mptcp_answer: Array<i64>,
     pub(super) states: SocketStorage<EndState>,
 }

@@ -26,7 +26,7 @@ use std::{
 
 use sidestep_ebpf_common::{
     Ids,
-    shortcut::{Count, EndState},
+    shortcut::{COUNTS, Count, EndState},
 };
 use sidestep_kernel::{
     hooks::Hooks,
@@ -230,11 +230,9 @@ impl Shortcut {
 
     /// Everything that was counted.
     pub fn tally(&self) -> Tally {
-        let sum = |count: Count| {
-            // What cannot be read was not counted, as far as anybody knows.
-            self.maps.tally.sum(count as u32).unwrap_or(0)
-        };
-        Count::ALL.map(|count| (count, sum(count))).to_vec()
+        // What cannot be read was not counted, as far as anybody knows.
+        let sums = self.maps.tally.sums(0).unwrap_or([0; COUNTS]);
+        Count::ALL.into_iter().zip(sums).collect()
     }
 
     /// How many ends of connections are there now.

@@ -1,8 +1,66 @@
 //! What lies outside of a hook's context: kernel memory, what is kept with sockets, and the constants that the agent sets.
+//!
+//! Memory that is reached from a pointer whose type the verifier knows ([`Known`]) is read by plain loads, an instruction each. Any
+//! other is read by a helper ([`peek`]), some eighty.
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_sk_storage_get};
+use aya_ebpf::helpers::{
+    bpf_probe_read_kernel,
+    generated::{bpf_get_current_task_btf, bpf_sk_storage_get, bpf_skc_to_tcp_sock},
+};
+
+/// A pointer into the kernel whose type the verifier knows. What cannot be read is 0: the kernel catches the fault.
+#[derive(Clone, Copy)]
+pub struct Known(*const u8);
+
+impl Known {
+    /// The `struct tcp_sock` of a TCP socket that is more than a request.
+    #[inline(always)]
+    pub fn tcp<T>(sk: *mut T) -> Option<Self> {
+        // SAFETY: a valid socket, of whatever type the hook has it.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast()) }.cast::<u8>();
+        if tcp.is_null() { None } else { Some(Self(tcp)) }
+    }
+
+    /// The `struct task_struct` that runs. `bpf_get_current_task_btf`, Linux 5.11.
+    #[inline(always)]
+    pub fn task() -> Self {
+        // SAFETY: takes nothing, and is never null.
+        Self(unsafe { bpf_get_current_task_btf() } as *const u8)
+    }
+
+    /// A member that is a pointer to a struct; `None` where it is null.
+    #[inline(always)]
+    pub fn follow(self, offset: u32) -> Option<Self> {
+        // SAFETY: as for `word`.
+        let pointer = unsafe { self.at::<*const u8>(offset).read_volatile() };
+        if pointer.is_null() {
+            None
+        } else {
+            Some(Self(pointer))
+        }
+    }
+
+    /// A member of four bytes.
+    #[inline(always)]
+    pub fn word(self, offset: u32) -> u32 {
+        // SAFETY: the verifier knows the type of the pointer and the value of the offset, which is the running kernel's.
+        unsafe { self.at::<u32>(offset).read_volatile() }
+    }
+
+    /// A member of eight bytes, or a pointer to something that is no struct.
+    #[inline(always)]
+    pub fn long(self, offset: u32) -> u64 {
+        // SAFETY: as for `word`.
+        unsafe { self.at::<u64>(offset).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn at<T>(self, offset: u32) -> *const T {
+        self.0.wrapping_add(offset as usize).cast()
+    }
+}
 
 /// The address of something that the verifier allows no arithmetic on: read back from the stack it is a number.
 #[inline(always)]
@@ -24,6 +82,14 @@ pub fn peek(base: u64, offset: u32) -> Option<u32> {
 pub fn peek_long(base: u64, offset: u32) -> Option<u64> {
     // SAFETY: as for `peek`.
     unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const u64) }.ok()
+}
+
+/// Two pointers or numbers that stand side by side.
+#[inline(always)]
+pub fn peek_pair(at: u64) -> Option<(u64, u64)> {
+    // SAFETY: as for `peek`.
+    let pair = unsafe { bpf_probe_read_kernel(at as *const [u64; 2]) }.ok()?;
+    Some((pair[0], pair[1]))
 }
 
 /// The same, unless it is null.

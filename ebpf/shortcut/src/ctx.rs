@@ -1,6 +1,6 @@
 //! What is kept with a socket, and what is counted.
 
-use sidestep_ebpf_common::shortcut::{Count, EndState};
+use sidestep_ebpf_common::shortcut::{COUNTS, Count, EndState};
 use sidestep_ebpf_hook::memory::{stored, stored_or_new};
 
 use crate::maps::{STATES, TALLY};
@@ -26,17 +26,32 @@ pub fn mark(state: &mut EndState) {
     count(Count::Hazards);
 }
 
-/// Counts something once.
-#[inline(always)]
-pub fn count(what: Count) {
-    add(what, 1);
-}
-
 /// Counts something.
 #[inline(always)]
-pub fn add(what: Count, amount: u64) {
-    if let Some(slot) = TALLY.get_ptr_mut(what as u32) {
+pub fn count(what: Count) {
+    if let Some(slot) = tally(what) {
         // SAFETY: a live value of this CPU's own.
-        unsafe { *slot += amount };
+        unsafe { *slot += 1 };
     }
+}
+
+/// Counts a message of so many bytes.
+#[inline(always)]
+pub fn count_redirected(bytes: u32) {
+    let Some(tally) = TALLY.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: a live value of this CPU's own.
+    unsafe {
+        (*tally)[Count::Redirected as usize] += 1;
+        (*tally)[Count::Bytes as usize] += u64::from(bytes);
+    }
+}
+
+#[inline(always)]
+fn tally(what: Count) -> Option<*mut u64> {
+    let tally = TALLY.get_ptr_mut(0)?.cast::<u64>();
+    let at = what as usize;
+    // The verifier sees the bound, not the enumeration.
+    (at < COUNTS).then(|| tally.wrapping_add(at))
 }

@@ -11,7 +11,7 @@ use aya_ebpf::{
 use sidestep_ebpf_common::shortcut::{Count, IN_SOCKHASH, SENDS};
 use sidestep_ebpf_hook::{
     load,
-    memory::{address_of, peek, peek_long},
+    memory::{Known, address_of, peek},
     store,
 };
 
@@ -42,15 +42,14 @@ impl Hazards {
     }
 }
 
-/// What was set on a socket before it is established. What cannot be read is a hazard.
+/// What was set on a socket before it is established.
 #[inline(always)]
-pub fn present(sk: *mut bpf_sock) -> Hazards {
-    let sock = address_of(sk).unwrap_or(0);
-    let flags = peek_long(sock, CONFIG.sk_flags()).unwrap_or(u64::MAX);
+pub fn present(tcp: Known) -> Hazards {
+    let flags = tcp.long(CONFIG.sk_flags());
     Hazards {
         zero_copy: flags >> (CONFIG.zerocopy_bit() & 63) & 1 != 0,
-        low_water: peek(sock, CONFIG.sk_rcvlowat()) != Some(1),
-        upper_layer: peek_long(sock, CONFIG.icsk_ulp()) != Some(0),
+        low_water: tcp.word(CONFIG.sk_rcvlowat()) != 1,
+        upper_layer: tcp.follow(CONFIG.icsk_ulp()).is_some(),
     }
 }
 

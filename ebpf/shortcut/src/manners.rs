@@ -10,17 +10,19 @@ use aya_ebpf::{
     bindings::{BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock},
     programs::SockOpsContext,
 };
-use sidestep_ebpf_common::shortcut::{Count, HAS_REDIRECTED, IS_PROXY, WATCHED};
+use sidestep_ebpf_common::shortcut::{
+    Count, FROM_APPLICATION, HAS_REDIRECTED, INTO_APPLICATION, IS_PROXY, Member, WATCHED,
+};
 use sidestep_ebpf_hook::{
     NOEXIST,
-    context::{callbacks, set_callbacks},
+    context::{callbacks, netns_cookie, set_callbacks},
     load,
-    memory::{address_of, peek, peek_long},
+    memory::Known,
 };
 
 use crate::{
     ctx,
-    maps::{CONFIG, MANNERS, Whose},
+    maps::{CONFIG, MANNERS, SWITCHES, Whose},
 };
 
 /// None of them was seen to block, and at least one was seen not to.
@@ -30,13 +32,18 @@ const BLOCKING: u32 = 2;
 
 /// Whether its sockets may be in a sockhash. Where that is not known yet this one will tell.
 #[inline(always)]
-pub fn never_block(ctx: &SockOpsContext, sk: *mut bpf_sock, whose: Whose) -> Result<(), Count> {
+pub fn never_block(
+    ctx: &SockOpsContext,
+    member: &Member,
+    sk: *mut bpf_sock,
+    whose: Whose,
+) -> Result<(), Count> {
     // SAFETY: copied at once.
     match unsafe { MANNERS.get(whose) }.copied() {
         Some(CALM) => Ok(()),
         Some(_) => Err(Count::Blocking),
         None => {
-            watch(ctx, sk);
+            watch(ctx, member, sk);
             Err(Count::Learning)
         }
     }
@@ -48,67 +55,78 @@ pub fn forget(whose: Whose) {
     let _: Result<(), i32> = MANNERS.remove(whose);
 }
 
-/// Looks at an application's socket that is in use, or about to be closed.
+/// Looks at an application's socket that is in use, or about to be closed. Where bytes may be put into the application
+/// nobody asks whether it blocks.
 #[inline(always)]
-pub fn learn(ctx: &SockOpsContext, cookie: u64, sk: *mut bpf_sock) {
-    let state = ctx::state(sk);
-    let (flags, program) = state
-        .as_ref()
-        .map_or((0, 0), |state| (state.flags, state.program));
-    if flags & IS_PROXY != 0 {
+pub fn learn(ctx: &SockOpsContext, sk: *mut bpf_sock) {
+    let Some(state) = ctx::state(sk).filter(|state| state.flags & IS_PROXY == 0) else {
+        return;
+    };
+    let cookie = netns_cookie(ctx.ops);
+    let allows = |flags| {
+        let switch = SWITCHES.get(state.place);
+        switch.is_some_and(|switch| switch.allows(cookie, flags))
+    };
+    if !allows(FROM_APPLICATION) || allows(INTO_APPLICATION) {
         return;
     }
     // Before it has sent something it may not be as its program wants it.
-    let sent = load!(ctx.ops, data_segs_out) != 0 || flags & HAS_REDIRECTED != 0;
-    let Some(calm) = is_nonblocking(address_of(sk).unwrap_or(0)).filter(|_| sent) else {
+    if load!(ctx.ops, data_segs_out) == 0 && state.flags & HAS_REDIRECTED == 0 {
+        return;
+    }
+    let Some(calm) = Known::tcp(sk).and_then(is_nonblocking) else {
         return;
     };
-    let whose = if program == 0 {
+    let whose = if state.program == 0 {
         Whose::port(cookie, load!(ctx.ops, local_port) as u16)
     } else {
-        Whose::program(cookie, program)
+        Whose::program(cookie, state.program)
     };
+    // SAFETY: copied at once.
+    let known = unsafe { MANNERS.get(whose) }.copied();
     // Where there is no room nothing is known.
-    let _: Result<(), i32> = if calm {
-        MANNERS.insert(whose, CALM, NOEXIST)
-    } else {
-        MANNERS.insert(whose, BLOCKING, 0)
+    let _: Result<(), i32> = match (known, calm) {
+        (None, true) => MANNERS.insert(whose, CALM, NOEXIST),
+        (None | Some(CALM), false) => MANNERS.insert(whose, BLOCKING, 0),
+        _ => Ok(()),
     };
-    if let Some(state) = state
-        && state.flags & WATCHED != 0
-    {
+    if state.flags & WATCHED != 0 {
         state.flags &= !WATCHED;
         set_callbacks(ctx, callbacks(ctx) & !BPF_SOCK_OPS_RTT_CB_FLAG);
     }
 }
 
-/// Whether the file that the socket at this address was opened as has `O_NONBLOCK`; `None` where it has none, not yet or
-/// no more.
+/// Whether the file that a socket was opened as has `O_NONBLOCK`; `None` where it has none, not yet or no more.
 #[inline(always)]
-pub fn is_nonblocking(sock: u64) -> Option<bool> {
+pub fn is_nonblocking(tcp: Known) -> Option<bool> {
     const O_NONBLOCK: u32 = 0o4000;
-    let socket = peek_long(sock, CONFIG.sk_socket())?;
-    let file = peek_long(socket, CONFIG.socket_file())?;
-    let flags = peek(file, CONFIG.file_flags())?;
-    Some(flags & O_NONBLOCK != 0)
+    let file = tcp
+        .follow(CONFIG.sk_socket())?
+        .follow(CONFIG.socket_file())?;
+    Some(file.word(CONFIG.file_flags()) & O_NONBLOCK != 0)
 }
 
 /// The inode of the program that a task runs.
 #[inline(always)]
-pub fn program_of(task: u64) -> Option<u64> {
-    let memory = peek_long(task, CONFIG.task_mm())?;
-    let file = peek_long(memory, CONFIG.mm_exe_file())?;
-    let inode = peek_long(file, CONFIG.file_inode())?;
-    peek_long(inode, CONFIG.inode_number())
+pub fn program_of(task: Known) -> Option<u64> {
+    let file = task
+        .follow(CONFIG.task_mm())?
+        .follow(CONFIG.mm_exe_file())?;
+    Some(
+        file.follow(CONFIG.file_inode())?
+            .long(CONFIG.inode_number()),
+    )
 }
 
 /// Asks to be told of the socket's round trips, and of its end. A flag that another program has set stays as it is.
 #[inline(always)]
-fn watch(ctx: &SockOpsContext, sk: *mut bpf_sock) {
+fn watch(ctx: &SockOpsContext, member: &Member, sk: *mut bpf_sock) {
+    let Some(state) = ctx::state_or_new(sk) else {
+        return;
+    };
+    state.place = member.place;
     let mut flags = callbacks(ctx) | BPF_SOCK_OPS_STATE_CB_FLAG;
-    if flags & BPF_SOCK_OPS_RTT_CB_FLAG == 0
-        && let Some(state) = ctx::state_or_new(sk)
-    {
+    if flags & BPF_SOCK_OPS_RTT_CB_FLAG == 0 {
         state.flags |= WATCHED;
         flags |= BPF_SOCK_OPS_RTT_CB_FLAG;
     }

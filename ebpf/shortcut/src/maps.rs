@@ -81,7 +81,7 @@ pub static SENDERS: SockHash<u64, 131_072> = SockHash::new();
 
 /// What happened, per CPU.
 #[btf_map]
-pub static TALLY: PerCpuArray<u64, COUNTS> = PerCpuArray::new();
+pub static TALLY: PerCpuArray<[u64; COUNTS], 1> = PerCpuArray::new();
 
 /// For the self-test alone: where it tries to put an MPTCP listener.
 #[btf_map]

@@ -6,9 +6,7 @@
 //! is still inside TCP's own reading would take the next bytes that TCP brings before the redirected ones.
 
 use aya_ebpf::{
-    bindings::bpf_sock,
-    helpers::generated::{bpf_msg_redirect_hash, bpf_skc_to_tcp_sock},
-    programs::SkMsgContext,
+    bindings::bpf_sock, helpers::generated::bpf_msg_redirect_hash, programs::SkMsgContext,
 };
 use sidestep_ebpf_common::shortcut::{
     Count, EndKey, EndState, HAS_REDIRECTED, INTO_APPLICATION, IS_PROXY, REACH_NODE, REACH_POD,
@@ -16,11 +14,11 @@ use sidestep_ebpf_common::shortcut::{
 };
 use sidestep_ebpf_hook::{
     load,
-    memory::{in_order, peek, peek_long},
+    memory::{Known, in_order, peek, peek_long, peek_pair},
 };
 
 use crate::{
-    ctx::{self, add, count},
+    ctx::{self, count, count_redirected},
     maps::{CONFIG, ENDS, RECEIVERS, SWITCHES},
 };
 
@@ -28,9 +26,12 @@ const INGRESS: u64 = 1;
 /// Messages after which the other end is not looked for any more: it is there within the first, or never.
 const PATIENCE: u32 = 64;
 
-/// Where in the other end's state these stand.
-const HAZARD: u32 = core::mem::offset_of!(EndState, hazard) as u32;
-const READER: u32 = core::mem::offset_of!(EndState, reader) as u32;
+/// In the other end's state both stand in one word: the hazard in its lower half, the reader above.
+const HAZARD_AND_READER: u32 = core::mem::offset_of!(EndState, hazard) as u32;
+const _: () = assert!(
+    HAZARD_AND_READER.is_multiple_of(8)
+        && core::mem::offset_of!(EndState, reader) == HAZARD_AND_READER as usize + 4
+);
 
 /// Whatever is decided, the message goes on; a redirection is noted in it.
 #[inline(always)]
@@ -63,14 +64,16 @@ fn decide(sk: *mut bpf_sock, state: &mut EndState, size: u32) -> Result<(), Coun
     if CONFIG.naive() != 0 {
         return Ok(());
     }
-    let own_written = written(sk).ok_or(Count::Alone)?;
+    let own = Known::tcp(sk).ok_or(Count::Alone)?;
+    // What was sent by TCP so far, as a sequence number. The lock is held, so nothing is added meanwhile.
+    let own_written = own.word(CONFIG.tp_write_seq());
     let peer = state.peer.sock;
     let copied = peek(peer, CONFIG.tp_copied_seq()).ok_or(Count::Alone)?;
     if copied != own_written {
         return Err(Count::Unread);
     }
     let unread = peek(peer, CONFIG.sk_rmem()).ok_or(Count::Alone)?;
-    keeps_up(peer, state, unread, size)?;
+    keeps_up(own, peer, state, unread, size)?;
     let stayed = state.flags & HAS_REDIRECTED != 0 && state.redirected_at == own_written;
     if !stayed {
         // Who has read everything took the lock before.
@@ -79,14 +82,14 @@ fn decide(sk: *mut bpf_sock, state: &mut EndState, size: u32) -> Result<(), Coun
             return Err(Count::Busy);
         }
     }
-    let peer_state = state.peer.state;
-    if peek(peer_state, HAZARD) != Some(0) {
+    let of_peer = peek_long(state.peer.state, HAZARD_AND_READER).ok_or(Count::Marked)?;
+    if of_peer as u32 != 0 {
         return Err(Count::Marked);
     }
     let into_application = state.needs & INTO_APPLICATION != 0;
     #[cfg(feature = "test-switches")]
     let into_application = into_application && CONFIG.trusting() == 0;
-    if into_application && peek(peer_state, READER) != Some(READ_PLAINLY) {
+    if into_application && (of_peer >> 32) as u32 != READ_PLAINLY {
         return Err(Count::Unseen);
     }
     state.redirected_at = own_written;
@@ -96,7 +99,13 @@ fn decide(sk: *mut bpf_sock, state: &mut EndState, size: u32) -> Result<(), Coun
 
 /// Whether the receiver may have this message too.
 #[inline(always)]
-fn keeps_up(peer: u64, state: &mut EndState, unread: u32, size: u32) -> Result<(), Count> {
+fn keeps_up(
+    own: Known,
+    peer: u64,
+    state: &mut EndState,
+    unread: u32,
+    size: u32,
+) -> Result<(), Count> {
     /// Of each message, beside its bytes: `struct sk_msg`, as the kernel allocates it.
     const MESSAGE: u64 = 1 << 10;
     let bytes = u64::from(unread) + u64::from(size);
@@ -104,7 +113,7 @@ fn keeps_up(peer: u64, state: &mut EndState, unread: u32, size: u32) -> Result<(
     if bytes + messages * MESSAGE > u64::from(CONFIG.limit()) || !has_room(peer, bytes) {
         return Err(Count::Full);
     }
-    if memory_is_scarce(peer, unread) {
+    if memory_is_scarce(own, unread) {
         return Err(Count::Scarce);
     }
     Ok(())
@@ -115,14 +124,14 @@ const ALWAYS_GRANTED: u32 = 2 << 10;
 
 /// Whether all TCP sockets together have so much that the kernel might refuse to account more to one
 /// (`__sk_mem_raise_allocated`): the sender would get ENOMEM, which no TCP socket ever gets. From `tcp_mem`'s second value on
-/// nothing is redirected at all, so that the third is not reached meanwhile.
+/// nothing is redirected at all, so that the third is not reached meanwhile. The sender's protocol is the receiver's, too.
 #[inline(always)]
-fn memory_is_scarce(peer: u64, unread: u32) -> bool {
+fn memory_is_scarce(own: Known, unread: u32) -> bool {
     let pages = || {
-        let proto = peek_long(peer, CONFIG.sk_prot())?;
-        let allocated = peek_long(peek_long(proto, CONFIG.proto_allocated())?, 0)?;
-        let limits = peek_long(proto, CONFIG.proto_limits())?;
-        Some((allocated, peek_long(limits, 0)?, peek_long(limits, 8)?))
+        let proto = own.follow(CONFIG.sk_prot())?;
+        let allocated = proto.follow(CONFIG.proto_allocated())?.long(0);
+        let (low, pressure) = peek_pair(proto.long(CONFIG.proto_limits()))?;
+        Some((allocated, low, pressure))
     };
     pages().is_none_or(|(allocated, low, pressure)| {
         // Each CPU keeps some pages back, so that the sum is below zero now and then: the kernel takes that for nothing.
@@ -143,19 +152,6 @@ fn has_room(peer: u64, bytes: u64) -> bool {
     }
     let buffer = |offset| peek(peer, offset).map_or(0, u64::from);
     bytes <= 2 * buffer(CONFIG.sk_rcvbuf()) + buffer(CONFIG.sk_sndbuf()) / 2
-}
-
-/// What this socket has sent by TCP so far, as a sequence number. Its lock is held, so nothing is added meanwhile.
-#[inline(always)]
-fn written(sk: *mut bpf_sock) -> Option<u32> {
-    // SAFETY: a valid socket.
-    let tp = unsafe { bpf_skc_to_tcp_sock(sk.cast()) }.cast::<u32>();
-    if tp.is_null() {
-        return None;
-    }
-    let at = CONFIG.tp_write_seq() as usize;
-    // SAFETY: the verifier knows the type of the pointer and the value of the offset, which is the running kernel's.
-    Some(unsafe { core::ptr::read_volatile(tp.byte_add(at)) })
 }
 
 /// Both pods, by what their switches say now.
@@ -217,8 +213,7 @@ fn redirect(ctx: &SkMsgContext, state: &mut EndState) {
     if done == 1 {
         let size = load!(ctx.msg, size);
         state.queue.push(size);
-        count(Count::Redirected);
-        add(Count::Bytes, size.into());
+        count_redirected(size);
     } else {
         count(Count::Alone);
     }

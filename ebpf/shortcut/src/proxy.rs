@@ -2,12 +2,9 @@
 //! those that the process connects that opened these listeners. The user tells nothing: other programs of the sidecar have
 //! the same.
 
-use aya_ebpf::{bindings::bpf_sock, helpers::generated::bpf_get_current_task};
+use aya_ebpf::bindings::bpf_sock;
 use sidestep_ebpf_common::shortcut::{Count, IS_PROXY, Member};
-use sidestep_ebpf_hook::{
-    ends::Ends,
-    memory::{peek, peek_long},
-};
+use sidestep_ebpf_hook::{ends::Ends, memory::Known};
 
 use crate::{
     ctx, manners,
@@ -44,18 +41,15 @@ pub fn listening(
 /// The current process, if it may be the proxy.
 #[inline(always)]
 fn proxy_process(member: &Member) -> Result<u32, Count> {
-    // SAFETY: takes nothing.
-    let task = unsafe { bpf_get_current_task() };
-    let ids = || {
-        let cred = peek_long(task, CONFIG.task_cred())?;
-        let uid = peek(cred, CONFIG.cred_fsuid())?;
-        Some((uid, peek(cred, CONFIG.cred_fsgid())?))
-    };
-    let (uid, gid) = ids().ok_or(Count::Unreadable)?;
-    if !member.may_be_proxy(uid, gid) {
+    let task = Known::task();
+    let cred = task.follow(CONFIG.task_cred()).ok_or(Count::Unreadable)?;
+    if !member.may_be_proxy(
+        cred.word(CONFIG.cred_fsuid()),
+        cred.word(CONFIG.cred_fsgid()),
+    ) {
         return Err(Count::Foreign);
     }
-    peek(task, CONFIG.task_tgid()).ok_or(Count::Unreadable)
+    Ok(task.word(CONFIG.task_tgid()))
 }
 
 /// Whether a process is the proxy.

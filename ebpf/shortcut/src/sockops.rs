@@ -10,7 +10,7 @@ use aya_ebpf::{
         BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, BPF_TCP_CLOSE,
         BPF_TCP_ESTABLISHED, bpf_sock, bpf_sock_ops,
     },
-    helpers::generated::{bpf_get_current_task, bpf_get_socket_cookie, bpf_sock_hash_update},
+    helpers::generated::{bpf_get_socket_cookie, bpf_sock_hash_update},
     programs::SockOpsContext,
 };
 use sidestep_ebpf_common::shortcut::{
@@ -22,7 +22,7 @@ use sidestep_ebpf_hook::{
     context::{callbacks, netns_cookie, ops_sock, set_callbacks},
     ends::Ends,
     load,
-    memory::{address_of, peek},
+    memory::{Known, address_of},
 };
 
 use crate::{
@@ -43,6 +43,15 @@ pub fn run(ctx: &SockOpsContext) {
     let Some(event) = Event::of(ops) else {
         return;
     };
+    let Some(sk) = ops_sock(ops) else {
+        return count(Count::Unreadable);
+    };
+    // Whose it is is kept with the socket.
+    let event = match event {
+        Event::InUse => return manners::learn(ctx, sk),
+        Event::Closed => return closed(sk),
+        Event::Begins(event) => event,
+    };
     let family = load!(ops, family);
     if family != AF_INET && family != AF_INET6 {
         return;
@@ -52,23 +61,12 @@ pub fn run(ctx: &SockOpsContext) {
     let Some(member) = (unsafe { MEMBERS.get(cookie) }) else {
         return;
     };
-    let Some(sk) = ops_sock(ops) else {
-        return count(Count::Unreadable);
-    };
     let ends = Ends::of(ops, family);
     let done = match event {
-        Event::Listening => proxy::listening(cookie, member, sk, &ends),
-        Event::Connecting => connecting(cookie, member, sk, &ends),
-        Event::Connected => connected(ctx, cookie, member, sk, &ends),
-        Event::Accepted => accepted(ctx, cookie, member, sk, &ends),
-        Event::InUse => {
-            in_use(ctx, cookie, member, sk);
-            Ok(())
-        }
-        Event::Closed => {
-            closed(sk);
-            Ok(())
-        }
+        Begins::Listening => proxy::listening(cookie, member, sk, &ends),
+        Begins::Connecting => connecting(cookie, member, sk, &ends),
+        Begins::Connected => connected(ctx, cookie, member, sk, &ends),
+        Begins::Accepted => accepted(ctx, cookie, member, sk, &ends),
     };
     // From here on the pod is one that takes part: whatever keeps a socket of its out is counted.
     if let Err(why) = done {
@@ -78,22 +76,27 @@ pub fn run(ctx: &SockOpsContext) {
 
 /// The callbacks that are of interest.
 enum Event {
+    Begins(Begins),
+    InUse,
+    Closed,
+}
+
+/// Those of a socket's beginning.
+enum Begins {
     Listening,
     Connecting,
     Connected,
     Accepted,
-    InUse,
-    Closed,
 }
 
 impl Event {
     #[inline(always)]
     fn of(ops: *mut bpf_sock_ops) -> Option<Self> {
         match load!(ops, op) {
-            BPF_SOCK_OPS_TCP_LISTEN_CB => Some(Self::Listening),
-            BPF_SOCK_OPS_TCP_CONNECT_CB => Some(Self::Connecting),
-            BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => Some(Self::Connected),
-            BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => Some(Self::Accepted),
+            BPF_SOCK_OPS_TCP_LISTEN_CB => Some(Self::Begins(Begins::Listening)),
+            BPF_SOCK_OPS_TCP_CONNECT_CB => Some(Self::Begins(Begins::Connecting)),
+            BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => Some(Self::Begins(Begins::Connected)),
+            BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => Some(Self::Begins(Begins::Accepted)),
             BPF_SOCK_OPS_RTT_CB => Some(Self::InUse),
             BPF_SOCK_OPS_STATE_CB => {
                 // From, and to.
@@ -141,10 +144,8 @@ fn candidate(
     let same = peer_of(cookie, ends).ok_or(Count::Elsewhere)? == cookie;
     let allowed = switch(member.place);
     let may = |flags| allowed.allows(cookie, flags);
-    // SAFETY: takes nothing.
-    let task = unsafe { bpf_get_current_task() };
-    let process = peek(task, CONFIG.task_tgid()).ok_or(Count::Unreadable)?;
-    if proxy::is_process(member, process) {
+    let task = Known::task();
+    if proxy::is_process(member, task.word(CONFIG.task_tgid())) {
         let fit = if same {
             // Its own application, or itself.
             may(FROM_APPLICATION) || may(INTO_APPLICATION) || member.captures_on(ends.remote_port)
@@ -164,8 +165,8 @@ fn candidate(
         return Err(Count::Unwanted);
     }
     if !may(INTO_APPLICATION) {
-        let sock = address_of(sk).ok_or(Count::Unreadable)?;
-        if !manners::is_nonblocking(sock).ok_or(Count::Unreadable)? {
+        let tcp = Known::tcp(sk).ok_or(Count::Unreadable)?;
+        if !manners::is_nonblocking(tcp).ok_or(Count::Unreadable)? {
             return Err(Count::Blocking);
         }
     }
@@ -189,16 +190,7 @@ fn may_be_end(
     if allowed.allows(cookie, INTO_APPLICATION) {
         return Ok(());
     }
-    manners::never_block(ctx, sk, whose)
-}
-
-/// Where bytes may be put into the application nobody asks whether it blocks.
-#[inline(always)]
-fn in_use(ctx: &SockOpsContext, cookie: u64, member: &Member, sk: *mut bpf_sock) {
-    let allowed = switch(member.place);
-    if allowed.allows(cookie, FROM_APPLICATION) && !allowed.allows(cookie, INTO_APPLICATION) {
-        manners::learn(ctx, cookie, sk);
-    }
+    manners::never_block(ctx, member, sk, whose)
 }
 
 #[inline(always)]
@@ -251,6 +243,10 @@ fn accepted(
     sk: *mut bpf_sock,
     ends: &Ends,
 ) -> Result<(), Count> {
+    let own = key_of(cookie, ends)?;
+    // SAFETY: copied at once.
+    let client = unsafe { ENDS.get(own.turned()) }.copied();
+    let client = client.ok_or(Count::Unpaired)?;
     let state = ctx::state(sk);
     let by_proxy = state
         .as_ref()
@@ -259,10 +255,6 @@ fn accepted(
         let whose = Whose::port(cookie, ends.local_port);
         may_be_end(ctx, cookie, member, sk, whose)?;
     }
-    let own = key_of(cookie, ends)?;
-    // SAFETY: copied at once.
-    let client = unsafe { ENDS.get(own.turned()) }.copied();
-    let client = client.ok_or(Count::Unpaired)?;
     let state = state
         .or_else(|| ctx::state_or_new(sk))
         .ok_or(Count::NoStorage)?;
@@ -291,7 +283,7 @@ fn join(
     if !may_send && !may_receive {
         return Err(Count::Unwanted);
     }
-    let hazards = hazards::present(sk);
+    let hazards = hazards::present(Known::tcp(sk).ok_or(Count::Unreadable)?);
     let sends = may_send && !hazards.forbid_sending();
     let receives = may_receive && !hazards.forbid_receiving();
     if !sends && !receives {

@@ -65,7 +65,7 @@ impl Case {
     /// The least requests/s, as a part of those with iptables.
     pub const fn goal(self, setting: Setting) -> Option<f64> {
         let [one, many, each, medium, large] = match setting {
-            Setting::Direct | Setting::Iptables | Setting::Off => return None,
+            Setting::Direct | Setting::Explicit | Setting::Iptables | Setting::Off => return None,
             Setting::Pod => [1.1, 1.05, 1.3, 1.3, 1.2],
             Setting::Node => [1.2, 1.1, 1.45, 1.5, 1.4],
             Setting::NodeAndApplication => [1.4, 1.15, 1.5, 1.75, 1.7],

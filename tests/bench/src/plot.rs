@@ -22,6 +22,7 @@ const THICK: f64 = 0.9;
 const fn colour(setting: Setting) -> RGBColor {
     match setting {
         Setting::Direct => RGBColor(204, 204, 204),
+        Setting::Explicit => RGBColor(186, 186, 186),
         Setting::Iptables => RGBColor(158, 158, 158),
         Setting::Off => RGBColor(179, 205, 227),
         Setting::Pod => RGBColor(107, 174, 214),

@@ -32,6 +32,7 @@ impl Pods {
         let mut shortcut = None;
         let mesh = match setting {
             Setting::Direct => Mesh::direct(Node::new(Redirect::Iptables)),
+            Setting::Explicit => Mesh::explicit(Node::new(Redirect::Iptables)),
             Setting::Iptables => Mesh::new(Node::new(Redirect::Iptables)),
             Setting::Off | Setting::Pod | Setting::Node => {
                 let node = Node::alone_with(&["--shortcut", setting.reach()]);
@@ -101,7 +102,7 @@ impl Stage for Pods {
                     .map(|(count, n)| (count.name().to_owned(), n))
                     .collect()
             }
-            (None, Setting::Direct | Setting::Iptables) => BTreeMap::new(),
+            (None, Setting::Direct | Setting::Explicit | Setting::Iptables) => BTreeMap::new(),
             (None, _) => {
                 let status = self.mesh.node().agent().status();
                 status

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum Setting {
     /// No redirection: the sidecars see nothing
     Direct,
+    /// No redirection either: the application calls its sidecar, and sidecars each other
+    Explicit,
     /// Istio's own rules
     Iptables,
     /// Sidestep without the shortcut
@@ -34,8 +36,9 @@ impl Setting {
     ];
 
     /// Those of the exact benchmark.
-    pub const EXACT: [Self; 6] = [
+    pub const EXACT: [Self; 7] = [
         Self::Direct,
+        Self::Explicit,
         Self::Iptables,
         Self::Off,
         Self::Pod,
@@ -47,6 +50,7 @@ impl Setting {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Direct => "no mesh",
+            Self::Explicit => "explicit proxy",
             Self::Iptables => "iptables",
             Self::Off => "sidestep, off",
             Self::Pod => "pod",
@@ -58,7 +62,7 @@ impl Setting {
     /// How far the shortcut reaches, as annotations and the agent's flag say it.
     pub const fn reach(self) -> &'static str {
         match self {
-            Self::Direct | Self::Iptables | Self::Off => "off",
+            Self::Direct | Self::Explicit | Self::Iptables | Self::Off => "off",
             Self::Pod => "pod",
             Self::Node | Self::NodeAndApplication => "node",
         }

@@ -11,7 +11,7 @@ use crate::{
     app::Seen,
     binary,
     certs::Authority,
-    envoy::{self, Envoy, INBOUND_REQUESTS, OUTBOUND_REQUESTS, Service, Sidecar},
+    envoy::{self, EXPLICIT_PORT, Envoy, INBOUND_REQUESTS, OUTBOUND_REQUESTS, Service, Sidecar},
     load::{self, Measured},
     process::{PATIENCE, Program, Running, eventually},
     redirect::{Node, Pod},
@@ -32,8 +32,19 @@ pub struct Mesh {
     client: Pod,
     server: Pod,
     configs: (Sidecar, Sidecar),
-    redirected: bool,
+    way: Way,
     node: Node,
+}
+
+/// How requests come to the sidecars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// They do not.
+    Direct,
+    /// The application calls its sidecar, and sidecars each other.
+    Explicit,
+    /// They are redirected.
+    Redirected,
 }
 
 /// Requests that each sidecar has finished.
@@ -108,12 +119,18 @@ impl std::ops::Sub for Requests {
 impl Mesh {
     /// Makes both pods on this machine, redirected as it redirects, and starts everything in them.
     pub fn new(node: Node) -> Self {
-        Self::make(node, true, Node::pod, |_, _| ())
+        Self::make(node, Way::Redirected, Node::pod, |_, _| ())
     }
 
     /// Makes both pods without any redirection: the sidecars run and see nothing.
     pub fn direct(node: Node) -> Self {
-        Self::make(node, false, Node::bare_pod, |_, _| ())
+        Self::make(node, Way::Direct, Node::bare_pod, |_, _| ())
+    }
+
+    /// The same, where the application itself calls its sidecar, and sidecars call each other: what a mesh costs without
+    /// anything that redirects.
+    pub fn explicit(node: Node) -> Self {
+        Self::make(node, Way::Explicit, Node::bare_pod, |_, _| ())
     }
 
     /// Like [`Self::new`], with pods that are made another way, and something to do before anything runs in them.
@@ -122,12 +139,12 @@ impl Mesh {
         pod: impl Fn(&Node, &str, &[&str]) -> Pod,
         prepare: impl FnOnce(&Pod, &Pod),
     ) -> Self {
-        Self::make(node, true, pod, prepare)
+        Self::make(node, Way::Redirected, pod, prepare)
     }
 
     fn make(
         node: Node,
-        redirected: bool,
+        way: Way,
         pod: impl Fn(&Node, &str, &[&str]) -> Pod,
         prepare: impl FnOnce(&Pod, &Pod),
     ) -> Self {
@@ -148,12 +165,14 @@ impl Mesh {
                 certificate: authority.certify("demo", "client"),
                 inbound: vec![],
                 services: vec![service],
+                explicit: way == Way::Explicit,
             },
             Sidecar {
                 pod: server.name().to_owned(),
                 certificate,
                 inbound: vec![APP_PORT],
                 services: vec![],
+                explicit: way == Way::Explicit,
             },
         );
         let mut mesh = Self {
@@ -162,7 +181,7 @@ impl Mesh {
             client,
             server,
             configs,
-            redirected,
+            way,
             node,
         };
         mesh.start_sidecars();
@@ -176,7 +195,7 @@ impl Mesh {
             Envoy::start(&self.client, &self.configs.0),
             Envoy::start(&self.server, &self.configs.1),
         ));
-        if self.redirected {
+        if self.way == Way::Redirected {
             self.node.wait_active(&self.client);
             self.node.wait_active(&self.server);
         }
@@ -233,7 +252,7 @@ impl Mesh {
             self.client.cgroup(),
             APP,
         )
-        .args(["get", "--from", &server_address().to_string()])
+        .args(["get", "--from", &self.called().to_string()])
         .args(["--count", &count.to_string()]);
         if close {
             client = client.args(["--close"]);
@@ -259,8 +278,16 @@ impl Mesh {
         if what.close {
             program = program.args(["--header", "Connection: close"]);
         }
-        let program = program.args([format!("http://{}{}", server_address(), what.path)]);
+        let program = program.args([format!("http://{}{}", self.called(), what.path)]);
         Measured::parse(&finish(program, stop)?)
+    }
+
+    /// What the application calls.
+    fn called(&self) -> SocketAddr {
+        match self.way {
+            Way::Explicit => SocketAddr::from(([127, 0, 0, 1], EXPLICIT_PORT)),
+            Way::Direct | Way::Redirected => server_address(),
+        }
     }
 
     fn program_in_client(&self, path: &Path) -> Program {

@@ -180,12 +180,14 @@ fn sidecars(client: &Pod, server: &Pod) -> [Envoy; 2] {
         certificate: authority.certify("demo", "client"),
         inbound: vec![],
         services: HTTP_PORTS.iter().map(service).collect(),
+        explicit: false,
     };
     let of_server = Sidecar {
         pod: server.name().to_owned(),
         certificate: certificate.clone(),
         inbound: HTTP_PORTS.to_vec(),
         services: vec![],
+        explicit: false,
     };
     [
         Envoy::start(client, &of_client),

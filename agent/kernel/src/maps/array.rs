@@ -19,8 +19,18 @@ impl<V: Plain> Typed<Elements<MapData, V>> {
     }
 }
 
-/// An array of counters, each with a value for each CPU.
-pub type PerCpuArray = Typed<PerCpuElements<MapData, u64>>;
+/// An array of counters, or of arrays of counters, each with a value for each CPU.
+pub type PerCpuArray<V = u64> = Typed<PerCpuElements<MapData, V>>;
+
+impl<const N: usize> Typed<PerCpuElements<MapData, [u64; N]>> {
+    /// What all CPUs counted together.
+    pub fn sums(&self, index: u32) -> Result<[u64; N], MapError> {
+        let values = self.map.get(&index, 0).named(self.name)?;
+        Ok(std::array::from_fn(|at| {
+            values.iter().map(|value| value[at]).sum()
+        }))
+    }
+}
 
 impl Typed<PerCpuElements<MapData, u64>> {
     /// What all CPUs counted together.

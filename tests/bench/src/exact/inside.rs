@@ -51,7 +51,15 @@ fn sample(pods: &Pods, case: Case, duration: Duration) -> anyhow::Result<Sample>
         ensure!(measured.errors == 0, "{} requests failed", measured.errors);
         Ok(measured.requests)
     };
-    load(WARM)?;
+    let before = pods.requests();
+    let warm = load(WARM)?;
+    if let Some(before) = before.filter(|_| pods.setting() != Setting::Direct) {
+        let seen = pods.wait_for_requests(before, warm);
+        ensure!(
+            seen.outbound.min(seen.inbound) >= warm,
+            "the sidecars saw {seen:?} of {warm} requests"
+        );
+    }
     mark::pass();
     let requests = load(duration)?;
     mark::pass();

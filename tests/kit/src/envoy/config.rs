@@ -16,6 +16,9 @@ pub const ADMIN_PORT: u16 = 15000;
 /// The port on which a sidecar says that it is ready; excluded from capture.
 pub const READY_PORT: u16 = 15021;
 
+/// Where an application that names its proxy finds it, on 127.0.0.1: [`Sidecar::explicit`].
+pub const EXPLICIT_PORT: u16 = 15080;
+
 /// Where inbound connections come from when the proxy makes them to the application.
 const INBOUND_SOURCE: &str = "127.0.0.6";
 
@@ -30,6 +33,9 @@ pub struct Sidecar {
     pub inbound: Vec<u16>,
     /// The services it knows; everything else is passed through.
     pub services: Vec<Service>,
+    /// Nothing is redirected: the application calls its one service at [`EXPLICIT_PORT`], and sidecars call each other at
+    /// [`INBOUND_PORT`].
+    pub explicit: bool,
 }
 
 /// An HTTP service as the mesh knows it.
@@ -62,10 +68,15 @@ impl Sidecar {
         ];
         for port in &self.inbound {
             let name = inbound_name(*port);
-            clusters.push(cluster(&name, original_destination(Some(INBOUND_SOURCE))));
+            let application = if self.explicit {
+                fixed(&name, &address("127.0.0.1", *port), Some(INBOUND_SOURCE))
+            } else {
+                original_destination(Some(INBOUND_SOURCE))
+            };
+            clusters.push(cluster(&name, application));
         }
         for service in &self.services {
-            listeners.push(service_listener(service));
+            listeners.push(service_listener(service, self.explicit));
             clusters.push(cluster(&service.cluster(), self.endpoint(service)));
         }
         json!({
@@ -76,11 +87,14 @@ impl Sidecar {
     }
 
     fn virtual_inbound(&self) -> Value {
-        let mut chains = vec![json!({
-            "name": "virtualInbound-blackhole",
-            "filter_chain_match": {"destination_port": INBOUND_PORT},
-            "filters": [tcp_proxy("BlackHoleCluster")],
-        })];
+        let mut chains = Vec::new();
+        if !self.explicit {
+            chains.push(json!({
+                "name": "virtualInbound-blackhole",
+                "filter_chain_match": {"destination_port": INBOUND_PORT},
+                "filters": [tcp_proxy("BlackHoleCluster")],
+            }));
+        }
         chains.extend(self.inbound.iter().map(|port| self.inbound_chain(*port)));
         json!({
             "name": "virtualInbound",
@@ -108,7 +122,7 @@ impl Sidecar {
         });
         json!({
             "name": format!("0.0.0.0_{port}"),
-            "filter_chain_match": {"destination_port": port},
+            "filter_chain_match": {"destination_port": if self.explicit { INBOUND_PORT } else { port }},
             "transport_socket": filter("tls", "transport_sockets.tls.v3.DownstreamTlsContext", context),
             "filters": [http("inbound", &inbound_name(port), client)],
         })
@@ -126,15 +140,19 @@ impl Sidecar {
             service.address.port(),
             service.name
         ));
-        let host = address(&service.address.ip().to_string(), service.address.port());
-        json!({
-            "type": "STATIC",
-            "transport_socket": filter("tls", "transport_sockets.tls.v3.UpstreamTlsContext", context),
-            "load_assignment": {
-                "cluster_name": service.cluster(),
-                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": host}}]}],
-            },
-        })
+        let port = if self.explicit {
+            INBOUND_PORT
+        } else {
+            service.address.port()
+        };
+        let host = address(&service.address.ip().to_string(), port);
+        let mut config = fixed(&service.cluster(), &host, None);
+        config["transport_socket"] = filter(
+            "tls",
+            "transport_sockets.tls.v3.UpstreamTlsContext",
+            context,
+        );
+        config
     }
 
     fn tls(&self, mut validation: Value, protocols: &[&str]) -> Value {
@@ -181,14 +199,19 @@ fn virtual_outbound() -> Value {
     })
 }
 
-/// Not bound: 15001 hands it the connections whose original destination is this address.
-fn service_listener(service: &Service) -> Value {
+/// Not bound: 15001 hands it the connections whose original destination is this address. Unless they come by themselves.
+fn service_listener(service: &Service, explicit: bool) -> Value {
     let name = format!("{}_{}", service.address.ip(), service.address.port());
+    let at = if explicit {
+        address("127.0.0.1", EXPLICIT_PORT)
+    } else {
+        address(&service.address.ip().to_string(), service.address.port())
+    };
     json!({
         "name": name,
         "traffic_direction": "OUTBOUND",
-        "address": address(&service.address.ip().to_string(), service.address.port()),
-        "bind_to_port": false,
+        "address": at,
+        "bind_to_port": explicit,
         "filter_chains": [{"filters": [http("outbound", &service.cluster(), json!({}))]}],
     })
 }
@@ -262,7 +285,22 @@ fn cluster(name: &str, mut config: Value) -> Value {
 }
 
 fn original_destination(source: Option<&str>) -> Value {
-    let mut config = json!({"type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"});
+    from(
+        source,
+        json!({"type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"}),
+    )
+}
+
+fn fixed(cluster: &str, host: &Value, source: Option<&str>) -> Value {
+    let endpoints = json!([{"lb_endpoints": [{"endpoint": {"address": host}}]}]);
+    let assignment = json!({"cluster_name": cluster, "endpoints": endpoints});
+    from(
+        source,
+        json!({"type": "STATIC", "load_assignment": assignment}),
+    )
+}
+
+fn from(source: Option<&str>, mut config: Value) -> Value {
     if let Some(source) = source {
         config["upstream_bind_config"] =
             json!({"source_address": {"address": source, "port_value": 0}});
