@@ -24,7 +24,7 @@ const EINVAL: i32 = 22;
 pub fn run(ctx: &SockAddrContext, family: Family) -> Result<(), Refused> {
     let ctx = ctx.sock_addr;
     let cookie = netns_cookie(ctx);
-    let Some(pod) = pod::active(cookie) else {
+    let Some((pod, proxy)) = pod::active_with_proxy(cookie) else {
         if pod::armed(cookie).is_none() {
             sighting::of_caller(cookie);
         }
@@ -55,7 +55,8 @@ pub fn run(ctx: &SockAddrContext, family: Family) -> Result<(), Refused> {
         unsafe { bpf_set_retval(-EINVAL) };
         return Err(Refused);
     }
-    redirect(&pod, ctx, sk, family, &attempt, target)
+    let spread = target == pod.record.outbound_port && proxy.spread != 0;
+    redirect(&pod, ctx, sk, family, &attempt, target, spread)
 }
 
 /// A captured TCP connection takes a place in `FLOWS`, of which a pod may have a share: one that has it all is told at once.
@@ -83,7 +84,7 @@ pub fn attempt(pod: &Pod, sk: *mut bpf_sock, proto: Proto, wanted: Addr, port: u
         dst,
         port,
         bound,
-        local: decide::is_local(pod, &dst),
+        local: decide::is_local(pod.record, pod, &dst),
         uid: ids.uid,
         gid: ids.gid,
     }
@@ -98,6 +99,7 @@ fn redirect(
     family: Family,
     attempt: &Attempt,
     port: u16,
+    spread: bool,
 ) -> Result<(), Refused> {
     // Without a record the proxy could not learn the destination.
     let state = ctx::state_or_new(sk).ok_or(Refused)?;
@@ -106,7 +108,7 @@ fn redirect(
         dst: attempt.dst,
         port: attempt.port,
         source: pod.record.source_for(&attempt.dst, attempt.local),
-        spread: port == pod.record.outbound_port && pod.proxy().is_some_and(|p| p.spread != 0),
+        spread,
     };
     let (target, bound) = steer::run(ctx, sk, family, &plan);
     if bound {

@@ -4,13 +4,10 @@
 
 use aya_ebpf::{
     bindings::bpf_sock,
-    helpers::{
-        bpf_probe_read_kernel,
-        generated::{bpf_get_current_task, bpf_get_current_uid_gid},
-    },
+    helpers::{bpf_probe_read_kernel, generated::bpf_get_current_uid_gid},
 };
 use sidestep_ebpf_common::flow::HAS_CREATOR;
-use sidestep_ebpf_hook::memory::{peek, pointer};
+use sidestep_ebpf_hook::memory::{Known, peek, pointer};
 
 use crate::{ctx, maps::KERNEL};
 
@@ -83,6 +80,12 @@ fn of_file(sk: *mut bpf_sock) -> Option<Ids> {
     if !KERNEL.readable() {
         return None;
     }
+    if let Some(tcp) = Known::tcp(sk) {
+        let file = tcp
+            .follow(KERNEL.sk_socket())?
+            .follow(KERNEL.socket_file())?;
+        return file.follow(KERNEL.file_cred()).map(known_ids);
+    }
     // As `address_of` does, which costs six instructions more here.
     let on_stack = sk as u64;
     // SAFETY: probe reads check the address.
@@ -97,9 +100,15 @@ fn of_task() -> Option<Ids> {
     if !KERNEL.readable() {
         return None;
     }
-    // SAFETY: takes nothing.
-    let task = unsafe { bpf_get_current_task() };
-    ids(pointer(task, KERNEL.task_cred())?)
+    Known::task().follow(KERNEL.task_cred()).map(known_ids)
+}
+
+#[inline(always)]
+fn known_ids(cred: Known) -> Ids {
+    Ids {
+        uid: cred.word(KERNEL.cred_fsuid()),
+        gid: cred.word(KERNEL.cred_fsgid()),
+    }
 }
 
 #[inline(always)]

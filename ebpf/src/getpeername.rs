@@ -13,19 +13,19 @@ use crate::{
 #[inline(always)]
 pub fn run(ctx: &SockAddrContext, family: Family) {
     let ctx = ctx.sock_addr;
-    let cookie = netns_cookie(ctx);
-    if pod::active(cookie).is_none() {
-        return;
-    }
     let Some(sk) = ctx::addr_sock(ctx) else {
         return;
     };
-    let (peer, port) = ctx::user_addr(ctx, family);
     let origin = match ctx::state(sk) {
         // The proxy's end of a captured connection: its peer is who it says.
         Some(state) if state.flags & ACCEPTED != 0 => return,
         Some(state) if state.origin.is_some() => state.origin,
         _ => {
+            let cookie = netns_cookie(ctx);
+            if pod::active(cookie).is_none() {
+                return;
+            }
+            let (peer, port) = ctx::user_addr(ctx, family);
             // An MPTCP socket: the connection, and what was kept with it, is its subflow's.
             let key = FlowKey::new(cookie, ctx::local_addr(sk), ctx::local_port(sk), peer, port);
             // SAFETY: copied at once.

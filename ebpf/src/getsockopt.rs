@@ -50,8 +50,6 @@ fn answer(ctx: *mut bpf_sockopt) -> bool {
 /// Where the connection of this socket wanted to go.
 #[inline(always)]
 fn origin(ctx: *mut bpf_sockopt) -> Option<Origin> {
-    let cookie = netns_cookie(ctx);
-    let pod = pod::active(cookie)?;
     let sk = some(load!(ctx, __bindgen_anon_1.sk))?;
     if let Some(state) = ctx::state(sk) {
         if state.origin.is_some() {
@@ -61,6 +59,8 @@ fn origin(ctx: *mut bpf_sockopt) -> Option<Origin> {
             return None; // a socket the pod made, on a connection that was not captured
         }
     }
+    let cookie = netns_cookie(ctx);
+    let pod = pod::active(cookie)?;
     let (addr, port) = (ctx::local_addr(sk), ctx::local_port(sk));
     // An MPTCP socket: what was kept is its subflow's.
     let key = FlowKey::new(

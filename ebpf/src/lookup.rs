@@ -25,7 +25,7 @@ pub fn run(ctx: &SkLookupContext) -> u32 {
     };
     let (remote, local) = ends(lookup);
     // A pod's connection to itself is no inbound traffic; the interface does not tell (measured: it is not `lo`).
-    if decide::is_local(&pod, &remote) {
+    if decide::is_local(pod.record, &pod, &remote) {
         return PASS;
     }
     let row = inbound(pod.record, &pod, &local, load!(lookup, local_port) as u16);

@@ -26,8 +26,15 @@ pub fn armed(cookie: u64) -> Option<Pod> {
 /// The pod armed in this namespace, if interception is on.
 #[inline(always)]
 pub fn active(cookie: u64) -> Option<Pod> {
+    active_with_proxy(cookie).map(|(pod, _)| pod)
+}
+
+/// The same, with what is known of its proxy.
+#[inline(always)]
+pub fn active_with_proxy(cookie: u64) -> Option<(Pod, &'static ProxyState)> {
     let pod = armed(cookie)?;
-    (pod.proxy()?.active != 0).then_some(pod)
+    let proxy: &ProxyState = pod.proxy()?;
+    (proxy.active != 0).then_some((pod, proxy))
 }
 
 impl Pod {

@@ -38,6 +38,14 @@ pub fn run(ctx: &SockOpsContext) {
     if family != AF_INET && family != AF_INET6 {
         return;
     }
+    // Only a captured connection's client has an origin before it is established, and when it is closed.
+    let origin = match event {
+        Event::Listening | Event::Accepted => Origin::NONE,
+        Event::Connecting | Event::Closed => match ops_sock(ops).and_then(ctx::state) {
+            Some(state) if state.origin.is_some() && state.flags & ACCEPTED == 0 => state.origin,
+            _ => return,
+        },
+    };
     let cookie = netns_cookie(ops);
     let Some(pod) = pod::armed(cookie) else {
         if matches!(event, Event::Listening) {
@@ -48,7 +56,7 @@ pub fn run(ctx: &SockOpsContext) {
     let ends = Ends::of(ops, family);
     match event {
         Event::Listening => listening(&pod, ops, &ends),
-        Event::Connecting => connecting(&pod, ctx, &ends),
+        Event::Connecting => connecting(&pod, ctx, &ends, origin),
         Event::Accepted => accepted(&pod, ops, &ends),
         Event::Closed => closed(&pod, &ends),
     }
@@ -151,15 +159,7 @@ fn keep(cookie: u64, ops: *mut bpf_sock_ops) {
 
 /// The client's port is known now: publish where the connection wants to go, until the socket is closed.
 #[inline(always)]
-fn connecting(pod: &Pod, ctx: &SockOpsContext, ends: &Ends) {
-    let ops = ctx.ops;
-    let Some(state) = ops_sock(ops).and_then(ctx::state) else {
-        return;
-    };
-    if !state.origin.is_some() {
-        return;
-    }
-    let origin = state.origin;
+fn connecting(pod: &Pod, ctx: &SockOpsContext, ends: &Ends, origin: Origin) {
     let key = as_client(pod.cookie, ends);
     if let Some(open) = pod.open()
         && open.has_room()

@@ -125,7 +125,7 @@ accelerator=tcg,thread=multi counting=() append=
 if [ -n "$count" ]; then
     # Without its fast string instructions, each step of which would count: Linux copies eight bytes an instruction then.
     : "${SIDESTEP_QEMU_CPU=max,-erms,-fsrm}"
-    accelerator=tcg,thread=single append='nokaslr norandmaps'
+    accelerator=tcg,thread=single append='nokaslr norandmaps transparent_hugepage=never'
     plugin=$here/../../target/quick/libsidestep_instructions.so,out=$count,mark=$SIDESTEP_QEMU_MARK
     counting=(-icount shift=0,sleep=off,align=off -seed 1 -rtc base=2026-01-01,clock=vm
         -plugin "$plugin${SIDESTEP_QEMU_PROFILE:+,profile=$SIDESTEP_QEMU_PROFILE}")

@@ -64,6 +64,7 @@ pub fn compile(policy: &Policy, facts: &Facts, id: u32, strict: bool) -> Result<
     };
     rules.flag(pod::IPV6, facts.captures_ipv6(policy.dual_stack));
     rules.flag(pod::STRICT, strict);
+    rules.flag(pod::ONE_ADDRESS4, facts.has_one_address4());
     rules.add_inbound(&policy.inbound);
     rules.add_outbound(policy);
     rules.add_groups(policy);

@@ -41,7 +41,7 @@ impl Rules {
             dst,
             port: to.port(),
             bound,
-            local: is_local(self, &dst),
+            local: is_local(&self.record, self, &dst),
             uid,
             gid,
         };

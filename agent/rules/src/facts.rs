@@ -32,6 +32,15 @@ impl Facts {
         }
     }
 
+    /// Whether connections that leave the pod by IPv4 come from the only IPv4 address that it has beside loopback's.
+    pub fn has_one_address4(&self) -> bool {
+        let mut others = self.addresses.iter().filter_map(|address| match address {
+            IpAddr::V4(address) if !address.is_loopback() => Some(*address),
+            _ => None,
+        });
+        others.next().is_some_and(|one| self.source4 == Some(one)) && others.next().is_none()
+    }
+
     /// Whether an address is neither loopback nor link-local, nor [`PASSTHROUGH6`].
     pub fn is_global(address: &IpAddr) -> bool {
         !address.is_loopback()
@@ -52,6 +61,19 @@ mod tests {
             addresses: addresses.collect(),
             ..Facts::default()
         }
+    }
+
+    #[test]
+    fn one_address_is_the_source_and_no_other_is_there() {
+        let with = |addresses: &[&str], source4: &str| Facts {
+            source4: Some(source4.parse().expect("address")),
+            ..facts(addresses)
+        };
+        assert!(with(&["127.0.0.1", "10.0.0.1", "fe80::1"], "10.0.0.1").has_one_address4());
+        assert!(!with(&["10.0.0.1", "10.0.0.2"], "10.0.0.1").has_one_address4());
+        assert!(!with(&["10.0.0.1"], "10.0.0.2").has_one_address4());
+        assert!(!with(&["127.0.0.1"], "127.0.0.1").has_one_address4());
+        assert!(!facts(&["10.0.0.1"]).has_one_address4());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
     Addr, AddrSet, DNS_PORT, GroupSet, PodRecord, PortSet, Row,
     pod::{
         DNS, DNS_ALL, GROUPS_EXCLUDED, GROUPS_LISTED, INBOUND_ALL, INBOUND_ANY, INCLUDE_ALL,
-        INCLUDE_LOOPBACK, OUT_ADDRS_EXCLUDED, OUT_ADDRS_INCLUDED, OUT_PORTS_EXCLUDED,
+        INCLUDE_LOOPBACK, ONE_ADDRESS4, OUT_ADDRS_EXCLUDED, OUT_ADDRS_INCLUDED, OUT_PORTS_EXCLUDED,
         OUT_PORTS_INCLUDED,
     },
 };
@@ -56,7 +56,10 @@ const PASSTHROUGH6: Addr = Addr([0, 0, 0, 6_u32.to_be()]);
 
 /// Whether `dst` is this pod itself: iptables' `-o lo`.
 #[inline(always)]
-pub fn is_local<L: Lookups>(sets: &L, dst: &Addr) -> bool {
+pub fn is_local<L: Lookups>(pod: &PodRecord, sets: &L, dst: &Addr) -> bool {
+    if dst.is_v4() && pod.has(ONE_ADDRESS4) {
+        return dst.is_loopback() || dst.same(&pod.source4);
+    }
     dst.is_loopback() || sets.addr(AddrSet::Local, dst)
 }
 

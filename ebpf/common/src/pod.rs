@@ -33,6 +33,9 @@ pub const OUT_ADDRS_EXCLUDED: u32 = 1 << 11;
 pub const OUT_ADDRS_INCLUDED: u32 = 1 << 12;
 /// Raw TCP sockets are refused to all but the proxy.
 pub const STRICT: u32 = 1 << 13;
+/// [`PodRecord::source4`] is the only IPv4 address of [`crate::AddrSet::Local`] that is no loopback address: nobody has to look
+/// there.
+pub const ONE_ADDRESS4: u32 = 1 << 14;
 
 /// The proxy's user or group ids, in order. Unused places repeat the last id, which changes no decision and spares the
 /// programs a count.

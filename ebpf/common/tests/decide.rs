@@ -106,7 +106,7 @@ impl Pod {
             dst,
             port,
             bound: addr(bound),
-            local: is_local(&self.sets, &dst),
+            local: is_local(&self.pod, &self.sets, &dst),
             uid,
             gid,
         };
