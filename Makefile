@@ -1,14 +1,16 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit fuzz test-apiserver test-netns test-programs test-cluster test-field field smoke kernels cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean
+.PHONY: help setup build demo test test-unit fuzz test-apiserver test-exact exact-keep bench-exact test-netns test-programs test-cluster test-field field smoke kernels cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean
 
 SECONDS := 60
+ARGUMENTS :=
 # What tests start. Not with sidestep-torture: built together, the agent would get the switches of tests, too.
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-kit --bins
 TORTURE := -p sidestep-torture --bins
 # Nor with this, an agent with another layout of all maps.
 NEXT := -p sidestep-next --bins
+EXACT := --profile quick -p sidestep-agent --bin sidestep-agent -p sidestep-kit --bin sidestep-app -p sidestep-bench --bin sidestep-exact
 DEMO := --profile quick -p sidestep-agent --bin sidestep-agent -p sidestep-kit --bin sidestep-app -p sidestep-bench --bin sidestep-demo
 
 help: ## list the targets
@@ -27,7 +29,21 @@ demo: ## as root: the same traffic between two pods with Envoy sidecars, once wi
 	@target/quick/sidestep-demo
 
 test: ## everything: lint, unit tests, fuzzing for a minute, smoke tests in QEMU, network namespaces, API server, cluster, a second node
-	@tests/all.sh lint test-unit fuzz smoke test-netns test-programs test-apiserver test-cluster test-field
+	@tests/all.sh lint test-unit fuzz smoke+test-exact test-netns test-programs test-apiserver test-cluster test-field
+
+# One kernel, three settings, two kinds of traffic.
+GUARD := target/debug/sidestep-exact --kernel 6.12.117 --setting iptables,off,node --case one,connection-per-request
+COUNTED := -p sidestep-bench -p sidestep-instructions
+
+test-exact: setup ## what a request costs in instructions of the kernel, counted in QEMU, is what is kept in tests/bench/exact.json
+	cargo build $(PROGRAMS)
+	cargo build $(COUNTED)
+	@$(GUARD) --against tests/bench/exact.json
+
+exact-keep: setup ## keep what it costs now
+	cargo build $(PROGRAMS)
+	cargo build $(COUNTED)
+	@$(GUARD) --keep tests/bench/exact.json
 
 test-unit: setup ## unit and property tests: no privilege needed
 	cargo test --no-fail-fast --workspace $(addprefix --exclude sidestep-,ebpf ebpf-hook ebpf-shortcut tests kit torture cluster bench next)
@@ -99,6 +115,12 @@ torture: setup ## as root: a million random streams through the shortcut, every 
 	cargo build --release $(TORTURE)
 	@mkdir -p .parts
 	@target/release/sidestep-torture run --connections $(or $(CONNECTIONS),1000000) --state .parts/torture.json
+
+bench-exact: setup ## instructions of a request with each setting, counted in QEMU: tables; ARGUMENTS="--setting node --case one" for less, --help for all
+	cargo build $(EXACT)
+	cargo build --profile quick -p sidestep-instructions
+	@mkdir -p .parts/reports
+	@target/quick/sidestep-exact --json .parts/reports/exact.json --svg .parts/reports/exact.svg $(ARGUMENTS)
 
 bench-shortcut: setup ## as root: iptables, and Sidestep with each reach of the shortcut: one hop, sidecars, a real cluster; tables, pictures
 	@tests/setup.sh cluster

@@ -9,11 +9,12 @@
 # KERNEL is a folder of .parts/kernels, which tests/setup.sh fills; one named arm64-… is for that architecture. COMMAND itself
 # is taken along if it is a file; with --programs also the real programs whose connections are tested, as `tests/setup.sh
 # programs` installs them. With --count the machine's clock counts its instructions, one a nanosecond, nothing in it depends on
-# the machine outside, and FILE gets a line of instructions, of programs and of the kernel, for each mark that COMMAND passes;
-# SIDESTEP_QEMU_MARK is the mark, SIDESTEP_QEMU_PROFILE a folder for profiles (tests/instructions). What goes into a machine for arm64 must be linked statically.
+# the machine outside, and FILE gets a line of instructions, of programs and of the kernel, for each mark that COMMAND passes:
+# SIDESTEP_QEMU_PLUGIN is the plugin that counts, with its arguments (tests/instructions). What goes into a machine for arm64
+# must be linked statically.
 set -euo pipefail
 
-usage() { sed -n '6,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '6,16s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 fail() { printf 'qemu: %s\n' "$*" >&2; exit 2; }
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -126,9 +127,7 @@ if [ -n "$count" ]; then
     # Without its fast string instructions, each step of which would count: Linux copies eight bytes an instruction then.
     : "${SIDESTEP_QEMU_CPU=max,-erms,-fsrm}"
     accelerator=tcg,thread=single append='nokaslr norandmaps transparent_hugepage=never'
-    plugin=$here/../../target/quick/libsidestep_instructions.so,out=$count,mark=$SIDESTEP_QEMU_MARK
-    counting=(-icount shift=0,sleep=off,align=off -seed 1 -rtc base=2026-01-01,clock=vm
-        -plugin "$plugin${SIDESTEP_QEMU_PROFILE:+,profile=$SIDESTEP_QEMU_PROFILE}")
+    counting=(-icount shift=0,sleep=off,align=off -seed 1 -rtc base=2026-01-01,clock=vm -plugin "$SIDESTEP_QEMU_PLUGIN,out=$count")
 fi
 case $machine in
 x86_64) emulated=(-cpu "${SIDESTEP_QEMU_CPU-max}") console=ttyS0 ;;

@@ -34,46 +34,47 @@ const fn colour(setting: Setting) -> RGBColor {
 /// Draws requests/s (above) and kernel time per request (below), as a part of the first setting's, into an SVG file.
 pub fn draw(report: &Report, file: &Path) -> anyhow::Result<()> {
     let lines = report.lines();
-    let area = SVGBackend::new(file, (WIDTH, 2 * HEIGHT)).into_drawing_area();
+    let bars = |title: &str, of: fn(&Line) -> f64| {
+        let settings = report.settings.iter().map(|setting| {
+            let own = lines.iter().filter(|line| line.setting == *setting);
+            (*setting, own.map(of).collect())
+        });
+        Bars {
+            title: title.to_owned(),
+            groups: report.cases.iter().map(|case| case.name()).collect(),
+            settings: settings.collect(),
+        }
+    };
+    let pictures = [
+        bars("requests/s, iptables = 1 (more is better)", |line| {
+            line.ratio
+        }),
+        bars(
+            "kernel time per request, iptables = 1 (less is better)",
+            |line| line.kernel_ratio,
+        ),
+    ];
+    draw_all(&pictures, file)
+}
+
+/// Draws these, one below the other.
+pub(crate) fn draw_all(pictures: &[Bars], file: &Path) -> anyhow::Result<()> {
+    let count = u32::try_from(pictures.len())?;
+    let area = SVGBackend::new(file, (WIDTH, count * HEIGHT)).into_drawing_area();
     let failed = |error: &dyn std::fmt::Display| anyhow!("{}: {error}", file.display());
     area.fill(&WHITE).map_err(|e| failed(&e))?;
-    let (above, below) = area.split_vertically(HEIGHT);
-    let rates = bars(
-        report,
-        &lines,
-        "requests/s, iptables = 1 (more is better)",
-        |line| line.ratio,
-    );
-    let kernel = bars(
-        report,
-        &lines,
-        "kernel time per request, iptables = 1 (less is better)",
-        |line| line.kernel_ratio,
-    );
-    for (area, bars) in [(above, rates), (below, kernel)] {
-        bars.draw(&area).map_err(|e| failed(&e))?;
+    for (area, bars) in area.split_evenly((pictures.len(), 1)).iter().zip(pictures) {
+        bars.draw(area).map_err(|e| failed(&e))?;
     }
     area.present().map_err(|e| failed(&e))
 }
 
 /// Groups of bars, one for each kind of traffic.
-struct Bars {
-    title: &'static str,
-    groups: Vec<&'static str>,
+pub(crate) struct Bars {
+    pub(crate) title: String,
+    pub(crate) groups: Vec<&'static str>,
     /// Each setting's, by group.
-    settings: Vec<(Setting, Vec<f64>)>,
-}
-
-fn bars(report: &Report, lines: &[Line], title: &'static str, of: impl Fn(&Line) -> f64) -> Bars {
-    let settings = report.settings.iter().map(|setting| {
-        let own = lines.iter().filter(|line| line.setting == *setting);
-        (*setting, own.map(&of).collect())
-    });
-    Bars {
-        title,
-        groups: report.cases.iter().map(|case| case.name()).collect(),
-        settings: settings.collect(),
-    }
+    pub(crate) settings: Vec<(Setting, Vec<f64>)>,
 }
 
 type Area<'a> = plotters::drawing::DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
@@ -86,7 +87,7 @@ impl Bars {
         let end = count(self.groups.len());
         let mut chart = ChartBuilder::on(area)
             .margin(12)
-            .caption(self.title, ("sans-serif", 18).into_font().color(&INK))
+            .caption(&self.title, ("sans-serif", 18).into_font().color(&INK))
             .x_label_area_size(28)
             .y_label_area_size(40)
             .build_cartesian_2d(0.0..end, 0.0..top)?;

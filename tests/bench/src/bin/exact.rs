@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use sidestep_bench::{
     Case, Setting,
-    exact::{self, Plan, Report},
+    exact::{self, Kept, Plan, Report},
 };
 
 /// Counts the instructions of a request, by iptables and by Sidestep with each reach of the shortcut, in emulated machines.
@@ -57,9 +57,18 @@ struct Outside {
     /// Print so many of the kernel's functions, the dearest first
     #[arg(long, value_name = "COUNT", num_args = 0..=1, default_missing_value = "40")]
     profile: Option<usize>,
+    /// Fail where the kernel's part of a request, or a run of one of our programs, is not what this file says
+    #[arg(long, value_name = "FILE", conflicts_with = "keep")]
+    against: Option<PathBuf>,
+    /// Write that file
+    #[arg(long, value_name = "FILE")]
+    keep: Option<PathBuf>,
     /// Where the same goes as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Where it goes as a picture
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -72,7 +81,10 @@ fn main() -> anyhow::Result<()> {
         common,
         kernels,
         profile,
+        against,
+        keep,
         json,
+        svg,
     } = arguments.own;
     let plan = Plan {
         kernels,
@@ -94,5 +106,11 @@ fn main() -> anyhow::Result<()> {
         let text = format!("{:#}\n", serde_json::to_value(&report)?);
         fs::write(&file, text).with_context(|| file.display().to_string())?;
     }
-    Ok(())
+    if let Some(file) = svg {
+        report.draw(&file)?;
+    }
+    if let Some(file) = keep {
+        Kept::of(&report).write(&file)?;
+    }
+    against.map_or(Ok(()), |file| Kept::read(&file)?.compare(&report))
 }

@@ -80,6 +80,16 @@ impl Plan {
     fn command(&self, kernel: &str, folder: &Path) -> anyhow::Result<Command> {
         let workspace = parts::workspace();
         let own = std::env::current_exe()?;
+        let plugin = own.with_file_name("libsidestep_instructions.so");
+        ensure!(
+            plugin.exists(),
+            "{} is missing: build sidestep-instructions",
+            plugin.display()
+        );
+        let mut counter = format!("{},mark={}", plugin.display(), mark::BYTES);
+        if self.profile {
+            counter += &format!(",profile={}", folder.display());
+        }
         let names = |values: Vec<String>| values.join(",");
         let mut command = Command::new(workspace.join("tests/qemu/run.sh"));
         command
@@ -107,11 +117,9 @@ impl Plan {
             ])
             .args(["--cases", &names(self.cases.iter().map(name).collect())])
             .current_dir(&workspace)
-            .env("SIDESTEP_QEMU_MARK", mark::BYTES);
+            .env("SIDESTEP_QEMU_PLUGIN", counter);
         if self.profile {
-            command
-                .arg("--symbols")
-                .env("SIDESTEP_QEMU_PROFILE", folder);
+            command.arg("--symbols");
         }
         Ok(command)
     }

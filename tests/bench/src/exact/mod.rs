@@ -6,6 +6,7 @@
 
 mod hooks;
 mod inside;
+mod kept;
 mod machine;
 pub mod mark;
 mod profile;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use hooks::Hook;
 pub use inside::inside;
+pub use kept::Kept;
 pub use machine::Plan;
 pub use profile::Symbols;
 pub use report::Report;

@@ -1,10 +1,11 @@
 //! What was counted, for people and for programs.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, path::Path};
 
 use serde::Serialize;
 
 use super::{Case, Measured, Setting, each};
+use crate::plot::{Bars, draw_all};
 
 /// What was counted on each kernel.
 #[derive(Debug, Default, Serialize)]
@@ -34,6 +35,33 @@ impl fmt::Display for Report {
             table.hooks(f)?;
         }
         Ok(())
+    }
+}
+
+impl Report {
+    /// Draws the kernel's part of a request as a part of that with iptables, a picture for each kernel, into an SVG file.
+    pub fn draw(&self, file: &Path) -> anyhow::Result<()> {
+        let pictures = self.kernels.iter().map(|(kernel, measured)| {
+            let table = Table { measured };
+            let cases: BTreeSet<Case> = measured.iter().map(|one| one.sample.case).collect();
+            let settings: BTreeSet<Setting> = measured.iter().map(|one| one.sample.setting).collect();
+            let part = |setting, case| {
+                let own = table.find(setting, case)?;
+                Some(own.kernel() / table.find(Setting::Iptables, case)?.kernel())
+            };
+            Bars {
+                title: format!("Linux {kernel}: instructions of the kernel a request, iptables = 1 (less is better)"),
+                groups: cases.iter().map(|case| case.name()).collect(),
+                settings: settings
+                    .into_iter()
+                    .map(|setting| {
+                        let parts = cases.iter().map(|case| part(setting, *case).unwrap_or_default());
+                        (setting, parts.collect())
+                    })
+                    .collect(),
+            }
+        });
+        draw_all(&pictures.collect::<Vec<_>>(), file)
     }
 }
 
