@@ -106,7 +106,7 @@ impl Pod {
             dst,
             port,
             bound: addr(bound),
-            local: is_local(&self.pod, &self.sets, &dst),
+            local: is_local(&self.record, &self.sets, &dst),
             uid,
             gid,
         };
@@ -313,7 +313,7 @@ proptest! {
         let dst = Addr::v4(ip).meant_from(&Addr::UNSPECIFIED);
         let attempt = Attempt {
             proto: if udp { Proto::Udp } else { Proto::Tcp },
-            dst, port, bound: Addr::UNSPECIFIED, local: is_local(&pod.sets, &dst), uid: PROXY, gid: PROXY,
+            dst, port, bound: Addr::UNSPECIFIED, local: is_local(&pod.record, &pod.sets, &dst), uid: PROXY, gid: PROXY,
         };
         let verdict = outbound(&pod.record, &pod.sets, &attempt).verdict();
         prop_assert!(matches!(verdict, Verdict::Pass | Verdict::Inbound));
@@ -330,7 +330,7 @@ proptest! {
         let dst = Addr::v4(ip).meant_from(&Addr::UNSPECIFIED);
         let attempt = Attempt {
             proto: Proto::Udp,
-            dst, port, bound: Addr::UNSPECIFIED, local: is_local(&pod.sets, &dst), uid, gid: uid,
+            dst, port, bound: Addr::UNSPECIFIED, local: is_local(&pod.record, &pod.sets, &dst), uid, gid: uid,
         };
         let row = outbound(&pod.record, &pod.sets, &attempt);
         prop_assert!(row.verdict() == Verdict::Pass || row == Row::OutDns && port == 53);
