@@ -23,7 +23,7 @@ build: ## build the agent and the command line, optimised (needs no more than th
 	@tests/setup.sh build
 	cargo build --release -p sidestep-agent -p sidestep
 
-demo: ## as root: the same traffic between two pods with Envoy sidecars, once with iptables and once with Sidestep
+demo: ## as root: the same traffic between two pods with Envoy sidecars: with iptables, with Sidestep, with its shortcut
 	@tests/setup.sh demo
 	cargo build $(DEMO)
 	@target/quick/sidestep-demo

@@ -14,6 +14,7 @@ mod pods;
 mod report;
 mod setting;
 mod stage;
+pub mod statistics;
 
 pub use cases::Case;
 pub use cluster::OnCluster;

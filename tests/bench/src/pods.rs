@@ -13,7 +13,7 @@ use sidestep_kit::{
     envoy::{INBOUND_PORT, OUTBOUND_PORT},
     load::Measured,
     mesh::{CpuTime, Load, Mesh, Requests},
-    redirect::{Node, Pod, PodState, Redirect},
+    redirect::{Node, Pod, Redirect},
 };
 
 /// The user and group of the proxy.
@@ -34,15 +34,16 @@ impl Pods {
             Setting::Direct => Mesh::direct(Node::new(Redirect::Iptables)),
             Setting::Explicit => Mesh::explicit(Node::new(Redirect::Iptables)),
             Setting::Iptables => Mesh::new(Node::new(Redirect::Iptables)),
+            // The pods allow everything, so that the agent's own setting is what counts.
             Setting::Off | Setting::Pod | Setting::Node => {
                 let node = Node::alone_with(&["--shortcut", setting.reach()]);
-                Mesh::with_pods(node, far, |_, _| ())
+                Mesh::with_pods(node, Node::far_pod, |_, _| ())
             }
             // The agent does so only where the kernel shows how applications read. These are known to read plainly.
             Setting::NodeAndApplication => {
                 let node = Node::alone_with(&["--shortcut", "off"]);
                 let mut own = load(&node);
-                let mesh = Mesh::with_pods(node, far, |client, server| {
+                let mesh = Mesh::with_pods(node, Node::far_pod, |client, server| {
                     for pod in [client, server] {
                         own.admit(&participant(pod)).expect("there is room");
                     }
@@ -111,18 +112,6 @@ impl Stage for Pods {
             }
         }
     }
-}
-
-/// A pod that allows everything, so that the agent's own setting is what counts.
-fn far(node: &Node, fixture: &str, addresses: &[&str]) -> Pod {
-    let pod = node.bare_pod(fixture, addresses);
-    let wish = "annotations:\n    sidestep.dev/shortcut: \"node\"\n";
-    let manifest = pod.manifest();
-    let annotated = manifest.replacen("annotations:\n", wish, 1);
-    assert_ne!(annotated, manifest, "the file has no annotations");
-    node.write_pod_file(&pod, &annotated);
-    node.agent().wait_for(pod.name(), PodState::is_programmed);
-    pod
 }
 
 fn load(node: &Node) -> Shortcut {

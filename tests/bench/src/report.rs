@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{Case, Plan, Setting};
+use super::{Case, Plan, Setting, statistics::Spread};
 
 /// One measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -106,27 +106,25 @@ impl Report {
     fn line(&self, case: Case, setting: Setting) -> Option<Line> {
         let first = self.measured.get(&(case, *self.settings.first()?))?;
         let own = self.measured.get(&(case, setting))?;
-        let values = |of: fn(&Round) -> f64| median(own.iter().map(of).collect());
+        let values = |of: fn(&Round) -> f64| Spread::of(own.iter().map(of)).median;
         let ratios = |of: fn(&Round) -> f64| {
             let pairs = own.iter().zip(first);
-            let mut ratios: Vec<f64> = pairs.map(|(own, first)| of(own) / of(first)).collect();
-            ratios.sort_by(f64::total_cmp);
-            ratios
+            Spread::of(pairs.map(|(own, first)| of(own) / of(first)))
         };
         let rates = ratios(|round| round.rate);
         Some(Line {
             case,
             setting,
             rate: values(|round| round.rate),
-            ratio: median(rates.clone()),
-            lowest: *rates.first()?,
-            highest: *rates.last()?,
+            ratio: rates.median,
+            lowest: rates.lowest,
+            highest: rates.highest,
             goal: case.goal(setting),
             kernel_us: values(|round| round.kernel_us),
-            kernel_ratio: median(ratios(|round| round.kernel_us)),
+            kernel_ratio: ratios(|round| round.kernel_us).median,
             user_us: values(|round| round.user_us),
             machine_kernel_us: values(|round| round.machine_kernel_us),
-            machine_kernel_ratio: median(ratios(|round| round.machine_kernel_us)),
+            machine_kernel_ratio: ratios(|round| round.machine_kernel_us).median,
             rounds: own.clone(),
         })
     }
@@ -136,16 +134,6 @@ impl Report {
         let mut report = serde_json::to_value(self).expect("plain fields");
         report["lines"] = serde_json::to_value(self.lines()).expect("plain fields");
         report
-    }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        count if count % 2 == 1 => values[middle],
-        _ => f64::midpoint(values[middle - 1], values[middle]),
     }
 }
 

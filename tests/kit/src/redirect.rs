@@ -227,6 +227,14 @@ impl Node {
         pod
     }
 
+    /// The same with an agent, for a pod that lets the shortcut join its sidecar with others, as far as the agent does.
+    pub fn far_pod(&self, fixture: &str, addresses: &[&str]) -> Pod {
+        let pod = self.bare_pod(fixture, addresses);
+        self.write_pod_file(&pod, &pod.manifest_with_shortcut("node"));
+        self.agent().wait_for(pod.name(), PodState::is_programmed);
+        pod
+    }
+
     /// Gives a pod a new namespace of the same name, as a runtime does whose sandbox was lost.
     pub fn remake_sandbox(&self, pod: &Pod) {
         pod.namespace().remake();

@@ -86,6 +86,15 @@ impl Pod {
             .manifest(&self.name, self.namespace.name(), &[NAME_SERVER])
     }
 
+    /// Its Pod file with an annotation that lets the shortcut reach as far as this: `off`, `pod` or `node`.
+    pub fn manifest_with_shortcut(&self, reach: &str) -> String {
+        let manifest = self.manifest();
+        let wish = format!("annotations:\n    sidestep.dev/shortcut: \"{reach}\"\n");
+        let annotated = manifest.replacen("annotations:\n", &wish, 1);
+        assert_ne!(annotated, manifest, "the file has no annotations");
+        annotated
+    }
+
     /// A process of the application.
     pub fn app(&self) -> Actor {
         self.actor(&Identity::app())

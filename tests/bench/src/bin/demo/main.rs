@@ -1,4 +1,5 @@
-//! `make demo`: the same traffic between two pods with real Envoy sidecars, with Istio's iptables rules and with Sidestep.
+//! `make demo`: the same traffic between two pods with real Envoy sidecars, with Istio's iptables rules, with Sidestep, and with
+//! Sidestep's shortcut between the sidecars.
 
 mod interrupt;
 mod leftovers;
@@ -24,13 +25,13 @@ struct Args {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Seconds of load for one variant, one kind of traffic, one round.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
     /// Connections at a time.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=512))]
     connections: u32,
     /// What to compare; ratios are to the first.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Variant::Iptables, Variant::Sidestep])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Variant::Iptables, Variant::Sidestep, Variant::Shortcut])]
     variants: Vec<Variant>,
     /// How to print the result.
     #[arg(long, value_enum, default_value_t = Output::Text)]

@@ -11,8 +11,8 @@ use sidestep_kit::{
 
 use crate::{
     interrupt,
-    report::{Report, Traffic, VariantReport},
-    variant::{Variant, iptables_rules},
+    report::{NotMeasured, Report, Traffic, VariantReport},
+    variant::{Variant, iptables_rules, tracked},
 };
 
 /// Requests of our own client before each measurement: these are looked at one by one.
@@ -48,11 +48,17 @@ impl Plan {
     }
 
     pub(crate) fn run(&self) -> anyhow::Result<Report> {
-        let mut meshes = Vec::new();
-        for variant in &self.variants {
+        let (mut meshes, mut not_measured) = (Vec::new(), Vec::new());
+        for variant in self.variants.iter().copied() {
             interrupt::check()?;
             eprintln!("demo: {variant}: two pods with a sidecar each");
-            meshes.push((variant.prepare(), VariantReport::new(*variant)));
+            match variant.prepare() {
+                Ok(mesh) => meshes.push((mesh, VariantReport::new(variant))),
+                Err(reason) => {
+                    eprintln!("demo: {variant}: not measured: {reason}");
+                    not_measured.push(NotMeasured { variant, reason });
+                }
+            }
         }
         for round in 1..=self.rounds {
             for at in order(round, meshes.len()) {
@@ -63,7 +69,7 @@ impl Plan {
                 }
                 self.measure(mesh, report)?;
                 eprintln!(
-                    "demo: round {round} of {}: {:<9}{}",
+                    "demo: round {round} of {}: {:<19} {}",
                     self.rounds,
                     report.variant,
                     report.latest()
@@ -82,6 +88,7 @@ impl Plan {
             seconds: self.duration.as_secs(),
             connections: self.connections,
             variants,
+            not_measured,
         })
     }
 
@@ -104,6 +111,10 @@ impl Plan {
             let cpu = mesh.cpu();
             let measured = mesh.load(&load, interrupt::happened)?;
             let cpu = mesh.cpu() - cpu;
+            if close {
+                // Entries stay for a while after their connections, so that this is what the traffic left.
+                report.tracked([mesh.client(), mesh.server()].map(tracked));
+            }
             report.requests_failed += measured.errors;
             // A sidecar may close a connection just as it is used again, however it is redirected; more than that is news.
             ensure!(
@@ -121,6 +132,12 @@ impl Plan {
             };
             check_seen(report.variant, sent, seen)?;
             report.count(sent, seen);
+            report.past_tcp = report.variant.past_tcp(mesh);
+            ensure!(
+                report.variant != Variant::Shortcut || report.past_tcp > 0,
+                "{}: no message went past TCP",
+                report.variant
+            );
             report.add(traffic, &measured, cpu);
         }
         Ok(())

@@ -1,5 +1,11 @@
 //! What the demo found, for people and for programs.
 
+mod change;
+mod closing;
+mod compare;
+mod details;
+mod table;
+
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
@@ -45,6 +51,11 @@ pub(crate) struct VariantReport {
     /// In the client's pod and in the server's.
     pub(crate) iptables_rules: [usize; 2],
     pub(crate) programmed_us: Vec<u64>,
+    /// The most connections that the kernel tracked, right after a connection per request; in the client's pod and in the
+    /// server's.
+    pub(crate) conntrack_entries: [u64; 2],
+    /// Messages that the shortcut moved.
+    pub(crate) past_tcp: u64,
     /// Requests per second, a number a round.
     pub(crate) rates: BTreeMap<Traffic, Vec<f64>>,
     /// Processor time of both pods in the kernel, in microseconds per request, a number a round.
@@ -64,6 +75,8 @@ impl VariantReport {
             seen_by_server_sidecar: 0,
             iptables_rules: [0; 2],
             programmed_us: Vec::new(),
+            conntrack_entries: [0; 2],
+            past_tcp: 0,
             rates: BTreeMap::new(),
             kernel_us: BTreeMap::new(),
             user_us: BTreeMap::new(),
@@ -91,6 +104,12 @@ impl VariantReport {
         self.seen_by_server_sidecar += seen.inbound;
     }
 
+    pub(crate) fn tracked(&mut self, now: [u64; 2]) {
+        for (most, now) in self.conntrack_entries.iter_mut().zip(now) {
+            *most = now.max(*most);
+        }
+    }
+
     pub(crate) fn add(&mut self, traffic: Traffic, measured: &Measured, cpu: CpuTime) {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let per_request = |time: Duration| time.as_secs_f64() * 1e6 / measured.requests as f64;
@@ -102,6 +121,11 @@ impl VariantReport {
         for (series, number) in numbers {
             series.entry(traffic).or_default().push(number);
         }
+    }
+
+    /// In the pod that has more.
+    pub(crate) fn most_tracked(&self) -> u64 {
+        self.conntrack_entries.into_iter().max().unwrap_or_default()
     }
 
     /// The last round in a line.
@@ -123,219 +147,35 @@ pub(crate) struct Report {
     pub(crate) seconds: u64,
     pub(crate) connections: u32,
     pub(crate) variants: Vec<VariantReport>,
+    pub(crate) not_measured: Vec<NotMeasured>,
 }
 
-/// How a variant compares with the first one under one kind of traffic.
+/// A variant that this kernel does not have.
 #[derive(Debug, Clone, Serialize)]
-struct Comparison {
-    variant: Variant,
-    traffic: Traffic,
-    median: f64,
-    /// Half the interquartile range, as a share of the median.
-    noise: f64,
-    /// The median of the rounds' ratios, and the lowest and highest.
-    ratio: f64,
-    lowest: f64,
-    highest: f64,
-    /// Medians.
-    kernel_us: f64,
-    user_us: f64,
+pub(crate) struct NotMeasured {
+    pub(crate) variant: Variant,
+    pub(crate) reason: String,
 }
 
 impl Report {
     pub(crate) fn json(&self) -> serde_json::Value {
         let mut report = serde_json::to_value(self).expect("plain fields");
         report["comparison"] = serde_json::to_value(self.comparisons()).expect("plain fields");
+        report["closing"] = serde_json::to_value(self.closing()).expect("a string");
         report
     }
-
-    fn comparisons(&self) -> Vec<Comparison> {
-        let Some(first) = self.variants.first() else {
-            return Vec::new();
-        };
-        let pairs = Traffic::ALL
-            .into_iter()
-            .flat_map(|traffic| self.variants.iter().map(move |variant| (traffic, variant)));
-        pairs
-            .map(|(traffic, variant)| compare(first, variant, traffic))
-            .collect()
-    }
 }
 
-fn compare(first: &VariantReport, variant: &VariantReport, traffic: Traffic) -> Comparison {
-    let of =
-        |series: &BTreeMap<Traffic, Vec<f64>>| series.get(&traffic).cloned().unwrap_or_default();
-    let rates = sorted(of(&variant.rates));
-    let pairs = of(&variant.rates).into_iter().zip(of(&first.rates));
-    let ratios = sorted(pairs.map(|(own, other)| own / other).collect());
-    let median = quantile(&rates, 0.5);
-    Comparison {
-        variant: variant.variant,
-        traffic,
-        median,
-        noise: (quantile(&rates, 0.75) - quantile(&rates, 0.25)) / 2.0 / median,
-        ratio: quantile(&ratios, 0.5),
-        lowest: quantile(&ratios, 0.0),
-        highest: quantile(&ratios, 1.0),
-        kernel_us: quantile(&sorted(of(&variant.kernel_us)), 0.5),
-        user_us: quantile(&sorted(of(&variant.user_us)), 0.5),
-    }
-}
-
-fn sorted(mut values: Vec<f64>) -> Vec<f64> {
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-/// Of sorted values, between neighbours in proportion.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else {
-        return f64::NAN;
-    };
-    #[expect(clippy::cast_precision_loss, reason = "a few rounds")]
-    let at = share * last as f64;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "between 0 and the number of rounds"
-    )]
-    let below = at.floor() as usize;
-    let above = (below + 1).min(last);
-    let fraction = at - at.floor();
-    sorted[below] + (sorted[above] - sorted[below]) * fraction
-}
-
+/// The details first: a reader stays with what is last.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nWho answered")?;
-        for variant in &self.variants {
-            for (answer, count) in &variant.answers {
-                writeln!(f, "  {:<10}{answer} ({count} times)", variant.variant)?;
-            }
-        }
-        writeln!(
-            f,
-            "\nRequests      sent  failed  seen by the client's sidecar   by the server's"
-        )?;
-        for variant in &self.variants {
-            let VariantReport {
-                variant,
-                requests_sent: sent,
-                requests_failed: failed,
-                seen_by_client_sidecar: client,
-                seen_by_server_sidecar: server,
-                ..
-            } = variant;
-            writeln!(
-                f,
-                "  {variant:<10}{sent:>8}{failed:>8}{client:>30}{server:>18}"
-            )?;
-        }
-        writeln!(
-            f,
-            "\nRules of iptables       in the client's pod   in the server's"
-        )?;
-        for variant in &self.variants {
-            let [client, server] = variant.iptables_rules;
-            writeln!(f, "  {:<10}{client:>31}{server:>18}", variant.variant)?;
-        }
-        self.rates(f)?;
-        self.times(f)
+        self.details(f)?;
+        self.table(f)?;
+        self.closing()
+            .map_or(Ok(()), |closing| writeln!(f, "\n{closing}"))
     }
 }
 
-impl Report {
-    fn rates(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "\n{} connections, {} s; medians of {} rounds\n{:36}{:>10}  {:>7}  {:>24}  {:>12}",
-            self.connections,
-            self.seconds,
-            self.rounds,
-            "",
-            "requests/s",
-            "noise",
-            "ratio (lowest, highest)",
-            "µs of CPU a request: kernel, user"
-        )?;
-        for comparison in self.comparisons() {
-            let Comparison {
-                variant,
-                traffic,
-                median,
-                noise,
-                ratio,
-                lowest,
-                highest,
-                kernel_us,
-                user_us,
-            } = comparison;
-            let noise = format!("± {:.1} %", noise * 100.0);
-            let ratio = format!("{ratio:.2} ({lowest:.2}, {highest:.2})");
-            writeln!(
-                f,
-                "  {traffic:<24}{variant:<10}{median:>10.0}  {noise:>7}  {ratio:>24}  {kernel_us:.0}, {user_us:.0}"
-            )?;
-        }
-        Ok(())
-    }
-
-    fn times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for variant in &self.variants {
-            let times = variant.programmed_us.iter();
-            let times = times.map(|time| format!("{}.{} ms", time / 1000, time % 1000 / 100));
-            let times: Vec<String> = times.collect();
-            if !times.is_empty() {
-                writeln!(
-                    f,
-                    "\nTime to program one pod, {}: {}",
-                    variant.variant,
-                    times.join(", ")
-                )?;
-            }
-        }
-        Ok(())
-    }
-}
-
+/// A report that was not measured, for tests.
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn measured(variant: Variant, rates: [f64; 3]) -> VariantReport {
-        let mut report = VariantReport::new(variant);
-        for rate in rates {
-            let measured = Measured {
-                requests: 1000,
-                rate,
-                errors: 0,
-            };
-            let cpu = CpuTime {
-                user: Duration::from_millis(40),
-                kernel: Duration::from_millis(20),
-            };
-            report.add(Traffic::KeepAlive, &measured, cpu);
-        }
-        report
-    }
-
-    #[test]
-    fn ratios_are_taken_round_by_round() {
-        let iptables = measured(Variant::Iptables, [100.0, 200.0, 400.0]);
-        let sidestep = measured(Variant::Sidestep, [110.0, 260.0, 480.0]);
-        let compared = compare(&iptables, &sidestep, Traffic::KeepAlive);
-        let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
-        assert!(close(compared.median, 260.0));
-        assert!(close(compared.ratio, 1.2));
-        assert!(close(compared.lowest, 1.1) && close(compared.highest, 1.3));
-        assert!(close(compared.kernel_us, 20.0) && close(compared.user_us, 40.0));
-    }
-
-    #[test]
-    fn quantiles_lie_between_neighbours() {
-        let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
-        assert!(close(quantile(&[1.0, 2.0], 0.5), 1.5));
-        assert!(close(quantile(&[1.0, 2.0, 4.0], 1.0), 4.0));
-        assert!(quantile(&[], 0.5).is_nan());
-    }
-}
+mod example;
