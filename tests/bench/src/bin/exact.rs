@@ -98,7 +98,7 @@ fn main() -> anyhow::Result<()> {
         let (measured, symbols) = plan.measure(kernel, |line| eprintln!("exact: {line}"))?;
         report.kernels.push((kernel.clone(), measured));
         if let (Some(symbols), Some(count)) = (symbols, profile) {
-            print!("{}", symbols.table(count));
+            print!("{}", symbols.dearest(count));
         }
     }
     println!("{report}");

@@ -1,6 +1,7 @@
 //! Outside of the machine: starts it, and reads what it prints.
 
 use std::{
+    fmt::Write as _,
     fs,
     io::{BufRead, BufReader},
     path::Path,
@@ -88,7 +89,7 @@ impl Plan {
         );
         let mut counter = format!("{},mark={}", plugin.display(), mark::BYTES);
         if self.profile {
-            counter += &format!(",profile={}", folder.display());
+            let _ = write!(counter, ",profile={}", folder.display());
         }
         let names = |values: Vec<String>| values.join(",");
         let mut command = Command::new(workspace.join("tests/qemu/run.sh"));
@@ -116,7 +117,7 @@ impl Plan {
                 &names(self.settings.iter().map(name).collect()),
             ])
             .args(["--cases", &names(self.cases.iter().map(name).collect())])
-            .current_dir(&workspace)
+            .current_dir(workspace)
             .env("SIDESTEP_QEMU_PLUGIN", counter);
         if self.profile {
             command.arg("--symbols");

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fmt, fs,
     io::Write,
     path::Path,
     process::{Command, Stdio},
@@ -79,27 +79,40 @@ impl Symbols {
 }
 
 impl Symbols {
-    /// The dearest functions of all samples side by side, instructions per request.
-    pub fn table(&self, count: usize) -> String {
+    /// So many of the dearest functions of all samples, side by side.
+    pub const fn dearest(&self, count: usize) -> Dearest<'_> {
+        Dearest {
+            profiles: &self.profiles,
+            count,
+        }
+    }
+}
+
+/// A table: instructions per request of each function.
+pub struct Dearest<'a> {
+    profiles: &'a BTreeMap<(Setting, Case), BTreeMap<String, f64>>,
+    count: usize,
+}
+
+impl fmt::Display for Dearest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut total = BTreeMap::<&String, f64>::new();
         for (function, instructions) in self.profiles.values().flatten() {
             *total.entry(function).or_default() += instructions;
         }
         let mut functions: Vec<_> = total.into_iter().collect();
         functions.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-        let mut table = format!("{:40}", "instructions a request");
+        write!(f, "{:44}", "instructions a request")?;
         for (setting, case) in self.profiles.keys() {
-            table += &format!(" {:>22}", format!("{setting}, {case}"));
+            write!(f, " {:>40}", format!("{setting}, {case}"))?;
         }
-        table.push('\n');
-        for (function, _) in functions.into_iter().take(count) {
-            table += &format!("{function:40}");
+        for (function, _) in functions.into_iter().take(self.count) {
+            write!(f, "\n{function:44}")?;
             for functions in self.profiles.values() {
                 let instructions = functions.get(function).copied().unwrap_or_default();
-                table += &format!(" {instructions:>22.0}");
+                write!(f, " {instructions:>40.0}")?;
             }
-            table.push('\n');
         }
-        table
+        writeln!(f)
     }
 }
