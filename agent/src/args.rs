@@ -93,10 +93,11 @@ pub struct Args {
     #[arg(long)]
     allow_raw_sockets: bool,
 
-    /// The farthest reach of the shortcut that any pod may have: off, pod (between an application and its own sidecar) or node
-    /// (also between two sidecars on the node, where network policies see only the start of a connection). A pod's annotation
-    /// sidestep.dev/shortcut chooses within this limit; the default is "pod". Off takes effect at once, also for open
-    /// connections
+    /// The farthest reach of the shortcut that any pod may have: off, pod (between an application and its own sidecar),
+    /// namespace (also between two sidecars on the node whose pods are of one Kubernetes namespace) or node (also between any
+    /// two sidecars on the node). Between two sidecars, network policies see only the start of a connection. A pod's annotation
+    /// sidestep.dev/shortcut, which the webhook writes, chooses within this limit; a pod without one has "pod". Off takes
+    /// effect at once, also for open connections
     #[arg(long, value_name = "REACH", default_value = "node", value_parser = reaches())]
     shortcut: Reach,
 

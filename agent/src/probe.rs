@@ -145,6 +145,7 @@ fn arm(
     let wish = Wish {
         policy,
         allowed: Allowed::default(),
+        namespace: "",
         strict: true,
     };
     // What cannot be taken back is swept by the next agent.

@@ -300,6 +300,7 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
         let wish = Wish {
             policy: &wanted.policy,
             allowed: wanted.allowed,
+            namespace: &name.namespace,
             strict: self.mode.strict,
         };
         pod.waiting = None;

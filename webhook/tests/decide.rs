@@ -426,6 +426,9 @@ fn the_shortcut_reaches_as_far_as_the_pod_or_its_namespace_or_the_cluster_says()
     assert_eq!(reach(&silent, &Namespace::default()), Reach::Node);
     assert_eq!(reach(&silent, &off), Reach::Off);
     assert_eq!(reach(&says, &off), Reach::Pod);
+    let namespace = annotated(keys::SHORTCUT, "namespace");
+    assert_eq!(reach(&silent, &namespace), Reach::Namespace);
+    assert_eq!(reach(&says, &namespace), Reach::Pod);
 }
 
 #[test]
@@ -434,7 +437,7 @@ fn a_reach_that_means_nothing_is_off_with_a_warning() {
     let verdict = by_default(&pod);
     assert_eq!(
         verdict.warnings,
-        ["sidestep.dev/shortcut is \"far\", expected off, pod or node: off is used"]
+        ["sidestep.dev/shortcut is \"far\", expected off, pod, namespace or node: off is used"]
     );
     assert_eq!(accelerated(verdict).reach, Reach::Off);
     assert_eq!(

@@ -17,7 +17,12 @@ use sidestep_webhook::patch::patch;
 use sidestep_webhook::settings::{Enrolment, Reach, Settings};
 
 fn settings() -> impl Strategy<Value = Settings> {
-    let reach = prop_oneof![Just(Reach::Off), Just(Reach::Pod), Just(Reach::Node)];
+    let reach = prop_oneof![
+        Just(Reach::Off),
+        Just(Reach::Pod),
+        Just(Reach::Namespace),
+        Just(Reach::Node)
+    ];
     (any::<bool>(), reach, 1..900_u64, any::<bool>()).prop_map(|(ask, reach, seconds, avoid)| {
         Settings {
             enrolment: if ask {

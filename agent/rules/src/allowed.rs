@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 use sidestep_contract::{Delivery, keys};
-use sidestep_ebpf_common::shortcut::{FROM_APPLICATION, INTO_APPLICATION, REACH_NODE, REACH_POD};
+use sidestep_ebpf_common::shortcut::{
+    FROM_APPLICATION, INTO_APPLICATION, REACH_NAMESPACE, REACH_NODE, REACH_POD,
+};
 
 pub use sidestep_contract::Reach;
 
@@ -21,7 +23,9 @@ pub struct Allowed {
 
 impl Allowed {
     /// What a pod's annotations say. They can be changed by whoever may change the pod, so the agent never lets them
-    /// widen what it has seen of the same pod first, nor go beyond its own setting. What is not understood is off.
+    /// widen what it has seen of the same pod first, nor go beyond its own setting. What is not understood is off, such as
+    /// a word of a newer webhook. The webhook writes the reach into every pod that it gates, its default too; a pod without
+    /// one was not asked, and its bytes go no farther than its own sidecar.
     pub fn of(pod: &Pod) -> Self {
         let none = BTreeMap::new();
         let annotations = pod.metadata.annotations.as_ref().unwrap_or(&none);
@@ -60,7 +64,8 @@ impl Allowed {
         let reach = match self.reach {
             Reach::Off => return 0,
             Reach::Pod => REACH_POD,
-            Reach::Node => REACH_POD | REACH_NODE,
+            Reach::Namespace => REACH_POD | REACH_NAMESPACE,
+            Reach::Node => REACH_POD | REACH_NAMESPACE | REACH_NODE,
         };
         let application = match (self.from_application, self.into_application) {
             (false, _) => 0,
@@ -89,6 +94,7 @@ mod tests {
         let reach = |value| Allowed::of(&pod(&[(keys::SHORTCUT, value)])).reach;
         assert_eq!(Allowed::of(&Pod::default()).reach, Reach::Pod);
         assert_eq!(reach("node"), Reach::Node);
+        assert_eq!(reach("namespace"), Reach::Namespace);
         assert_eq!(reach("pod"), Reach::Pod);
         for off in ["off", "", "NODE", "everywhere"] {
             assert_eq!(reach(off), Reach::Off, "{off}");
@@ -107,7 +113,26 @@ mod tests {
         };
         assert_eq!(wide.narrowed(Allowed::default()), Allowed::default());
         assert_eq!(Allowed::default().narrowed(wide), Allowed::default());
-        assert_eq!(wide.within(Reach::Pod).reach, Reach::Pod);
+        for most in [Reach::Pod, Reach::Namespace] {
+            assert_eq!(wide.within(most).reach, most);
+            assert_eq!(wide.within(most).within(Reach::Node).reach, most);
+        }
         assert_eq!(Allowed::default().within(Reach::Node).reach, Reach::Off);
+    }
+
+    #[test]
+    fn who_allows_a_reach_allows_every_shorter_one() {
+        let flags = |reach| {
+            let allowed = Allowed {
+                reach,
+                ..Allowed::default()
+            };
+            allowed.flags()
+        };
+        assert_eq!(flags(Reach::Off), 0);
+        assert_eq!(flags(Reach::Pod), REACH_POD);
+        assert_eq!(flags(Reach::Namespace), REACH_POD | REACH_NAMESPACE);
+        let all = REACH_POD | REACH_NAMESPACE | REACH_NODE;
+        assert_eq!(flags(Reach::Node), all);
     }
 }

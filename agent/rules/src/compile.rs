@@ -34,6 +34,8 @@ pub struct Rules {
     pub addresses: Vec<IpAddr>,
     /// How far its bytes may go past TCP.
     pub allowed: Allowed,
+    /// The pod's Kubernetes namespace; empty where it has none.
+    pub namespace: String,
 }
 
 /// Compiles a policy for one namespace. `id` tells its sets from those of every other pod and policy version; `strict`
@@ -61,6 +63,7 @@ pub fn compile(policy: &Policy, facts: &Facts, id: u32, strict: bool) -> Result<
         groups: Vec::new(),
         addresses: facts.addresses.clone(),
         allowed: Allowed::default(),
+        namespace: String::new(),
     };
     rules.flag(pod::IPV6, facts.captures_ipv6(policy.dual_stack));
     rules.flag(pod::STRICT, strict);
@@ -79,6 +82,13 @@ impl Rules {
     #[must_use]
     pub const fn allowing(mut self, allowed: Allowed) -> Self {
         self.allowed = allowed;
+        self
+    }
+
+    /// The same, of a pod of this Kubernetes namespace.
+    #[must_use]
+    pub fn of(mut self, namespace: &str) -> Self {
+        namespace.clone_into(&mut self.namespace);
         self
     }
 

@@ -76,6 +76,8 @@ pub struct Wish<'a> {
     pub policy: &'a Policy,
     /// How far its bytes may go past TCP.
     pub allowed: Allowed,
+    /// The pod's Kubernetes namespace; empty where it has none.
+    pub namespace: &'a str,
     /// Refuse raw TCP sockets.
     pub strict: bool,
 }
@@ -113,7 +115,8 @@ pub(super) fn arm(
     let compile = |id| {
         let rules = rules::compile(wish.policy, &inside.facts, id, wish.strict)?;
         let given = inside.given.as_deref();
-        Ok::<_, BadIds>(rules.allowing(wish.allowed).known_by(given))
+        let rules = rules.allowing(wish.allowed).of(wish.namespace);
+        Ok::<_, BadIds>(rules.known_by(given))
     };
     if let Some(armed) = written_here(before, inside.cookie)
         && inside.attached
@@ -251,6 +254,7 @@ mod tests {
         Wish {
             policy,
             allowed: Allowed::default(),
+            namespace: "default",
             strict: true,
         }
     }

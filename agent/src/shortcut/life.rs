@@ -190,7 +190,7 @@ impl Established {
             addresses: rules.addresses.clone(),
             allowed,
         };
-        if let Err(error) = shortcut.admit(&participant) {
+        if let Err(error) = shortcut.admit_in(&rules.namespace, &participant) {
             tracing::warn!(%error, pod, "could not add a pod to the shortcut; its connections stay on TCP");
         }
     }

@@ -12,10 +12,15 @@ use super::{Allowed, Participant, Shortcut, ShortcutError};
 use crate::rules;
 
 impl Shortcut {
-    /// Lets a pod take part, or changes what it allows.
+    /// Lets a pod of no known Kubernetes namespace take part, or changes what it allows.
     pub fn admit(&mut self, pod: &Participant) -> Result<(), ShortcutError> {
+        self.admit_in("", pod)
+    }
+
+    /// The same with a pod of this Kubernetes namespace.
+    pub fn admit_in(&mut self, namespace: &str, pod: &Participant) -> Result<(), ShortcutError> {
         let place = match self.pods.get(&pod.cookie) {
-            Some((_, Some(known))) if known == pod => return Ok(()),
+            Some((_, Some((known, of)))) if known == pod && of == namespace => return Ok(()),
             Some((place, _)) => *place,
             None => self.free_place(pod.cookie)?,
         };
@@ -25,7 +30,8 @@ impl Shortcut {
             into_application: pod.allowed.into_application && self.watch_readers(),
             ..pod.allowed
         };
-        let switch = PodSwitch::new(pod.cookie, allowed.flags());
+        let switch = PodSwitch::new(pod.cookie, allowed.flags())
+            .of(self.namespaces.enter(pod.cookie, namespace));
         self.maps.switches.set(place, switch)?;
         let member = Member {
             place,
@@ -35,7 +41,8 @@ impl Shortcut {
             gids: pod.gids,
         };
         self.maps.members.insert(pod.cookie, member)?;
-        self.pods.insert(pod.cookie, (place, Some(pod.clone())));
+        let known = (pod.clone(), namespace.to_owned());
+        self.pods.insert(pod.cookie, (place, Some(known)));
         Ok(())
     }
 
@@ -62,6 +69,7 @@ impl Shortcut {
     /// Turns a pod off, at once and for every connection it has, and takes it out. Its sockets stay where they are until
     /// they are closed: what they have not read yet is not lost.
     pub fn dismiss(&mut self, cookie: Cookie) -> Result<(), ShortcutError> {
+        self.namespaces.leave(cookie);
         let Some((place, _)) = self.pods.remove(&cookie) else {
             return Ok(());
         };

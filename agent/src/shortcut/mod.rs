@@ -12,6 +12,7 @@ mod life;
 mod maps;
 mod members;
 mod mptcp;
+mod namespaces;
 mod object;
 pub mod selftest;
 mod settings;
@@ -30,13 +31,14 @@ use sidestep_ebpf_common::{
 };
 use sidestep_kernel::{
     hooks::Hooks,
+    maps::MapError,
     netns::Cookie,
     object::Object,
     repaired::{Lost, Repaired},
     storage,
 };
 
-use self::{claims::Claims, error::file, hooks::HOOKS, maps::Maps};
+use self::{claims::Claims, error::file, hooks::HOOKS, maps::Maps, namespaces::Namespaces};
 
 pub use crate::rules::{Allowed, Reach};
 pub use error::ShortcutError;
@@ -72,9 +74,11 @@ pub type Tally = Vec<(Count, u64)>;
 /// The programs and maps of one node.
 pub struct Shortcut {
     maps: Maps,
-    /// Every member's place; of those that an earlier agent left nothing more is known.
-    pods: HashMap<Cookie, (u32, Option<Participant>)>,
+    /// Every member's place, and what was written for it, with its Kubernetes namespace; of those that an earlier agent left
+    /// nothing more is known.
+    pods: HashMap<Cookie, (u32, Option<(Participant, String)>)>,
     claims: Claims,
+    namespaces: Namespaces,
     /// `None` once they are taken away.
     hooks: Option<Hooks>,
     object: Object,
@@ -128,10 +132,17 @@ impl Shortcut {
             .collect();
         let published = maps.addresses.iter().flatten();
         let claims = Claims::found(published.filter(|(_, owner)| pods.contains_key(owner)));
+        let numbers = pods.iter().map(|(cookie, (place, _))| {
+            let switch = maps.switches.get(*place)?;
+            let own = switch.cookie == *cookie;
+            Ok((*cookie, if own { switch.namespace } else { 0 }))
+        });
+        let namespaces = Namespaces::found(numbers.collect::<Result<Vec<_>, MapError>>()?);
         let mut shortcut = Self {
             maps,
             pods,
             claims,
+            namespaces,
             hooks: None,
             object,
             pins: pins.map(Path::to_owned),

@@ -7,8 +7,8 @@ mod settings;
 use crate::Ids;
 pub use count::{COUNTS, Count};
 pub use end::{
-    CANDIDATE, EndKey, EndRecord, EndState, HAS_REDIRECTED, IN_SOCKHASH, IS_PROXY, Queue,
-    READ_PLAINLY, RECEIVES, SENDS, WATCHED,
+    CANDIDATE, EndKey, EndRecord, EndState, HAS_REDIRECTED, IN_SOCKHASH, IS_PROXY, ONE_NAMESPACE,
+    Queue, READ_PLAINLY, RECEIVES, SENDS, WATCHED,
 };
 pub use settings::ShortcutSettings;
 
@@ -20,8 +20,11 @@ pub const PLACES: u32 = 4096;
 
 /// [`PodSwitch::flags`]: bytes may go between an application and its own sidecar.
 pub const REACH_POD: u32 = 1 << 0;
-/// [`PodSwitch::flags`]: bytes may go between this pod's sidecar and another's on the node.
+/// [`PodSwitch::flags`]: bytes may go between this pod's sidecar and one on the node of another Kubernetes namespace.
 pub const REACH_NODE: u32 = 1 << 1;
+/// [`PodSwitch::flags`]: bytes may go between this pod's sidecar and another's on the node that is of its own Kubernetes
+/// namespace.
+pub const REACH_NAMESPACE: u32 = 1 << 4;
 /// [`PodSwitch::flags`]: bytes may also be put into the application's sockets.
 pub const INTO_APPLICATION: u32 = 1 << 2;
 /// [`PodSwitch::flags`]: sockets of the application may be ends at all.
@@ -66,19 +69,32 @@ impl Member {
 pub struct PodSwitch {
     /// The pod's network namespace: who remembers a place of an earlier pod finds another cookie in it.
     pub cookie: u64,
-    /// [`REACH_POD`], [`REACH_NODE`], [`INTO_APPLICATION`], [`FROM_APPLICATION`].
+    /// [`REACH_POD`], [`REACH_NAMESPACE`], [`REACH_NODE`], [`INTO_APPLICATION`], [`FROM_APPLICATION`].
     pub flags: u32,
-    reserved: u32,
+    /// The number of its Kubernetes namespace; 0 where none is known, as where an agent wrote it that numbered none.
+    pub namespace: u32,
 }
 
 impl PodSwitch {
-    /// What a pod allows.
+    /// What a pod allows that is of no known Kubernetes namespace.
     pub const fn new(cookie: u64, flags: u32) -> Self {
         Self {
             cookie,
             flags,
-            reserved: 0,
+            namespace: 0,
         }
+    }
+
+    /// The same, of the namespace with this number.
+    #[must_use]
+    pub const fn of(self, namespace: u32) -> Self {
+        Self { namespace, ..self }
+    }
+
+    /// Whether the other is this pod's, and both are known to be of one Kubernetes namespace.
+    #[inline(always)]
+    pub const fn is_beside(&self, other: &Self, cookie: u64) -> bool {
+        other.cookie == cookie && self.namespace != 0 && self.namespace == other.namespace
     }
 
     /// Whether it is this pod's, and allows all of it.
@@ -104,3 +120,17 @@ const LAYOUT: [usize; 6] = [
     size_of::<EndState>(),
     COUNTS,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pods_of_one_known_namespace_are_beside_each_other() {
+        let switch = |cookie, namespace| PodSwitch::new(cookie, REACH_POD).of(namespace);
+        assert!(switch(1, 7).is_beside(&switch(2, 7), 2));
+        assert!(!switch(1, 7).is_beside(&switch(2, 8), 2));
+        assert!(!switch(1, 0).is_beside(&switch(2, 0), 2), "both unknown");
+        assert!(!switch(1, 7).is_beside(&switch(3, 7), 2), "another pod's");
+    }
+}

@@ -11,8 +11,8 @@ use aya_ebpf::{
     programs::SkMsgContext,
 };
 use sidestep_ebpf_common::shortcut::{
-    Count, EndKey, EndState, HAS_REDIRECTED, INTO_APPLICATION, IS_PROXY, REACH_NODE, REACH_POD,
-    READ_PLAINLY,
+    Count, EndKey, EndState, HAS_REDIRECTED, INTO_APPLICATION, IS_PROXY, ONE_NAMESPACE,
+    REACH_NAMESPACE, REACH_NODE, REACH_POD, READ_PLAINLY,
 };
 use sidestep_ebpf_hook::{
     load,
@@ -183,7 +183,7 @@ fn find_peer(state: &mut EndState) -> Result<(), Count> {
     };
     // SAFETY: the element's memory outlives the program's run.
     let peer = unsafe { *peer };
-    let Some(needs) = needs(&state.peer_key, state.flags, peer.role) else {
+    let Some(needs) = needs(&state.peer_key, state.flags, state.flags, peer.role) else {
         ctx::mark(state);
         return Err(Count::Alone);
     };
@@ -193,12 +193,22 @@ fn find_peer(state: &mut EndState) -> Result<(), Count> {
     Ok(())
 }
 
+/// What both pods must allow for messages between their sidecars, by [`ONE_NAMESPACE`].
+#[inline(always)]
+pub const fn between(kinship: u32) -> u32 {
+    if kinship & ONE_NAMESPACE != 0 {
+        REACH_NAMESPACE
+    } else {
+        REACH_NODE
+    }
+}
+
 /// What must be allowed for messages from an end of this role to one of that; `None` where they never may be.
 #[inline(always)]
-pub fn needs(key: &EndKey, from: u32, to: u32) -> Option<u32> {
+pub fn needs(key: &EndKey, kinship: u32, from: u32, to: u32) -> Option<u32> {
     let (from_proxy, to_proxy) = (from & IS_PROXY != 0, to & IS_PROXY != 0);
     if key.cookie != key.peer_cookie {
-        return (from_proxy && to_proxy).then_some(REACH_NODE);
+        return (from_proxy && to_proxy).then_some(between(kinship));
     }
     match (from_proxy, to_proxy) {
         (_, true) => Some(REACH_POD),

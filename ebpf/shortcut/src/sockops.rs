@@ -15,7 +15,7 @@ use aya_ebpf::{
 };
 use sidestep_ebpf_common::shortcut::{
     CANDIDATE, Count, EndKey, EndRecord, EndState, FROM_APPLICATION, IN_SOCKHASH, INTO_APPLICATION,
-    IS_PROXY, Member, PodSwitch, REACH_NODE, RECEIVES, SENDS,
+    IS_PROXY, Member, ONE_NAMESPACE, PodSwitch, RECEIVES, SENDS,
 };
 use sidestep_ebpf_hook::{
     AF_INET, AF_INET6, NOEXIST,
@@ -31,9 +31,9 @@ use crate::{
     keepalive::keep_alive,
     manners,
     maps::{CONFIG, ENDS, MEMBERS, RECEIVERS, SENDERS, SWITCHES, Whose},
-    message::needs,
+    message::{between, needs},
     proxy,
-    whose::peer_of,
+    whose::{kinship, peer_of},
 };
 
 #[inline(always)]
@@ -138,7 +138,8 @@ fn candidate(
     sk: *mut bpf_sock,
     ends: &Ends,
 ) -> Result<(u32, u64), Count> {
-    let same = peer_of(cookie, ends).ok_or(Count::Elsewhere)? == cookie;
+    let peer = peer_of(cookie, ends).ok_or(Count::Elsewhere)?;
+    let same = peer == cookie;
     let allowed = switch(member.place);
     let may = |flags| allowed.allows(cookie, flags);
     // SAFETY: takes nothing.
@@ -149,7 +150,7 @@ fn candidate(
             // Its own application, or itself.
             may(FROM_APPLICATION) || may(INTO_APPLICATION) || member.captures_on(ends.remote_port)
         } else {
-            may(REACH_NODE)
+            may(between(kinship(&allowed, peer)))
         };
         return if fit {
             Ok((IS_PROXY | CANDIDATE, 0))
@@ -286,8 +287,12 @@ fn join(
     }
     let role = state.flags & IS_PROXY;
     let allowed = switch(member.place);
+    let kin = kinship(&allowed, own.peer_cookie);
     let may = |needs: Option<u32>| needs.is_some_and(|flags| allowed.allows(own.cookie, flags));
-    let (may_send, may_receive) = (may(needs(own, role, to)), may(needs(own, to, role)));
+    let (may_send, may_receive) = (
+        may(needs(own, kin, role, to)),
+        may(needs(own, kin, to, role)),
+    );
     if !may_send && !may_receive {
         return Err(Count::Unwanted);
     }
@@ -309,8 +314,9 @@ fn join(
     };
     state.place = member.place;
     state.peer_key = own.turned();
+    state.flags = state.flags & !ONE_NAMESPACE | kin;
     if let Some(peer) = peer {
-        state.needs = needs(own, role, peer.role).ok_or(Count::Unwanted)?;
+        state.needs = needs(own, kin, role, peer.role).ok_or(Count::Unwanted)?;
         state.peer_place = peer.place;
         state.peer = peer;
     }

@@ -1,9 +1,12 @@
 //! Whose an address is, as the agent published it.
 
-use sidestep_ebpf_common::Addr;
+use sidestep_ebpf_common::{
+    Addr,
+    shortcut::{ONE_NAMESPACE, PodSwitch},
+};
 use sidestep_ebpf_hook::ends::Ends;
 
-use crate::maps::ADDRESSES;
+use crate::maps::{ADDRESSES, MEMBERS, SWITCHES};
 
 /// The namespace that has the other end. Loopback addresses are the pod's own; any other must be published, and so must
 /// this end's: a pod may give itself whatever address it likes.
@@ -35,4 +38,16 @@ fn is_own(addr: &Addr) -> bool {
 fn owner(addr: &Addr) -> Option<u64> {
     // SAFETY: copied at once.
     unsafe { ADDRESSES.get(addr) }.copied()
+}
+
+/// [`ONE_NAMESPACE`] if this pod and the other are of one Kubernetes namespace, as far as the agent has said.
+#[inline(always)]
+pub fn kinship(own: &PodSwitch, peer: u64) -> u32 {
+    // SAFETY: the element's memory outlives the program's run.
+    let other = unsafe { MEMBERS.get(peer) }.and_then(|member| SWITCHES.get(member.place));
+    if other.is_some_and(|other| own.is_beside(other, peer)) {
+        ONE_NAMESPACE
+    } else {
+        0
+    }
 }

@@ -212,7 +212,9 @@ on_the_installed_server! {
         assert_refused(&annotate("sidestep.dev/shortcut", json!("node")), STAYS);
         assert_refused(&annotate("sidestep.dev/shortcut", json!(null)), STAYS);
         assert_allowed(annotate("sidestep.dev/shortcut", json!("off")));
-        assert_refused(&annotate("sidestep.dev/shortcut", json!("pod")), STAYS);
+        for wider in ["pod", "namespace"] {
+            assert_refused(&annotate("sidestep.dev/shortcut", json!(wider)), STAYS);
+        }
     }
 
     fn an_accelerated_pod_lives_as_any_other(server) {

@@ -40,11 +40,11 @@ fn a_word_that_is_none_of_the_choices() {
         ("enrolment=always", &["'/enrolment'", "'opt-out', 'opt-in'"]),
         (
             "shortcut.reach=all",
-            &["'/shortcut/reach'", "'off', 'pod', 'node'"],
+            &["'/shortcut/reach'", "'off', 'pod', 'namespace', 'node'"],
         ),
         (
             "shortcut.most=all",
-            &["'/shortcut/most'", "'off', 'pod', 'node'"],
+            &["'/shortcut/most'", "'off', 'pod', 'namespace', 'node'"],
         ),
         (
             "certificates.mode=x",

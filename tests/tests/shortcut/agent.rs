@@ -8,9 +8,6 @@ use sidestep_kit::{
     redirect::{Node, POD, Pod, PodState, SERVICE},
 };
 
-/// Another's.
-const OTHER: &str = "10.77.0.11";
-
 /// A captured connection: the application's end, and its proxy's.
 pub struct Captured {
     pub app: Socket,
@@ -24,15 +21,27 @@ impl Captured {
         self.app.send(text.as_bytes()).expect("there is room");
     }
 
+    /// Sends from the proxy, and reads as much at the application.
+    #[track_caller]
+    pub fn answer(&self, text: &str) {
+        self.proxy.send(text.as_bytes()).expect("there is room");
+        read(&self.app, text);
+    }
+
     /// Reads at the proxy until it has as much as this, which must be it.
     #[track_caller]
     pub fn expect(&self, text: &str) {
-        let mut got = Vec::new();
-        while got.len() < text.len() {
-            got.extend(self.proxy.receive().expect("there is more to come"));
-        }
-        assert_eq!(String::from_utf8_lossy(&got), text);
+        read(&self.proxy, text);
     }
+}
+
+#[track_caller]
+fn read(from: &Socket, text: &str) {
+    let mut got = Vec::new();
+    while got.len() < text.len() {
+        got.extend(from.receive().expect("there is more to come"));
+    }
+    assert_eq!(String::from_utf8_lossy(&got), text);
 }
 
 /// A proxy that only listens, so that a test can accept in its name.
@@ -50,6 +59,16 @@ impl Proxy {
             inbound: actor.listen("0.0.0.0:15006"),
             actor,
         }
+    }
+
+    /// Connects to another's: what the proxy itself connects is not captured on its way out.
+    pub fn connect(&self, to: &str) -> Socket {
+        self.actor.connect(to).expect("somebody listens")
+    }
+
+    /// Takes what was captured on its way in.
+    pub fn accept_inbound(&self) -> Socket {
+        self.inbound.accept().expect("a connection").0
     }
 
     pub fn capture(&self, app: &Actor) -> Captured {
@@ -83,7 +102,7 @@ pub fn shortcut(node: &Node, proxy: &Proxy, app: &Actor) -> Captured {
 }
 
 /// Sends dots until one goes by TCP because a pod is turned off; says which it sent.
-fn until_off(node: &Node, connection: &Captured) -> String {
+pub fn until_off(node: &Node, connection: &Captured) -> String {
     let sent = Cell::new(0);
     node.agent().wait("messages to go by TCP", || {
         let probe = counted(node, "off");
@@ -206,55 +225,6 @@ fn an_application_that_says_nothing_takes_part_only_where_it_cannot_notice() {
     assert_eq!(status.counts["redirected"] > 0, why.is_none(), "{why:?}");
 }
 
-/// Two pods whose sidecars may talk past TCP, as far as each says.
-fn two_pods(node: &Node, reach: [&str; 2]) -> [(Pod, Proxy); 2] {
-    let pods = [(POD, reach[0]), (OTHER, reach[1])];
-    pods.map(|(address, reach)| active(node, address, reach))
-}
-
-/// What one sidecar sends to another: it is captured on its way in.
-fn between(from: &Proxy, to: &Proxy) -> Captured {
-    let app = from.actor.connect(&format!("{OTHER}:8080"));
-    let (proxy, _) = to.inbound.accept().expect("a connection");
-    Captured {
-        app: app.expect("it is captured"),
-        proxy,
-    }
-}
-
-#[needs(root)]
-fn sidecars_of_one_node_reach_each_other_past_tcp_where_both_pods_want_it() {
-    let node = Node::alone();
-    let [(_first_pod, first), (second_pod, second)] = two_pods(&node, ["node", "node"]);
-    let connection = between(&first, &second);
-    connection.send("first;");
-    connection.expect("first;");
-    let before = counted(&node, "redirected");
-    connection.send("second;");
-    connection.expect("second;");
-    assert!(counted(&node, "redirected") > before, "it goes by TCP");
-
-    // One of the two turns it off, with something unread.
-    connection.send("unread;");
-    node.write_pod_file(&second_pod, &with_shortcut(&second_pod, "off"));
-    let dots = until_off(&node, &connection);
-    connection.expect(&format!("unread;{dots}"));
-}
-
-#[needs(root)]
-fn sidecars_stay_on_tcp_where_one_pod_wants_no_more_than_its_own() {
-    let node = Node::alone();
-    for reach in [["node", "pod"], ["pod", "node"], ["pod", "pod"]] {
-        let [(_first_pod, first), (_second_pod, second)] = two_pods(&node, reach);
-        let connection = between(&first, &second);
-        for _ in 0..3 {
-            connection.send("by TCP;");
-            connection.expect("by TCP;");
-        }
-        assert_eq!(counted(&node, "redirected"), 0, "{reach:?}");
-    }
-}
-
 /// An agent that is killed leaves everything, to another build's too; one that is told to end takes everything away, under
 /// what is kept open.
 #[needs(root)]
@@ -311,12 +281,7 @@ fn no_request_fails_while_a_release_with_another_layout_comes() {
 
 /// A pod whose author says that its application's sockets may take part, whatever the kernel does to them, and its proxy.
 pub fn pod(node: &Node) -> (Pod, Proxy) {
-    active(node, POD, "pod")
-}
-
-/// The same with this address and reach.
-fn active(node: &Node, address: &str, reach: &str) -> (Pod, Proxy) {
-    let pod = programmed(node, address, reach);
+    let pod = programmed(node, POD, "pod");
     let proxy = Proxy::of(&pod);
     node.wait_active(&pod);
     (pod, proxy)
@@ -331,7 +296,7 @@ pub fn programmed(node: &Node, address: &str, reach: &str) -> Pod {
 }
 
 /// The pod's file with another reach.
-fn with_shortcut(pod: &Pod, reach: &str) -> String {
+pub fn with_shortcut(pod: &Pod, reach: &str) -> String {
     let manifest = pod.manifest();
     let ours = format!(
         "annotations:\n    sidestep.dev/shortcut: \"{reach}\"\n    sidestep.dev/shortcut-into: application\n"

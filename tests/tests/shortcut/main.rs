@@ -9,6 +9,7 @@ mod left;
 mod manners;
 mod memory;
 mod preflight;
+mod reach;
 mod readers;
 mod selftest;
 mod stage;

@@ -6,13 +6,15 @@ words! {
     /// How far the shortcut reaches: whose sockets may be joined inside the kernel. The least is the default.
     #[derive(Default, PartialOrd, Ord, Serialize, Deserialize)]
     #[serde(rename_all = "lowercase")]
-    Reach, "off, pod or node" {
+    Reach, "off, pod, namespace or node" {
         /// Nobody's.
         #[default]
         Off = "off",
         /// Those of the application and its own sidecar.
         Pod = "pod",
-        /// Also those of sidecars on the same node.
+        /// Also those of two sidecars on the same node whose pods are of one Kubernetes namespace.
+        Namespace = "namespace",
+        /// Also those of any two sidecars on the same node.
         Node = "node",
     }
 }
@@ -42,6 +44,6 @@ mod tests {
             last = Some(reach);
         }
         let unknown = "NODE".parse::<Reach>().expect_err("another word");
-        assert_eq!(unknown.to_string(), "expected off, pod or node");
+        assert_eq!(unknown.to_string(), "expected off, pod, namespace or node");
     }
 }

@@ -25,6 +25,7 @@ const WORDS: [&str; 36] = [
     "true",
     "false",
     "node",
+    "namespace",
     "application",
     "DoesNotExist",
     "metadata.name",

@@ -130,7 +130,7 @@ fn certificates_of_its_own_need_an_api_server() {
 fn an_argument_that_means_nothing_is_refused() {
     let folder = TempDir::new().expect("a folder");
     for (arg, message) in [
-        ("--shortcut=far", "expected off, pod or node"),
+        ("--shortcut=far", "expected off, pod, namespace or node"),
         ("--enrolment=maybe", "expected opt-out, opt-in or none"),
         ("--probe-timeout=0", "0 is not in 1..=86400"),
         ("--certificates=somehow", "possible values: files, managed"),

@@ -81,6 +81,8 @@ pub const IN_SOCKHASH: u32 = SENDS | RECEIVES;
 pub const HAS_REDIRECTED: u32 = 1 << 4;
 /// [`EndState::flags`]: it is no end, and its round trips are told to learn whether its program blocks.
 pub const WATCHED: u32 = 1 << 5;
+/// [`EndState::flags`]: the pods of both ends are of one Kubernetes namespace.
+pub const ONE_NAMESPACE: u32 = 1 << 6;
 
 /// How many messages were redirected and may be unread. The kernel tells bytes only; each message takes memory beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,7 +149,7 @@ pub struct EndState {
     pub hazard: u32,
     /// [`READ_PLAINLY`], once somebody has.
     pub reader: u32,
-    /// [`IS_PROXY`], [`CANDIDATE`], [`SENDS`], [`RECEIVES`], [`HAS_REDIRECTED`], [`WATCHED`].
+    /// [`IS_PROXY`], [`CANDIDATE`], [`SENDS`], [`RECEIVES`], [`HAS_REDIRECTED`], [`WATCHED`], [`ONE_NAMESPACE`].
     pub flags: u32,
     /// The pod's place.
     pub place: u32,
