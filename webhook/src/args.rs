@@ -94,8 +94,8 @@ pub struct Args {
     #[arg(long, value_name = "WHICH", default_value = "all")]
     istio_cni: IstioCni,
 
-    /// Reach of the shortcut where neither pod nor namespace sets one: off, pod or node
-    #[arg(long, value_name = "REACH", default_value = "pod")]
+    /// Reach of the shortcut where neither pod nor namespace sets one: off, pod, namespace or node
+    #[arg(long, value_name = "REACH", default_value = "namespace")]
     shortcut: Reach,
 
     /// Time that a gate waits for its node's agent, in seconds

@@ -33,7 +33,7 @@ impl Default for Settings {
         Self {
             enrolment: Enrolment::OptOut,
             istio_cni: IstioCni::All,
-            reach: Reach::Pod,
+            reach: Reach::Namespace,
             probe_timeout: PROBE_TIMEOUT,
             avoid_unsupported: false,
             ready_percent: READY_PERCENT,

@@ -429,6 +429,7 @@ fn the_shortcut_reaches_as_far_as_the_pod_or_its_namespace_or_the_cluster_says()
     let namespace = annotated(keys::SHORTCUT, "namespace");
     assert_eq!(reach(&silent, &namespace), Reach::Namespace);
     assert_eq!(reach(&says, &namespace), Reach::Pod);
+    assert_eq!(accelerated(by_default(&silent)).reach, Reach::Namespace);
 }
 
 #[test]

@@ -121,7 +121,10 @@ fn a_pod_without_labels_and_annotations_gets_them() {
     pod["metadata"] = json!({"generateName": "x-"});
     let after = mutated(&pod);
     assert_eq!(after["metadata"]["labels"][keys::ACCELERATED], "true");
-    assert_eq!(after["metadata"]["annotations"][keys::SHORTCUT], "pod");
+    assert_eq!(
+        after["metadata"]["annotations"][keys::SHORTCUT],
+        "namespace"
+    );
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn settings_reach_the_webhooks_arguments() {
     let plain = [
         "--enrolment=opt-out",
         "--istio-cni=all",
-        "--shortcut=pod",
+        "--shortcut=namespace",
         "--probe-timeout=300",
         "--avoid-unsupported-nodes",
         "--label-unsupported-nodes",
