@@ -18,6 +18,10 @@ pub enum Case {
     Many,
     /// Small answers, a connection each, eight at a time
     ConnectionPerRequest,
+    /// Answers of 1 KiB, four connections
+    Kib,
+    /// Answers of 16 KiB, four connections
+    SixteenKib,
     /// Answers of 100 KiB, four connections
     Medium,
     /// Answers of 1 MiB, four connections
@@ -25,7 +29,18 @@ pub enum Case {
 }
 
 impl Case {
-    /// All of them.
+    /// Those of the exact benchmark.
+    pub const EXACT: [Self; 7] = [
+        Self::One,
+        Self::Many,
+        Self::ConnectionPerRequest,
+        Self::Kib,
+        Self::SixteenKib,
+        Self::Medium,
+        Self::Large,
+    ];
+
+    /// Those that are measured natively.
     pub const ALL: [Self; 5] = [
         Self::One,
         Self::Many,
@@ -40,6 +55,8 @@ impl Case {
             Self::One => "1 connection",
             Self::Many => "32 connections",
             Self::ConnectionPerRequest => "connection per request",
+            Self::Kib => "1 KiB",
+            Self::SixteenKib => "16 KiB",
             Self::Medium => "100 KiB",
             Self::Large => "1 MiB",
         }
@@ -51,6 +68,8 @@ impl Case {
             Self::One => (1, 64),
             Self::Many => (32, 64),
             Self::ConnectionPerRequest => (8, 64),
+            Self::Kib => (4, 1 << 10),
+            Self::SixteenKib => (4, 16 << 10),
             Self::Medium => (4, 100 << 10),
             Self::Large => (4, 1 << 20),
         };
@@ -65,18 +84,23 @@ impl Case {
     /// The least requests/s, as a part of those with iptables.
     pub const fn goal(self, setting: Setting) -> Option<f64> {
         let [one, many, each, medium, large] = match setting {
-            Setting::Direct | Setting::Explicit | Setting::Iptables | Setting::Off => return None,
+            Setting::Direct
+            | Setting::Explicit
+            | Setting::Iptables
+            | Setting::Nftables
+            | Setting::Off => return None,
             Setting::Pod => [1.1, 1.05, 1.3, 1.3, 1.2],
             Setting::Node => [1.2, 1.1, 1.45, 1.5, 1.4],
             Setting::NodeAndApplication => [1.4, 1.15, 1.5, 1.75, 1.7],
         };
-        Some(match self {
-            Self::One => one,
-            Self::Many => many,
-            Self::ConnectionPerRequest => each,
-            Self::Medium => medium,
-            Self::Large => large,
-        })
+        match self {
+            Self::One => Some(one),
+            Self::Many => Some(many),
+            Self::ConnectionPerRequest => Some(each),
+            Self::Kib | Self::SixteenKib => None,
+            Self::Medium => Some(medium),
+            Self::Large => Some(large),
+        }
     }
 
     /// The most kernel time per request at the best setting, as a part of that with iptables.
@@ -84,7 +108,7 @@ impl Case {
         match self {
             Self::One => Some(0.4),
             Self::Many => Some(0.6),
-            Self::ConnectionPerRequest => None,
+            Self::ConnectionPerRequest | Self::Kib | Self::SixteenKib => None,
             Self::Medium | Self::Large => Some(0.5),
         }
     }

@@ -36,6 +36,13 @@ pub struct OnCluster<'a> {
 impl<'a> OnCluster<'a> {
     /// Makes two pods in a namespace of their own, redirected this way.
     pub fn new(cluster: &'a Cluster, setting: Setting) -> anyhow::Result<Self> {
+        ensure!(
+            !matches!(
+                setting,
+                Setting::Direct | Setting::Explicit | Setting::Nftables
+            ),
+            "{setting}: not on a cluster, whose Istio redirects by iptables"
+        );
         if let Some(why) = cluster.agent_status().shortcut.reason {
             anyhow::bail!("the shortcut is off: {why}");
         }

@@ -23,6 +23,7 @@ const fn colour(setting: Setting) -> RGBColor {
     match setting {
         Setting::Direct => RGBColor(204, 204, 204),
         Setting::Explicit => RGBColor(186, 186, 186),
+        Setting::Nftables => RGBColor(125, 125, 125),
         Setting::Iptables => RGBColor(158, 158, 158),
         Setting::Off => RGBColor(179, 205, 227),
         Setting::Pod => RGBColor(107, 174, 214),

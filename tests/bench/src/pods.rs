@@ -34,6 +34,7 @@ impl Pods {
             Setting::Direct => Mesh::direct(Node::new(Redirect::Iptables)),
             Setting::Explicit => Mesh::explicit(Node::new(Redirect::Iptables)),
             Setting::Iptables => Mesh::new(Node::new(Redirect::Iptables)),
+            Setting::Nftables => Mesh::new(Node::new(Redirect::Nftables)),
             // The pods allow everything, so that the agent's own setting is what counts.
             Setting::Off | Setting::Pod | Setting::Node => {
                 let node = Node::alone_with(&["--shortcut", setting.reach()]);
@@ -103,7 +104,9 @@ impl Stage for Pods {
                     .map(|(count, n)| (count.name().to_owned(), n))
                     .collect()
             }
-            (None, Setting::Direct | Setting::Explicit | Setting::Iptables) => BTreeMap::new(),
+            (None, Setting::Direct | Setting::Explicit | Setting::Iptables | Setting::Nftables) => {
+                BTreeMap::new()
+            }
             (None, _) => {
                 let status = self.mesh.node().agent().status();
                 status

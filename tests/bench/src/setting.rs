@@ -15,6 +15,8 @@ pub enum Setting {
     Explicit,
     /// Istio's own rules
     Iptables,
+    /// Istio's own rules where it is installed to write nftables rules itself
+    Nftables,
     /// Sidestep without the shortcut
     Off,
     /// Between an application and its own sidecar
@@ -36,10 +38,11 @@ impl Setting {
     ];
 
     /// Those of the exact benchmark.
-    pub const EXACT: [Self; 7] = [
+    pub const EXACT: [Self; 8] = [
         Self::Direct,
         Self::Explicit,
         Self::Iptables,
+        Self::Nftables,
         Self::Off,
         Self::Pod,
         Self::Node,
@@ -52,6 +55,7 @@ impl Setting {
             Self::Direct => "no mesh",
             Self::Explicit => "explicit proxy",
             Self::Iptables => "iptables",
+            Self::Nftables => "native nftables",
             Self::Off => "sidestep, off",
             Self::Pod => "pod",
             Self::Node => "node",
@@ -62,7 +66,7 @@ impl Setting {
     /// How far the shortcut reaches, as annotations and the agent's flag say it.
     pub const fn reach(self) -> &'static str {
         match self {
-            Self::Direct | Self::Explicit | Self::Iptables | Self::Off => "off",
+            Self::Direct | Self::Explicit | Self::Iptables | Self::Nftables | Self::Off => "off",
             Self::Pod => "pod",
             Self::Node | Self::NodeAndApplication => "node",
         }

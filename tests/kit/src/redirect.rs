@@ -49,6 +49,8 @@ pub const SERVICE: &str = "10.96.0.7:80";
 pub enum Redirect {
     /// The rules that Istio's own program wrote, in each pod.
     Iptables,
+    /// Those that it wrote for nftables itself, in each pod: of a fixture that says nothing else.
+    Nftables,
     /// Our agent and its BPF programs; no rule anywhere.
     Sidestep,
 }
@@ -67,7 +69,7 @@ impl Node {
     /// With a machine that other tests may use at the same time. With Sidestep its agent is ready.
     pub fn new(redirect: Redirect) -> Self {
         match redirect {
-            Redirect::Iptables => Self::on(redirect, Arc::new(Machine::new())),
+            Redirect::Iptables | Redirect::Nftables => Self::on(redirect, Arc::new(Machine::new())),
             Redirect::Sidestep => Self::on(redirect, Machine::shared()),
         }
     }
@@ -247,6 +249,7 @@ impl Node {
     pub fn redirect_pod(&self, pod: &Pod) {
         match self.redirect {
             Redirect::Iptables => load_rules(pod),
+            Redirect::Nftables => load(pod, "nft", &["-f", "-"], &Fixture::nftables()),
             Redirect::Sidestep => {
                 self.add_pod_file(pod);
                 self.agent().wait_for(pod.name(), PodState::is_programmed);
@@ -309,26 +312,26 @@ fn pod_name(fixture: &str) -> String {
 
 fn load_rules(pod: &Pod) {
     let rules = pod.fixture().rules();
-    for (program, rules) in [
-        ("iptables-nft-restore", &rules.v4),
-        ("ip6tables-nft-restore", &rules.v6),
-    ] {
-        let mut child = pod
-            .namespace()
-            .command(program)
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("{program}: {error}"));
-        let mut stdin = child.stdin.take().expect("a pipe was asked for");
-        stdin
-            .write_all(rules.as_bytes())
-            .expect("the rules can be read");
-        drop(stdin);
-        let status = child.wait().expect("the program ends");
-        assert!(status.success(), "{program} in {}: {status}", pod.name());
-    }
+    load(pod, "iptables-nft-restore", &[], &rules.v4);
+    load(pod, "ip6tables-nft-restore", &[], &rules.v6);
     if pod.has_v6() && rules.v6.contains("REDIRECT") {
         // istio-init does this itself where it captures IPv6: the proxy calls the application from there.
         pod.namespace().ip("-6 addr add ::6/128 dev lo");
     }
+}
+
+fn load(pod: &Pod, program: &str, arguments: &[&str], rules: &str) {
+    let mut command = pod.namespace().command(program);
+    let mut child = command
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    let mut stdin = child.stdin.take().expect("a pipe was asked for");
+    stdin
+        .write_all(rules.as_bytes())
+        .expect("the rules can be read");
+    drop(stdin);
+    let status = child.wait().expect("the program ends");
+    assert!(status.success(), "{program} in {}: {status}", pod.name());
 }

@@ -150,7 +150,7 @@ both_ways! {
         let target = format!("{OUTSIDE_V4}:80");
         let connected = socket.connect_within(&target, Duration::from_millis(500));
         match node.redirect() {
-            Redirect::Iptables => assert_eq!(connected, Err(Errno::TIMED_OUT)),
+            Redirect::Iptables | Redirect::Nftables => assert_eq!(connected, Err(Errno::TIMED_OUT)),
             Redirect::Sidestep => {
                 let seen = connected.and_then(|()| socket.seen());
                 assert_captured_from(seen, "outbound", POD, &target);

@@ -31,7 +31,7 @@ struct Common {
     #[arg(long = "setting", alias = "settings", value_enum, value_delimiter = ',', default_values_t = Setting::EXACT)]
     settings: Vec<Setting>,
     /// Kinds of traffic
-    #[arg(long = "case", alias = "cases", value_enum, value_delimiter = ',', default_values_t = Case::ALL)]
+    #[arg(long = "case", alias = "cases", value_enum, value_delimiter = ',', default_values_t = Case::EXACT)]
     cases: Vec<Case>,
     /// Seconds of the machine's clock for each: a thousand million instructions
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=60))]

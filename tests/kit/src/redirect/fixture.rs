@@ -39,6 +39,11 @@ impl Fixture {
         }
     }
 
+    /// The rules of a pod that Istio redirects by native nftables and that says nothing of its own, as `nft list ruleset` prints them.
+    pub fn nftables() -> String {
+        Self::load("native-nftables").read("nftables.rules")
+    }
+
     /// The injected Pod, renamed and tied to a network namespace, with these name servers.
     pub fn manifest(&self, name: &str, namespace: &str, name_servers: &[&str]) -> String {
         let mut dns = String::from("spec:\n  dnsPolicy: None\n  dnsConfig:\n    nameservers:\n");
