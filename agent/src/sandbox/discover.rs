@@ -65,7 +65,7 @@ impl InCgroups {
         Self {
             root,
             not_pods,
-            resolvers: Resolvers::default(),
+            resolvers: Resolvers::of_node(),
         }
     }
 
@@ -98,11 +98,13 @@ impl Node for InCgroups {
         let Some(netns) = sandbox_of(&processes, started) else {
             return Ok(None);
         };
-        let pids: Vec<i32> = processes
+        let mut pids: Vec<i32> = processes
             .iter()
             .filter(|process| process.netns == netns)
             .map(|process| process.pid)
             .collect();
+        // The sandbox's own first, whose resolv.conf the kubelet wrote.
+        pids.sort_by_cached_key(|pid| started(*pid).unwrap_or(u64::MAX));
         for pid in &pids {
             let namespace = match Namespace::open(&format!("/proc/{pid}/ns/net")) {
                 Ok(namespace) => namespace,

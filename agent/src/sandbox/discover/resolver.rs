@@ -1,19 +1,23 @@
-//! A pod's name servers: those of the `resolv.conf` that its processes see.
+//! A pod's name servers: those of the `resolv.conf` that its first process sees, as the kubelet gave it to the sandbox.
+//!
+//! While a runtime starts a container, a process of its own is in the pod's cgroup and still has the node's root (`runc init`
+//! before `pivot_root`): the node's name servers are not the pod's. Who has the node's root for good has none to tell.
 //!
 //! The way to that file is the pod's: a file system in a container's root (FUSE, a network's) may take as long as it likes to
 //! answer. So it is read on a thread of its own, and whoever asks waits only for a moment.
 
 use std::{
     collections::HashMap,
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
     net::IpAddr,
+    os::unix::fs::MetadataExt,
     sync::{
         Mutex, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
@@ -24,12 +28,22 @@ use crate::{pods::wanted::PodUid, sandbox::facts::parse_resolv_conf};
 const MOST: u64 = 64 << 10;
 /// How long one pod may hold up the others. From memory or a disk it takes microseconds.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a runtime may take from its own root to the container's, and between looks. It takes some milliseconds.
+const STARTS: Duration = Duration::from_millis(400);
+const PAUSE: Duration = Duration::from_millis(2);
 /// So many pods are remembered; a node has fewer.
 const REMEMBERED: usize = 1024;
 
+/// A root folder: its device, and its inode.
+type Root = (u64, u64);
+
 /// Reads them.
 #[derive(Debug, Default)]
-pub(super) struct Resolvers(Mutex<HashMap<PodUid, Known>>);
+pub(super) struct Resolvers {
+    /// The node's, where it can be told.
+    node: Option<Root>,
+    known: Mutex<HashMap<PodUid, Known>>,
+}
 
 /// What is known of a pod.
 #[derive(Debug, Default)]
@@ -40,21 +54,32 @@ struct Known {
 }
 
 impl Resolvers {
-    /// Those of the first process that has any; where that takes too long, those seen last; where there are none, those of the
-    /// pod's `dnsConfig`.
+    /// For pods of this node.
+    pub(super) fn of_node() -> Self {
+        Self {
+            node: root_of(1).ok(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Those of the first process, in this order, that has any; where that takes too long, those seen last; where there are
+    /// none, those of the pod's `dnsConfig`.
     pub(super) fn name_servers(
         &self,
         pod: &PodUid,
         pids: &[i32],
         from_spec: &[IpAddr],
     ) -> Vec<IpAddr> {
-        let pids = pids.to_vec();
+        let (pids, node) = (pids.to_vec(), self.node);
         self.read(pod, from_spec, PATIENCE, move || {
-            let seen = pids.iter().filter_map(|pid| resolv_conf(*pid).ok());
-            let mut servers = seen.map(|text| parse_resolv_conf(&text));
-            servers
-                .find(|servers| !servers.is_empty())
-                .unwrap_or_default()
+            let deadline = Instant::now() + STARTS;
+            loop {
+                match first_of(&pids, |pid| servers_of(pid, node)) {
+                    Seen::Starting if Instant::now() < deadline => thread::sleep(PAUSE),
+                    Seen::Servers(servers) => return servers,
+                    Seen::Starting | Seen::None => return Vec::new(),
+                }
+            }
         })
     }
 
@@ -66,7 +91,7 @@ impl Resolvers {
         look: impl FnOnce() -> Vec<IpAddr> + Send + 'static,
     ) -> Vec<IpAddr> {
         // A panic elsewhere leaves every entry whole.
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= REMEMBERED {
             all.retain(|_, known| known.late.is_some());
         }
@@ -102,6 +127,48 @@ impl Known {
             Ok(Err(RecvTimeoutError::Disconnected)) | Err(_) => {}
         }
     }
+}
+
+/// What one process tells, or several.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    /// These, at least one.
+    Servers(Vec<IpAddr>),
+    /// Nothing yet: it has the node's root.
+    Starting,
+    /// Nothing.
+    None,
+}
+
+fn first_of(pids: &[i32], of: impl Fn(i32) -> Seen) -> Seen {
+    let mut all = Seen::None;
+    for pid in pids {
+        match of(*pid) {
+            Seen::None => {}
+            Seen::Starting => all = Seen::Starting,
+            servers @ Seen::Servers(_) => return servers,
+        }
+    }
+    all
+}
+
+fn servers_of(pid: i32, node: Option<Root>) -> Seen {
+    match root_of(pid) {
+        Err(_) => return Seen::None,
+        Ok(root) if Some(root) == node => return Seen::Starting,
+        Ok(_) => {}
+    }
+    // What is in the container's root was there before any process had it.
+    let servers = resolv_conf(pid).map(|text| parse_resolv_conf(&text));
+    match servers {
+        Ok(servers) if !servers.is_empty() => Seen::Servers(servers),
+        _ => Seen::None,
+    }
+}
+
+fn root_of(pid: i32) -> io::Result<Root> {
+    let root = fs::metadata(format!("/proc/{pid}/root"))?;
+    Ok((root.dev(), root.ino()))
 }
 
 /// The pod made the folders on the way, so no link may lead out of its root, and no pipe may hold the agent up.
@@ -186,6 +253,33 @@ mod tests {
         while resolvers.read(&pod(1), &[], LONG, || servers(7)) != servers(7) {
             thread::yield_now();
         }
+    }
+
+    #[test]
+    fn who_has_the_nodes_root_tells_nothing_and_the_first_of_the_others_does() {
+        let of = |pid| match pid {
+            1 => Seen::Starting,
+            2 => Seen::None,
+            pid => Seen::Servers(servers(u8::try_from(pid).expect("small"))),
+        };
+        assert_eq!(first_of(&[], of), Seen::None);
+        assert_eq!(first_of(&[2, 2], of), Seen::None);
+        assert_eq!(first_of(&[1, 2], of), Seen::Starting);
+        assert_eq!(first_of(&[1, 2, 4, 3], of), Seen::Servers(servers(4)));
+    }
+
+    #[test]
+    fn a_process_with_the_nodes_root_is_not_read() {
+        let own = i32::try_from(std::process::id()).expect("a process id");
+        let node = root_of(own).expect("its own");
+        assert_eq!(servers_of(own, Some(node)), Seen::Starting);
+        assert_eq!(servers_of(i32::MAX, Some(node)), Seen::None);
+        let resolvers = Resolvers {
+            node: Some(node),
+            ..Resolvers::default()
+        };
+        let spec = servers(53);
+        assert_eq!(resolvers.name_servers(&pod(1), &[own], &spec), spec);
     }
 
     #[test]
