@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit fuzz test-apiserver test-exact exact-keep bench-exact test-netns test-programs test-cluster test-field field smoke kernels cluster cluster-down images manifests torture bench-shortcut bench-webhook bench-agent lint clean
+.PHONY: help setup build demo test test-unit fuzz test-apiserver test-exact exact-keep bench-exact test-netns test-programs test-cluster test-field field smoke kernels cluster cluster-down images manifests torture bench bench-webhook bench-agent lint clean
 
 SECONDS := 60
 ARGUMENTS :=
@@ -122,7 +122,7 @@ bench-exact: setup ## instructions of a request with each setting, counted in QE
 	@mkdir -p .parts/reports
 	@target/quick/sidestep-exact --json .parts/reports/exact.json --svg .parts/reports/exact.svg $(ARGUMENTS)
 
-bench-shortcut: setup ## as root: iptables, and Sidestep with each reach of the shortcut: one hop, sidecars, a real cluster; tables, pictures
+bench: bench-exact ## as root: the same, and then requests/s and kernel CPU on this machine: one hop, sidecars, a real cluster; tables, pictures
 	@tests/setup.sh cluster
 	cargo build --release $(PROGRAMS) -p sidestep-bench
 	cargo build --release $(TORTURE)

@@ -1,5 +1,5 @@
 //! Requests through two real sidecars with mutual TLS, by iptables and by Sidestep with each reach of the shortcut:
-//! `make bench-shortcut`.
+//! `make bench`.
 //!
 //! [`measure`] goes through rounds of [`Case`]s (what is asked) in [`Setting`]s (how pods are redirected) on a [`Stage`]: two
 //! pods of the kit ([`Pods`]) or of a real cluster ([`OnCluster`]). It fills a [`Report`], which prints, and which [`draw`]

@@ -48,11 +48,11 @@ pub fn draw(report: &Report, file: &Path) -> anyhow::Result<()> {
     };
     let pictures = [
         bars("requests/s, iptables = 1 (more is better)", |line| {
-            line.ratio
+            line.ratio.median
         }),
         bars(
             "kernel time per request, iptables = 1 (less is better)",
-            |line| line.kernel_ratio,
+            |line| line.kernel_ratio.median,
         ),
     ];
     draw_all(&pictures, file)

@@ -49,24 +49,20 @@ pub struct Line {
     pub setting: Setting,
     /// Median of requests per second.
     pub rate: f64,
-    /// Median of the rounds' ratios, the lowest and the highest.
-    pub ratio: f64,
-    /// See there.
-    pub lowest: f64,
-    /// See there.
-    pub highest: f64,
+    /// The rounds' ratios.
+    pub ratio: Spread,
     /// What the ratio should be at least.
     pub goal: Option<f64>,
     /// Median of the kernel's time in the pods, µs per request.
     pub kernel_us: f64,
-    /// Its ratio, the median of the rounds'.
-    pub kernel_ratio: f64,
+    /// Its ratios, round by round.
+    pub kernel_ratio: Spread,
     /// Median of the programs' time, µs per request.
     pub user_us: f64,
-    /// The kernel's time of the whole machine, and its ratio.
+    /// The kernel's time of the whole machine, and its ratios.
     pub machine_kernel_us: f64,
     /// See there.
-    pub machine_kernel_ratio: f64,
+    pub machine_kernel_ratio: Spread,
     /// All measurements.
     pub rounds: Vec<Round>,
 }
@@ -111,20 +107,17 @@ impl Report {
             let pairs = own.iter().zip(first);
             Spread::of(pairs.map(|(own, first)| of(own) / of(first)))
         };
-        let rates = ratios(|round| round.rate);
         Some(Line {
             case,
             setting,
             rate: values(|round| round.rate),
-            ratio: rates.median,
-            lowest: rates.lowest,
-            highest: rates.highest,
+            ratio: ratios(|round| round.rate),
             goal: case.goal(setting),
             kernel_us: values(|round| round.kernel_us),
-            kernel_ratio: ratios(|round| round.kernel_us).median,
+            kernel_ratio: ratios(|round| round.kernel_us),
             user_us: values(|round| round.user_us),
             machine_kernel_us: values(|round| round.machine_kernel_us),
-            machine_kernel_ratio: ratios(|round| round.machine_kernel_us).median,
+            machine_kernel_ratio: ratios(|round| round.machine_kernel_us),
             rounds: own.clone(),
         })
     }
@@ -141,7 +134,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "Linux {}; medians of {} interleaved rounds of {} s; ratios are to {}, round by round",
+            "Linux {}; medians of {} interleaved rounds of {} s; ratios are to {}, round by round; where the rounds disagree by more than\n\
+             their median differs from 1, there is no ratio, only \"noise\"",
             self.kernel,
             self.rounds,
             self.seconds,
@@ -173,19 +167,28 @@ impl fmt::Display for Report {
                 line.case.name()
             };
             let goal = line.goal.map_or(String::new(), |goal| format!("{goal:.2}"));
-            let range = format!("({:.2}, {:.2})", line.lowest, line.highest);
+            let range = format!("({:.2}, {:.2})", line.ratio.lowest, line.ratio.highest);
             writeln!(
                 f,
-                "{name:<26}{:<24}{:>10.0}  {:>6.2} {range:>14} {goal:>6}   {:>14.1} {:>7.2} {:>9.1}",
+                "{name:<26}{:<24}{:>10.0}  {:>6} {range:>14} {goal:>6}   {:>14.1} {:>7} {:>9.1}",
                 line.setting.name(),
                 line.rate,
-                line.ratio,
+                told(line.ratio),
                 line.kernel_us,
-                line.kernel_ratio,
+                told(line.kernel_ratio),
                 line.user_us
             )?;
         }
         self.kernel_goals(f)
+    }
+}
+
+/// A ratio that the rounds agree about.
+fn told(ratio: Spread) -> String {
+    if ratio.is_noise() {
+        "noise".to_owned()
+    } else {
+        format!("{:.2}", ratio.median)
     }
 }
 
@@ -199,13 +202,14 @@ impl Report {
         let lines = self.lines();
         for case in &self.cases {
             let of_case = lines.iter().filter(|line| line.case == *case);
-            let best = of_case.min_by(|a, b| a.kernel_ratio.total_cmp(&b.kernel_ratio));
+            let best =
+                of_case.min_by(|a, b| a.kernel_ratio.median.total_cmp(&b.kernel_ratio.median));
             if let (Some(best), Some(goal)) = (best, case.kernel_goal()) {
                 writeln!(
                     f,
-                    "  {:<24}{:.2} (goal {goal:.2}), {}",
+                    "  {:<24}{} (goal {goal:.2}), {}",
                     case.name(),
-                    best.kernel_ratio,
+                    told(best.kernel_ratio),
                     best.setting.name()
                 )?;
             }
@@ -242,9 +246,9 @@ mod tests {
         }
         let lines = report.lines();
         let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
-        assert!(close(lines[0].ratio, 1.0));
-        assert!(close(lines[1].ratio, 1.2) && close(lines[1].lowest, 1.1));
+        assert!(close(lines[0].ratio.median, 1.0));
+        assert!(close(lines[1].ratio.median, 1.2) && close(lines[1].ratio.lowest, 1.1));
         assert!(close(lines[1].rate, 260.0));
-        assert!(close(lines[1].kernel_ratio, 1.0 / 1.2));
+        assert!(close(lines[1].kernel_ratio.median, 1.0 / 1.2));
     }
 }

@@ -24,6 +24,13 @@ impl Spread {
         }
     }
 
+    /// Whether ratios say nothing: they are further from each other than their median is from 1.
+    pub fn is_noise(&self) -> bool {
+        // NaN is noise, too.
+        let says = self.highest - self.lowest <= (self.median - 1.0).abs();
+        !says
+    }
+
     /// Of the ratios of numbers to others, round by round.
     pub fn of_ratios(own: &[f64], others: &[f64]) -> Self {
         Self::of(own.iter().zip(others).map(|(own, other)| own / other))
@@ -80,6 +87,20 @@ mod tests {
         let ratios = Spread::of_ratios(&[110.0, 260.0, 480.0], &[100.0, 200.0, 400.0]);
         assert!(close(ratios.median, 1.2));
         assert!(close(ratios.lowest, 1.1) && close(ratios.highest, 1.3));
+    }
+
+    #[test]
+    fn ratios_that_disagree_by_more_than_they_show_are_noise() {
+        let ratios = |values: [f64; 3]| Spread::of(values);
+        assert!(!ratios([1.05, 1.09, 1.12]).is_noise());
+        assert!(!ratios([0.74, 0.77, 0.81]).is_noise());
+        assert!(ratios([1.02, 1.09, 1.15]).is_noise());
+        assert!(ratios([0.96, 0.98, 0.99]).is_noise());
+        assert!(Spread::of([]).is_noise());
+        assert!(
+            !ratios([1.0, 1.0, 1.0]).is_noise(),
+            "the first setting itself"
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `sidestep-bench`: see `make bench-shortcut`.
+//! `sidestep-bench`: see `make bench`.
 
 use std::{fs, path::PathBuf, time::Duration};
 

@@ -20,8 +20,7 @@ impl Change {
             reason = "a positive number of percent"
         )]
         let percent = (difference.abs() * 100.0).round() as u32;
-        let is_noise = percent == 0 || ratio.highest - ratio.lowest > difference.abs();
-        (!is_noise).then_some(Self {
+        (percent > 0 && !ratio.is_noise()).then_some(Self {
             is_less: difference < 0.0,
             least: percent,
             most: percent,
