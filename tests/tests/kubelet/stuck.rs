@@ -1,6 +1,6 @@
 //! A pod whose files never answer: an image that is still being fetched, or somebody who means it.
 
-use std::{io, os::unix::process::CommandExt as _, path::Path, process::Command};
+use std::{ffi::CStr, io, os::unix::process::CommandExt as _, path::Path, process::Command};
 
 use sidestep_kit::{
     actor::assert_captured,
@@ -42,7 +42,8 @@ fn a_pod_whose_resolv_conf_is_never_read_holds_up_no_other_and_is_armed() {
     drop((process, container, cgroup, namespace));
 }
 
-/// Mounts a file system on `/etc/resolv.conf`, for this process alone, whose server is the process itself: it never answers.
+/// Gives this process alone a root of its own, as a container has, and in it a file system on `/etc/resolv.conf` whose server is the
+/// process itself: it never answers.
 fn hide_resolv_conf() -> io::Result<()> {
     const SERVER: libc::c_int = 9;
     let check = |result: libc::c_int| match result {
@@ -57,14 +58,19 @@ fn hide_resolv_conf() -> io::Result<()> {
         let none = std::ptr::null();
         let private = libc::MS_REC | libc::MS_PRIVATE;
         check(libc::mount(none, c"/".as_ptr(), none, private, none.cast()))?;
+        let mount = |kind: &CStr, at: &CStr, options: &CStr| {
+            let [name, kind, at] = [c"ss-stuck", kind, at].map(CStr::as_ptr);
+            check(libc::mount(name, at, kind, 0, options.as_ptr().cast()))
+        };
+        mount(c"tmpfs", c"/mnt", c"")?;
+        for folder in [c"/mnt/nothing", c"/mnt/root"] {
+            check(libc::mkdir(folder.as_ptr(), 0o755))?;
+        }
+        mount(c"overlay", c"/mnt/root", c"lowerdir=/mnt/nothing:/")?;
         let options = c"fd=9,rootmode=100000,user_id=0,group_id=0,allow_other";
-        check(libc::mount(
-            c"ss-stuck".as_ptr(),
-            c"/etc/resolv.conf".as_ptr(),
-            c"fuse".as_ptr(),
-            0,
-            options.as_ptr().cast(),
-        ))?;
+        mount(c"fuse", c"/mnt/root/etc/resolv.conf", options)?;
+        check(libc::chroot(c"/mnt/root".as_ptr()))?;
+        check(libc::chdir(c"/".as_ptr()))?;
     }
     Ok(())
 }
