@@ -193,21 +193,13 @@ mod tests {
     fn every_version_beside_the_pin_folder_is_found() {
         let node = tempfile::tempdir().expect("a folder");
         let at = |name: &str| node.path().join(name);
-        for name in [
-            "sidestep",
-            "sidestep-shortcut-v1",
-            "sidestep-shortcut-v4",
-            "sidestep-shortcut-v4-left-1",
-            "sidestep2-shortcut-v1",
-        ] {
+        let own = format!("sidestep-shortcut-v{SHORTCUT_ABI_VERSION}");
+        let left = format!("{own}-left-1");
+        let want = ["sidestep-shortcut-v1", &own, &left];
+        for name in want.iter().chain(&["sidestep", "sidestep2-shortcut-v1"]) {
             fs::create_dir(at(name)).expect("a new folder");
         }
         let found = folders(&at("sidestep")).expect("a folder that can be read");
-        let want = [
-            "sidestep-shortcut-v1",
-            "sidestep-shortcut-v4",
-            "sidestep-shortcut-v4-left-1",
-        ];
         assert_eq!(found, want.map(at));
         assert!(found.contains(&pins(&at("sidestep"))));
         assert_eq!(
