@@ -188,10 +188,8 @@ fn may_be_end(
     if !allowed.allows(cookie, FROM_APPLICATION) {
         return Err(Count::Unwanted);
     }
-    if allowed.allows(cookie, INTO_APPLICATION) {
-        return Ok(());
-    }
-    manners::never_block(ctx, member, sk, whose)
+    let may_block = allowed.allows(cookie, INTO_APPLICATION);
+    manners::take_part(ctx, member, sk, whose, may_block)
 }
 
 #[inline(always)]
@@ -350,6 +348,9 @@ fn closed(sk: *mut bpf_sock) {
     };
     if state.flags & IN_SOCKHASH == 0 {
         return;
+    }
+    if state.flags & IS_PROXY == 0 {
+        manners::ended(state);
     }
     let own = state.peer_key.turned();
     let address = (&raw const *state) as u64;
