@@ -173,6 +173,9 @@ fn an_agent_that_takes_over_knows_who_is_of_one_namespace() {
     for side in [&first, &second, &apart] {
         node.wait_active(&side.pod);
     }
+    // What the other one counted is there once its maps are this one's.
+    node.agent()
+        .wait("the shortcut", || counted(&node, "redirected") > 0);
     assert!(goes_past(&node, &open), "open before");
     let past = unwatched.each_ref().map(|it| goes_past(&node, it));
     assert_eq!(past, [true, false], "made while there was no agent");
