@@ -36,7 +36,7 @@ const LAYOUT: [(usize, usize); NAMES.len()] = [
     (size_of::<EndKey>(), size_of::<EndRecord>()),
     (8, 4),
     (8, 4),
-    (4, 8),
+    (4, size_of::<[u64; COUNTS]>()),
     (4, size_of::<EndState>()),
 ];
 
