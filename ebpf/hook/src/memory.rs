@@ -84,19 +84,19 @@ pub fn peek_long(base: u64, offset: u32) -> Option<u64> {
     unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const u64) }.ok()
 }
 
+/// The same, unless it is null.
+#[inline(always)]
+pub fn pointer(base: u64, offset: u32) -> Option<u64> {
+    let pointer = peek_long(base, offset)?;
+    (pointer != 0).then_some(pointer)
+}
+
 /// Two pointers or numbers that stand side by side.
 #[inline(always)]
 pub fn peek_pair(at: u64) -> Option<(u64, u64)> {
     // SAFETY: as for `peek`.
     let pair = unsafe { bpf_probe_read_kernel(at as *const [u64; 2]) }.ok()?;
     Some((pair[0], pair[1]))
-}
-
-/// The same, unless it is null.
-#[inline(always)]
-pub fn pointer(base: u64, offset: u32) -> Option<u64> {
-    let pointer = peek_long(base, offset)?;
-    (pointer != 0).then_some(pointer)
 }
 
 /// What is read after this is read after all that was read before it. arm64 may read in another order otherwise.

@@ -1,9 +1,9 @@
 //! What is kept with a socket, and what is counted.
 
-use sidestep_ebpf_common::shortcut::{COUNTS, Count, EndState};
+use sidestep_ebpf_common::shortcut::{COUNTS, Count, EndState, PodSwitch};
 use sidestep_ebpf_hook::memory::{stored, stored_or_new};
 
-use crate::maps::{STATES, TALLY};
+use crate::maps::{STATES, SWITCHES, TALLY};
 
 /// What is kept with a socket.
 #[inline(always)]
@@ -17,6 +17,12 @@ pub fn state<'a, T>(sk: *mut T) -> Option<&'a mut EndState> {
 pub fn state_or_new<'a, T>(sk: *mut T) -> Option<&'a mut EndState> {
     // SAFETY: the map's type.
     unsafe { stored_or_new(&STATES, sk) }
+}
+
+/// What the pod at a place allows now; nothing where there is no such place.
+#[inline(always)]
+pub fn switch(place: u32) -> PodSwitch {
+    SWITCHES.get(place).copied().unwrap_or(PodSwitch::new(0, 0))
 }
 
 /// Notes a hazard on an end, for good.

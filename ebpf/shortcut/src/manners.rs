@@ -22,7 +22,7 @@ use sidestep_ebpf_hook::{
 
 use crate::{
     ctx,
-    maps::{CONFIG, MANNERS, SWITCHES, Whose},
+    maps::{CONFIG, MANNERS, Whose},
 };
 
 /// None of them was seen to block, and at least one was seen not to.
@@ -63,11 +63,8 @@ pub fn learn(ctx: &SockOpsContext, sk: *mut bpf_sock) {
         return;
     };
     let cookie = netns_cookie(ctx.ops);
-    let allows = |flags| {
-        let switch = SWITCHES.get(state.place);
-        switch.is_some_and(|switch| switch.allows(cookie, flags))
-    };
-    if !allows(FROM_APPLICATION) || allows(INTO_APPLICATION) {
+    let allowed = ctx::switch(state.place);
+    if !allowed.allows(cookie, FROM_APPLICATION) || allowed.allows(cookie, INTO_APPLICATION) {
         return;
     }
     // Before it has sent something it may not be as its program wants it.

@@ -15,7 +15,7 @@ use aya_ebpf::{
 };
 use sidestep_ebpf_common::shortcut::{
     CANDIDATE, Count, EndKey, EndRecord, EndState, FROM_APPLICATION, IN_SOCKHASH, INTO_APPLICATION,
-    IS_PROXY, Member, ONE_NAMESPACE, PodSwitch, RECEIVES, SENDS,
+    IS_PROXY, Member, ONE_NAMESPACE, RECEIVES, SENDS,
 };
 use sidestep_ebpf_hook::{
     AF_INET, AF_INET6, NOEXIST,
@@ -26,11 +26,11 @@ use sidestep_ebpf_hook::{
 };
 
 use crate::{
-    ctx::{self, count},
+    ctx::{self, count, switch},
     hazards,
     keepalive::keep_alive,
     manners,
-    maps::{CONFIG, ENDS, MEMBERS, RECEIVERS, SENDERS, SWITCHES, Whose},
+    maps::{CONFIG, ENDS, MEMBERS, RECEIVERS, SENDERS, Whose},
     message::{between, needs},
     proxy,
     whose::{kinship, peer_of},
@@ -192,11 +192,6 @@ fn may_be_end(
         return Ok(());
     }
     manners::never_block(ctx, member, sk, whose)
-}
-
-#[inline(always)]
-fn switch(place: u32) -> PodSwitch {
-    SWITCHES.get(place).copied().unwrap_or(PodSwitch::new(0, 0))
 }
 
 /// The key of a connection's end. The other end's address must be of a pod that takes part.

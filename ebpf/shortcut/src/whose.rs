@@ -40,9 +40,13 @@ fn owner(addr: &Addr) -> Option<u64> {
     unsafe { ADDRESSES.get(addr) }.copied()
 }
 
-/// [`ONE_NAMESPACE`] if this pod and the other are of one Kubernetes namespace, as far as the agent has said.
+/// [`ONE_NAMESPACE`] if this pod and another are of one Kubernetes namespace, as far as the agent has said. Within a pod nobody
+/// asks.
 #[inline(always)]
 pub fn kinship(own: &PodSwitch, peer: u64) -> u32 {
+    if own.cookie == peer {
+        return 0;
+    }
     // SAFETY: the element's memory outlives the program's run.
     let other = unsafe { MEMBERS.get(peer) }.and_then(|member| SWITCHES.get(member.place));
     if other.is_some_and(|other| own.is_beside(other, peer)) {
