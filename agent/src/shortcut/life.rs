@@ -189,8 +189,9 @@ impl Established {
             gids: rules.record.gids,
             addresses: rules.addresses.clone(),
             allowed,
+            namespace: rules.namespace.clone(),
         };
-        if let Err(error) = shortcut.admit_in(&rules.namespace, &participant) {
+        if let Err(error) = shortcut.admit(&participant) {
             tracing::warn!(%error, pod, "could not add a pod to the shortcut; its connections stay on TCP");
         }
     }

@@ -12,15 +12,10 @@ use super::{Allowed, Participant, Shortcut, ShortcutError};
 use crate::rules;
 
 impl Shortcut {
-    /// Lets a pod of no known Kubernetes namespace take part, or changes what it allows.
+    /// Lets a pod take part, or changes what it allows.
     pub fn admit(&mut self, pod: &Participant) -> Result<(), ShortcutError> {
-        self.admit_in("", pod)
-    }
-
-    /// The same with a pod of this Kubernetes namespace.
-    pub fn admit_in(&mut self, namespace: &str, pod: &Participant) -> Result<(), ShortcutError> {
         let place = match self.pods.get(&pod.cookie) {
-            Some((_, Some((known, of)))) if known == pod && of == namespace => return Ok(()),
+            Some((_, Some(known))) if known == pod => return Ok(()),
             Some((place, _)) => *place,
             None => self.free_place(pod.cookie)?,
         };
@@ -31,7 +26,7 @@ impl Shortcut {
             ..pod.allowed
         };
         let switch = PodSwitch::new(pod.cookie, allowed.flags())
-            .of(self.namespaces.enter(pod.cookie, namespace));
+            .of(self.namespaces.enter(pod.cookie, &pod.namespace));
         self.maps.switches.set(place, switch)?;
         let member = Member {
             place,
@@ -41,8 +36,7 @@ impl Shortcut {
             gids: pod.gids,
         };
         self.maps.members.insert(pod.cookie, member)?;
-        let known = (pod.clone(), namespace.to_owned());
-        self.pods.insert(pod.cookie, (place, Some(known)));
+        self.pods.insert(pod.cookie, (place, Some(pod.clone())));
         Ok(())
     }
 

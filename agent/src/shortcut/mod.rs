@@ -66,6 +66,8 @@ pub struct Participant {
     pub addresses: Vec<IpAddr>,
     /// What it allows.
     pub allowed: Allowed,
+    /// Its Kubernetes namespace; empty where none is known.
+    pub namespace: String,
 }
 
 /// What happened since the programs were loaded first, by the names of [`Count`].
@@ -74,9 +76,8 @@ pub type Tally = Vec<(Count, u64)>;
 /// The programs and maps of one node.
 pub struct Shortcut {
     maps: Maps,
-    /// Every member's place, and what was written for it, with its Kubernetes namespace; of those that an earlier agent left
-    /// nothing more is known.
-    pods: HashMap<Cookie, (u32, Option<(Participant, String)>)>,
+    /// Every member's place, and what was written for it; of those that an earlier agent left nothing more is known.
+    pods: HashMap<Cookie, (u32, Option<Participant>)>,
     claims: Claims,
     namespaces: Namespaces,
     /// `None` once they are taken away.

@@ -231,6 +231,7 @@ fn admit(
             from_application: true,
             into_application,
         },
+        namespace: String::new(),
     })
 }
 

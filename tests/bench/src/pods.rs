@@ -140,5 +140,6 @@ fn participant(pod: &Pod) -> Participant {
             from_application: true,
             into_application: true,
         },
+        namespace: String::new(),
     }
 }

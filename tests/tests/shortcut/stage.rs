@@ -79,6 +79,7 @@ fn participant(cookie: u64, addresses: &[String], allowed: Allowed) -> Participa
             .map(|a| a.parse().expect("an address"))
             .collect(),
         allowed,
+        namespace: String::new(),
     }
 }
 

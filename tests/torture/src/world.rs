@@ -164,6 +164,7 @@ impl World {
                 .map(|a| a.parse().expect("an address"))
                 .to_vec(),
             allowed,
+            namespace: String::new(),
         };
         if let Some(shortcut) = &mut self.shortcut {
             shortcut.admit(&participant).expect("there is room");
