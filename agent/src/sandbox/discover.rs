@@ -98,13 +98,11 @@ impl Node for InCgroups {
         let Some(netns) = sandbox_of(&processes, started) else {
             return Ok(None);
         };
-        let mut pids: Vec<i32> = processes
+        let pids: Vec<i32> = processes
             .iter()
             .filter(|process| process.netns == netns)
             .map(|process| process.pid)
             .collect();
-        // The sandbox's own first, whose resolv.conf the kubelet wrote.
-        pids.sort_by_cached_key(|pid| started(*pid).unwrap_or(u64::MAX));
         for pid in &pids {
             let namespace = match Namespace::open(&format!("/proc/{pid}/ns/net")) {
                 Ok(namespace) => namespace,
@@ -116,9 +114,13 @@ impl Node for InCgroups {
             // Its number may be another's by now.
             if namespace.inode().ok() == Some(netns) && self.owner(pid.unsigned_abs()).is(uid) {
                 let name_servers = match wanted.policy.dns {
-                    Dns::ToServers => self
-                        .resolvers
-                        .name_servers(uid, &pids, &wanted.name_servers),
+                    Dns::ToServers => {
+                        let mut oldest_first = pids.clone();
+                        // The sandbox's own first, whose resolv.conf the kubelet wrote.
+                        oldest_first.sort_by_cached_key(|pid| started(*pid).unwrap_or(u64::MAX));
+                        let resolvers = &self.resolvers;
+                        resolvers.name_servers(uid, oldest_first, &wanted.name_servers)
+                    }
                     Dns::Off | Dns::All => Vec::new(),
                 };
                 return Ok(Some(PodSandbox {

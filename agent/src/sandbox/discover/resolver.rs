@@ -67,10 +67,10 @@ impl Resolvers {
     pub(super) fn name_servers(
         &self,
         pod: &PodUid,
-        pids: &[i32],
+        pids: Vec<i32>,
         from_spec: &[IpAddr],
     ) -> Vec<IpAddr> {
-        let (pids, node) = (pids.to_vec(), self.node);
+        let node = self.node;
         self.read(pod, from_spec, PATIENCE, move || {
             let deadline = Instant::now() + STARTS;
             loop {
@@ -221,8 +221,8 @@ mod tests {
     fn without_a_file_the_pods_spec_must_do() {
         let resolvers = Resolvers::default();
         let spec = servers(53);
-        assert_eq!(resolvers.name_servers(&pod(1), &[], &spec), spec);
-        assert_eq!(resolvers.name_servers(&pod(1), &[i32::MAX], &spec), spec);
+        assert_eq!(resolvers.name_servers(&pod(1), vec![], &spec), spec);
+        assert_eq!(resolvers.name_servers(&pod(1), vec![i32::MAX], &spec), spec);
     }
 
     #[test]
@@ -279,7 +279,7 @@ mod tests {
             ..Resolvers::default()
         };
         let spec = servers(53);
-        assert_eq!(resolvers.name_servers(&pod(1), &[own], &spec), spec);
+        assert_eq!(resolvers.name_servers(&pod(1), vec![own], &spec), spec);
     }
 
     #[test]
@@ -287,7 +287,7 @@ mod tests {
         let own = i32::try_from(std::process::id()).expect("a process id");
         let text = resolv_conf(own).unwrap_or_default();
         let resolvers = Resolvers::default();
-        let read = resolvers.name_servers(&pod(1), &[own], &[]);
+        let read = resolvers.name_servers(&pod(1), vec![own], &[]);
         assert_eq!(read, parse_resolv_conf(&text));
     }
 }
