@@ -232,9 +232,14 @@ impl Node {
     /// The same with an agent, for a pod that lets the shortcut join its sidecar with others, as far as the agent does.
     pub fn far_pod(&self, fixture: &str, addresses: &[&str]) -> Pod {
         let pod = self.bare_pod(fixture, addresses);
-        self.write_pod_file(&pod, &pod.manifest_with_shortcut("node"));
-        self.agent().wait_for(pod.name(), PodState::is_programmed);
+        self.program(&pod, &pod.annotated(&[("sidestep.dev/shortcut", "node")]));
         pod
+    }
+
+    /// Gives an agent a pod's file, and waits until it has programmed the pod.
+    pub fn program(&self, pod: &Pod, manifest: &str) {
+        self.write_pod_file(pod, manifest);
+        self.agent().wait_for(pod.name(), PodState::is_programmed);
     }
 
     /// Gives a pod a new namespace of the same name, as a runtime does whose sandbox was lost.

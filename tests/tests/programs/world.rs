@@ -15,7 +15,7 @@ use sidestep_kit::{
     net::unique_name,
     parts,
     process::{PATIENCE, Program, Running, eventually},
-    redirect::{Node, Pod, PodState, ShortcutStatus},
+    redirect::{Node, Pod, ShortcutStatus},
 };
 use tempfile::TempDir;
 
@@ -43,18 +43,17 @@ pub enum Reach {
 }
 
 impl Reach {
-    fn annotations(self, fixture: &str) -> String {
+    fn annotations(self, fixture: &str) -> Vec<(&'static str, &'static str)> {
         let word = match self {
             Self::Off => "off",
             Self::Pod | Self::PodAsked => "pod",
             Self::Node => "node",
         };
-        let asked = if self == Self::PodAsked && fixture == "client" {
-            "    sidestep.dev/shortcut-into: application\n"
-        } else {
-            ""
-        };
-        format!("annotations:\n    sidestep.dev/shortcut: \"{word}\"\n{asked}")
+        let mut annotations = vec![("sidestep.dev/shortcut", word)];
+        if self == Self::PodAsked && fixture == "client" {
+            annotations.push(("sidestep.dev/shortcut-into", "application"));
+        }
+        annotations
     }
 }
 
@@ -81,12 +80,7 @@ impl World {
         let [client, server] =
             [("client", CLIENT), ("server", SERVER)].map(|(fixture, address)| {
                 let pod = node.bare_pod(fixture, &[address]);
-                let manifest = pod.manifest();
-                node.write_pod_file(
-                    &pod,
-                    &manifest.replacen("annotations:\n", &reach.annotations(fixture), 1),
-                );
-                node.agent().wait_for(pod.name(), PodState::is_programmed);
+                node.program(&pod, &pod.annotated(&reach.annotations(fixture)));
                 pod
             });
         let servers = servers::start(&server, folder.path());

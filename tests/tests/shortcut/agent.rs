@@ -290,18 +290,14 @@ pub fn pod(node: &Node) -> (Pod, Proxy) {
 /// The same, whose proxy does not listen yet.
 pub fn programmed(node: &Node, address: &str, reach: &str) -> Pod {
     let pod = node.bare_pod("client", &[address]);
-    node.write_pod_file(&pod, &with_shortcut(&pod, reach));
-    node.agent().wait_for(pod.name(), PodState::is_programmed);
+    node.program(&pod, &with_shortcut(&pod, reach));
     pod
 }
 
 /// The pod's file with another reach.
 pub fn with_shortcut(pod: &Pod, reach: &str) -> String {
-    let manifest = pod.manifest();
-    let ours = format!(
-        "annotations:\n    sidestep.dev/shortcut: \"{reach}\"\n    sidestep.dev/shortcut-into: application\n"
-    );
-    let annotated = manifest.replacen("annotations:\n", &ours, 1);
-    assert_ne!(annotated, manifest, "the file has no annotations");
-    annotated
+    pod.annotated(&[
+        ("sidestep.dev/shortcut", reach),
+        ("sidestep.dev/shortcut-into", "application"),
+    ])
 }

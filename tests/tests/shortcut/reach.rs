@@ -2,7 +2,7 @@
 
 use sidestep_kit::{
     needs,
-    redirect::{Node, Pod, PodState},
+    redirect::{Node, Pod},
 };
 
 use crate::agent::{Captured, Proxy, counted, until_off, with_shortcut};
@@ -17,8 +17,7 @@ impl Side {
     /// Of this Kubernetes namespace, with the last part of its address and what it allows.
     fn new(node: &Node, namespace: &str, address: u8, reach: &str) -> Self {
         let pod = node.bare_pod("client", &[&format!("10.77.0.{address}")]);
-        node.write_pod_file(&pod, &manifest(&pod, namespace, reach));
-        node.agent().wait_for(pod.name(), PodState::is_programmed);
+        node.program(&pod, &manifest(&pod, namespace, reach));
         let proxy = Proxy::of(&pod);
         node.wait_active(&pod);
         Self { pod, proxy }

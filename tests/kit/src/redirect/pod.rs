@@ -86,10 +86,13 @@ impl Pod {
             .manifest(&self.name, self.namespace.name(), &[NAME_SERVER])
     }
 
-    /// Its Pod file with an annotation that lets the shortcut reach as far as this: `off`, `pod` or `node`.
-    pub fn manifest_with_shortcut(&self, reach: &str) -> String {
+    /// The same with these annotations.
+    pub fn annotated(&self, annotations: &[(&str, &str)]) -> String {
         let manifest = self.manifest();
-        let wish = format!("annotations:\n    sidestep.dev/shortcut: \"{reach}\"\n");
+        let lines = annotations
+            .iter()
+            .map(|(key, value)| format!("    {key}: \"{value}\"\n"));
+        let wish = format!("annotations:\n{}", lines.collect::<String>());
         let annotated = manifest.replacen("annotations:\n", &wish, 1);
         assert_ne!(annotated, manifest, "the file has no annotations");
         annotated
