@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit fuzz test-apiserver test-exact exact-keep bench-exact test-netns test-programs test-cluster test-field field smoke kernels cluster cluster-down images manifests torture bench bench-webhook bench-agent lint clean
+.PHONY: help setup build demo test test-unit fuzz test-apiserver counted test-exact exact-keep bench-exact test-netns test-programs test-cluster test-field field smoke kernels cluster cluster-down images manifests torture bench bench-webhook bench-agent lint clean
 
 SECONDS := 60
 ARGUMENTS :=
@@ -10,8 +10,10 @@ PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-kit --bins
 TORTURE := -p sidestep-torture --bins
 # Nor with this, an agent with another layout of all maps.
 NEXT := -p sidestep-next --bins
-EXACT := --profile quick -p sidestep-agent --bin sidestep-agent -p sidestep-kit --bin sidestep-app -p sidestep-bench --bin sidestep-exact
-DEMO := --profile quick -p sidestep-agent --bin sidestep-agent -p sidestep-kit --bin sidestep-app -p sidestep-bench --bin sidestep-demo
+# What the demo and the exact benchmark start, and a program of theirs.
+QUICK := --profile quick -p sidestep-agent --bin sidestep-agent -p sidestep-kit --bin sidestep-app -p sidestep-bench --bin
+# One kernel, three settings, two kinds of traffic.
+GUARD := target/debug/sidestep-exact --kernel 6.12.117 --setting iptables,off,node --case one,connection-per-request
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 24
@@ -25,24 +27,20 @@ build: ## build the agent and the command line, optimised (needs no more than th
 
 demo: ## as root: the same traffic between two pods with Envoy sidecars: with iptables, with Sidestep, with its shortcut
 	@tests/setup.sh demo
-	cargo build $(DEMO)
+	cargo build $(QUICK) sidestep-demo
 	@target/quick/sidestep-demo
 
 test: ## everything: lint, unit tests, fuzzing for a minute, smoke tests in QEMU, network namespaces, API server, cluster, a second node
 	@tests/all.sh lint test-unit fuzz smoke+test-exact test-netns test-programs test-apiserver test-cluster test-field
 
-# One kernel, three settings, two kinds of traffic.
-GUARD := target/debug/sidestep-exact --kernel 6.12.117 --setting iptables,off,node --case one,connection-per-request
-COUNTED := -p sidestep-bench -p sidestep-instructions
-
-test-exact: setup ## what a request costs in instructions of the kernel, counted in QEMU, is what is kept in tests/bench/exact.json
+counted: setup
 	cargo build $(PROGRAMS)
-	cargo build $(COUNTED)
+	cargo build -p sidestep-bench -p sidestep-instructions
+
+test-exact: counted ## what a request costs in instructions of the kernel, counted in QEMU, is what is kept in tests/bench/exact.json
 	@$(GUARD) --against tests/bench/exact.json
 
-exact-keep: setup ## keep what it costs now
-	cargo build $(PROGRAMS)
-	cargo build $(COUNTED)
+exact-keep: counted ## keep what it costs now
 	@$(GUARD) --keep tests/bench/exact.json
 
 test-unit: setup ## unit and property tests: no privilege needed
@@ -117,7 +115,7 @@ torture: setup ## as root: a million random streams through the shortcut, every 
 	@target/release/sidestep-torture run --connections $(or $(CONNECTIONS),1000000) --state .parts/torture.json
 
 bench-exact: setup ## instructions of a request with each setting, counted in QEMU: tables; ARGUMENTS="--setting node --case one" for less, --help for all
-	cargo build $(EXACT)
+	cargo build $(QUICK) sidestep-exact
 	cargo build --profile quick -p sidestep-instructions
 	@mkdir -p .parts/reports
 	@target/quick/sidestep-exact --json .parts/reports/exact.json --svg .parts/reports/exact.svg $(ARGUMENTS)

@@ -195,6 +195,7 @@ suite() {
 emulator() {
     packages "$@"
     local version home=.parts/qemu apt=() folder package
+    # Not the one in .parts/bin, which PATH has first.
     version=$(/usr/bin/qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')
     if [ "$(printf '%s\n' 8.1 "$version" | sort -V | head -1)" = 8.1 ]; then
         ln -sf /usr/bin/qemu-system-{x86_64,aarch64} .parts/bin/

@@ -28,10 +28,10 @@ enum What {
 #[derive(Debug, Args)]
 struct Common {
     /// What to compare
-    #[arg(long = "setting", alias = "settings", value_enum, value_delimiter = ',', default_values_t = Setting::EXACT)]
+    #[arg(long = "setting", value_enum, value_delimiter = ',', default_values_t = Setting::EXACT)]
     settings: Vec<Setting>,
     /// Kinds of traffic
-    #[arg(long = "case", alias = "cases", value_enum, value_delimiter = ',', default_values_t = Case::EXACT)]
+    #[arg(long = "case", value_enum, value_delimiter = ',', default_values_t = Case::EXACT)]
     cases: Vec<Case>,
     /// Seconds of the machine's clock for each: a thousand million instructions
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=60))]
@@ -95,10 +95,10 @@ fn main() -> anyhow::Result<()> {
     };
     let mut report = Report::default();
     for kernel in &plan.kernels {
-        let (measured, symbols) = plan.measure(kernel, |line| eprintln!("exact: {line}"))?;
+        let (measured, profiles) = plan.measure(kernel, |line| eprintln!("exact: {line}"))?;
         report.kernels.push((kernel.clone(), measured));
-        if let (Some(symbols), Some(count)) = (symbols, profile) {
-            print!("{}", symbols.dearest(count));
+        if let Some(count) = profile {
+            print!("{}", profiles.dearest(count));
         }
     }
     println!("{report}");

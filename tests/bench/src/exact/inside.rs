@@ -13,7 +13,7 @@ const WARM: Duration = Duration::from_secs(1);
 /// Begins a line that is a [`Sample`].
 pub const SAMPLE: &str = "sample ";
 
-/// Begins a line that is the kernel's functions.
+/// Begins a line that is the kernel's functions, for the samples of the setting before it.
 pub const SYMBOLS: &str = "symbols ";
 
 /// Measures each of these settings in turn and prints a line of JSON for each kind of traffic.
@@ -24,7 +24,6 @@ pub fn inside(
     duration: Duration,
     symbols: bool,
 ) -> anyhow::Result<()> {
-    let mut all = String::new();
     for setting in settings {
         println!("{}: two pods with a sidecar each", setting.name());
         let pods = Pods::new(*setting)?;
@@ -34,13 +33,10 @@ pub fn inside(
             println!("{SAMPLE}{}", serde_json::to_string(&sample)?);
         }
         if symbols {
-            // While its programs are loaded. A later setting's may lie where they lay.
+            // While its programs are loaded: a later setting's may lie where they lay.
             let packed = Command::new("sh").args(["-c", Symbols::PACK]).output()?;
-            all = String::from_utf8(packed.stdout)?;
+            println!("{SYMBOLS}{}", String::from_utf8(packed.stdout)?);
         }
-    }
-    if symbols {
-        println!("{SYMBOLS}{all}");
     }
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! What was counted once and is kept in a file, so that a change that costs more, or less, is seen.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -83,7 +87,7 @@ impl Kept {
                 ));
             }
             let names = old.programs.keys().chain(line.programs.keys());
-            for name in names.collect::<std::collections::BTreeSet<_>>() {
+            for name in names.collect::<BTreeSet<_>>() {
                 let cost = |line: &Line| line.programs.get(name).copied().unwrap_or_default();
                 if differs(cost(old), cost(line), RUN) {
                     differences.push(format!(

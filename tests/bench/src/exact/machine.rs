@@ -13,7 +13,9 @@ use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use sidestep_kit::{binary, envoy, load, parts};
 
-use super::{Case, Instructions, Measured, Sample, Setting, inside, mark, profile::Symbols};
+use super::{
+    Case, Instructions, Measured, Profiles, Sample, Setting, inside, mark, profile::Symbols,
+};
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -41,14 +43,14 @@ impl Plan {
         &self,
         kernel: &str,
         tell: impl Fn(&str),
-    ) -> anyhow::Result<(Vec<Measured>, Option<Symbols>)> {
+    ) -> anyhow::Result<(Vec<Measured>, Profiles)> {
         let folder = tempfile::tempdir()?;
         let marks = folder.path().join("marks");
         fs::write(&marks, "")?;
         let mut machine = self.command(kernel, folder.path())?;
         let mut machine = machine.stdout(Stdio::piped()).spawn()?;
         let output = machine.stdout.take().context("its output")?;
-        let (mut samples, mut symbols) = (Vec::new(), None);
+        let (mut samples, mut profiles, mut read_so_far) = (Vec::new(), Profiles::default(), 0);
         for line in BufReader::new(output).lines() {
             let line = line?;
             if let Some(sample) = line.strip_prefix(inside::SAMPLE) {
@@ -56,26 +58,27 @@ impl Plan {
                 tell(&format!("{kernel}: {}, {}", sample.setting, sample.case));
                 samples.push(sample);
             } else if let Some(packed) = line.strip_prefix(inside::SYMBOLS) {
-                symbols = Some(Symbols::unpack(packed)?);
+                let symbols = Symbols::unpack(packed)?;
+                for numbered in samples.iter().enumerate().skip(read_so_far) {
+                    profiles.read(&symbols, folder.path(), numbered)?;
+                }
+                read_so_far = samples.len();
             } else {
                 tell(&format!("{kernel}: {line}"));
             }
         }
         let status = machine.wait()?;
         ensure!(status.success(), "the machine with {kernel}: {status}");
-        let marks = read(&marks)?;
+        let marks = read_marks(&marks)?;
         if marks.len() != 2 * samples.len() {
             bail!("{} marks for {} samples", marks.len(), samples.len());
-        }
-        if let Some(symbols) = &mut symbols {
-            symbols.read_profiles(folder.path(), &samples)?;
         }
         let measured = samples.into_iter().zip(marks.chunks(2));
         let measured = measured.map(|(sample, marks)| Measured {
             sample,
             instructions: marks[1] - marks[0],
         });
-        Ok((measured.collect(), symbols))
+        Ok((measured.collect(), profiles))
     }
 
     fn command(&self, kernel: &str, folder: &Path) -> anyhow::Result<Command> {
@@ -113,10 +116,10 @@ impl Plan {
             .arg("inside")
             .args(["--seconds", &self.duration.as_secs().to_string()])
             .args([
-                "--settings",
+                "--setting",
                 &names(self.settings.iter().map(name).collect()),
             ])
-            .args(["--cases", &names(self.cases.iter().map(name).collect())])
+            .args(["--case", &names(self.cases.iter().map(name).collect())])
             .current_dir(workspace)
             .env("SIDESTEP_QEMU_PLUGIN", counter);
         if self.profile {
@@ -132,7 +135,7 @@ fn name(value: &impl ValueEnum) -> String {
     value.get_name().to_owned()
 }
 
-fn read(marks: &Path) -> anyhow::Result<Vec<Instructions>> {
+fn read_marks(marks: &Path) -> anyhow::Result<Vec<Instructions>> {
     let text = fs::read_to_string(marks)?;
     let lines = text.lines().map(|line| {
         let (programs, kernel) = line.split_once(' ').context("two numbers")?;

@@ -20,7 +20,7 @@ pub use hooks::Hook;
 pub use inside::inside;
 pub use kept::Kept;
 pub use machine::Plan;
-pub use profile::Symbols;
+pub use profile::Profiles;
 pub use report::Report;
 
 use super::{Case, Setting};

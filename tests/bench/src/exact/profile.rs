@@ -10,15 +10,11 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use super::{Case, Sample, Setting};
+use super::{Case, Sample, Setting, each};
 
-/// The kernel's functions, those of its modules and BPF programs among them, and how much ran in each.
-#[derive(Debug, Default)]
-pub struct Symbols {
-    by_address: BTreeMap<u64, String>,
-    /// Instructions of each function per request.
-    pub profiles: BTreeMap<(Setting, Case), BTreeMap<String, f64>>,
-}
+/// The kernel's functions, those of its modules and BPF programs among them, by address.
+#[derive(Debug)]
+pub struct Symbols(BTreeMap<u64, String>);
 
 impl Symbols {
     /// What a shell packs the functions of `/proc/kallsyms` with.
@@ -47,42 +43,42 @@ impl Symbols {
             let address = u64::from_str_radix(words.next()?, 16).ok()?;
             Some((address, words.nth(1)?.to_owned()))
         });
-        Ok(Self {
-            by_address: by_address.collect(),
-            ..Self::default()
-        })
-    }
-
-    /// Reads what the plugin left for these samples: at every second mark the blocks since the one before.
-    pub fn read_profiles(&mut self, folder: &Path, samples: &[Sample]) -> anyhow::Result<()> {
-        for (at, sample) in samples.iter().enumerate() {
-            let text = fs::read_to_string(folder.join((2 * at + 1).to_string()))?;
-            let mut functions = BTreeMap::new();
-            for line in text.lines() {
-                let (address, count) = line.split_once(' ').context("two numbers")?;
-                let function = self.function(u64::from_str_radix(address, 16)?);
-                let count: f64 = count.parse()?;
-                #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-                let each = count / sample.requests as f64;
-                *functions.entry(function).or_default() += each;
-            }
-            let key = (sample.setting, sample.case);
-            self.profiles.insert(key, functions);
-        }
-        Ok(())
+        Ok(Self(by_address.collect()))
     }
 
     fn function(&self, address: u64) -> String {
-        let found = self.by_address.range(..=address).next_back();
+        let found = self.0.range(..=address).next_back();
         found.map_or("?".to_owned(), |(_, name)| name.clone())
     }
 }
 
-impl Symbols {
+/// How many instructions of a request ran in each of the kernel's functions.
+#[derive(Debug, Default)]
+pub struct Profiles(BTreeMap<(Setting, Case), BTreeMap<String, f64>>);
+
+impl Profiles {
+    /// Reads what the plugin left for a sample, the n-th of its machine: at every second mark the blocks since the one before.
+    pub fn read(
+        &mut self,
+        symbols: &Symbols,
+        folder: &Path,
+        (n, sample): (usize, &Sample),
+    ) -> anyhow::Result<()> {
+        let text = fs::read_to_string(folder.join((2 * n + 1).to_string()))?;
+        let mut functions = BTreeMap::new();
+        for line in text.lines() {
+            let (address, count) = line.split_once(' ').context("two numbers")?;
+            let function = symbols.function(u64::from_str_radix(address, 16)?);
+            *functions.entry(function).or_default() += each(count.parse()?, sample.requests);
+        }
+        self.0.insert((sample.setting, sample.case), functions);
+        Ok(())
+    }
+
     /// So many of the dearest functions of all samples, side by side.
     pub const fn dearest(&self, count: usize) -> Dearest<'_> {
         Dearest {
-            profiles: &self.profiles,
+            profiles: &self.0,
             count,
         }
     }

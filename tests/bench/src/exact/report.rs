@@ -43,7 +43,7 @@ impl Report {
     pub fn draw(&self, file: &Path) -> anyhow::Result<()> {
         let pictures = self.kernels.iter().map(|(kernel, measured)| {
             let table = Table { measured };
-            let cases: BTreeSet<Case> = measured.iter().map(|one| one.sample.case).collect();
+            let cases = table.cases();
             let settings: BTreeSet<Setting> = measured.iter().map(|one| one.sample.setting).collect();
             let part = |setting, case| {
                 let own = table.find(setting, case)?;
@@ -119,9 +119,12 @@ impl Table<'_> {
         Ok(())
     }
 
+    fn cases(&self) -> BTreeSet<Case> {
+        self.measured.iter().map(|one| one.sample.case).collect()
+    }
+
     fn measured_by_case(&self) -> impl Iterator<Item = &Measured> {
-        let cases: BTreeSet<Case> = self.measured.iter().map(|one| one.sample.case).collect();
-        cases.into_iter().flat_map(|case| {
+        self.cases().into_iter().flat_map(|case| {
             self.measured
                 .iter()
                 .filter(move |one| one.sample.case == case)
