@@ -104,7 +104,8 @@ impl Host {
         ip(&format!("netns add {}", place.name()))?;
         for words in [
             "link set lo up",
-            &format!("link add {BRIDGE} type bridge"),
+            // With an address of its own, which does not change when a machine's port comes.
+            &format!("link add {BRIDGE} address 02:00:00:00:00:01 type bridge"),
             &format!("addr add {NODE_ADDRESS}/24 dev {BRIDGE}"),
             &format!("link set {BRIDGE} up"),
             // A process of the node that calls a service needs a route before kube-proxy's rules see it.

@@ -229,7 +229,8 @@ impl Network {
         let outside = Namespace::new("outside");
         router.sysctl("net/ipv4/ip_forward", "1");
         router.sysctl("net/ipv6/conf/all/forwarding", "1");
-        router.ip("link add br0 type bridge");
+        // With an address of its own: the kernel's choice is the lowest of the ports', and changes while pods come and go.
+        router.ip("link add br0 address 02:00:00:00:00:01 type bridge");
         router.ip("link set br0 up");
         router.ip(&format!("addr add {ROUTER_V4}/16 dev br0"));
         router.ip(&format!("addr add {ROUTER_V6}/64 dev br0 nodad"));

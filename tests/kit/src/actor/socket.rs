@@ -13,8 +13,8 @@ use super::{
     seen::Seen,
 };
 
-/// How long one call of an actor may wait.
-const CALL_MS: u32 = 3_000;
+/// How long one call of an actor may wait: longer than a virtual machine stands still (18 s were seen).
+const CALL_MS: u32 = 30_000;
 
 /// A socket of an actor; closed when dropped.
 #[derive(Debug)]
