@@ -6,7 +6,9 @@
 //! is still inside TCP's own reading would take the next bytes that TCP brings before the redirected ones.
 
 use aya_ebpf::{
-    bindings::bpf_sock, helpers::generated::bpf_msg_redirect_hash, programs::SkMsgContext,
+    bindings::{BPF_TCP_CLOSE_WAIT, BPF_TCP_ESTABLISHED, bpf_sock},
+    helpers::generated::bpf_msg_redirect_hash,
+    programs::SkMsgContext,
 };
 use sidestep_ebpf_common::shortcut::{
     Count, EndKey, EndState, HAS_REDIRECTED, INTO_APPLICATION, IS_PROXY, ONE_NAMESPACE,
@@ -53,6 +55,10 @@ pub fn run(ctx: &SkMsgContext) {
 fn decide(sk: *mut bpf_sock, state: &mut EndState, size: u32) -> Result<(), Count> {
     if state.hazard != 0 {
         return Err(Count::Marked);
+    }
+    // Who has shut down, or was reset, gets his EPIPE from TCP: `tcp_bpf_sendmsg` does not look.
+    if !matches!(load!(sk, state), BPF_TCP_ESTABLISHED | BPF_TCP_CLOSE_WAIT) {
+        return Err(Count::Alone);
     }
     if state.peer.sock == 0 {
         find_peer(state)?;

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{ErrorKind, Read, Write},
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
     os::fd::{AsFd, AsRawFd},
 };
 
@@ -238,6 +238,50 @@ fn repair_over_unread_bytes_is_refused() {
     (&ends.near).write_all(b"by TCP").expect("there is room");
     repair(&ends.far, OFF).expect("nothing is lost");
     gets(&ends.far, "by TCP");
+}
+
+/// The kernel's own way past TCP does not look whether the sender may send.
+#[needs(root)]
+fn who_has_shut_down_cannot_send() {
+    let stage = Stage::new();
+    for ends in [stage.app_to_proxy(), stage.proxy_to_proxy()] {
+        warm(&stage, &ends);
+        let Ends { near, far } = &ends;
+        near.shutdown(Shutdown::Write).expect("an open connection");
+        // From here on what was sent by TCP is read, and so is its end.
+        let end = (&*far).read(&mut [0; 16]).expect("an end");
+        assert_eq!(end, 0);
+        cannot_send(&stage, near);
+        carries(far, near, "the other way is open");
+    }
+}
+
+#[needs(root)]
+fn who_was_reset_cannot_send() {
+    let stage = Stage::new();
+    let pod = &stage.pods[0];
+    let socket = pod.app.connect("127.0.0.1:15001").expect("a listener");
+    let (far, _) = pod.outbound.accept().expect("a connection");
+    let before = stage.counted(Count::Redirected);
+    for _ in 0..3 {
+        socket.send(b"warm").expect("there is room");
+        assert_eq!(far.receive().expect("it arrives"), b"warm");
+    }
+    assert!(stage.counted(Count::Redirected) > before, "it goes by TCP");
+    // The receiver stays open, and in the sockhash.
+    far.disconnect().expect("an open socket");
+    assert_eq!(socket.receive(), Err(Errno(libc::ECONNRESET)));
+    let near = Stream::take(socket);
+    cannot_send(&stage, &near);
+}
+
+fn cannot_send(stage: &Stage, mut near: &Stream) {
+    let before = stage.counted(Count::Redirected);
+    for _ in 0..3 {
+        let sent = near.write(b"too late").map_err(|error| error.kind());
+        assert_eq!(sent, Err(ErrorKind::BrokenPipe));
+    }
+    assert_eq!(stage.counted(Count::Redirected), before);
 }
 
 #[needs(root)]
