@@ -4,6 +4,9 @@
 //! kept, and if the receiver keeps up. Else TCP carries it, and its own flow control bounds the sender. No history is
 //! needed, except for one thing: where TCP carried the message before, the receiver's lock must be free. Somebody who
 //! is still inside TCP's own reading would take the next bytes that TCP brings before the redirected ones.
+//!
+//! The sender waits for that lock, whatever its file says, and a receiver that reads into memory which is not there yet keeps
+//! it for as long as that takes. So another pod's lock, and an application's, must be free before every message.
 
 use aya_ebpf::{
     bindings::{BPF_TCP_CLOSE_WAIT, BPF_TCP_ESTABLISHED, bpf_sock},
@@ -81,7 +84,7 @@ fn decide(sk: *mut bpf_sock, state: &mut EndState, size: u32) -> Result<(), Coun
     let unread = peek(peer, CONFIG.sk_rmem()).ok_or(Count::Alone)?;
     keeps_up(own, peer, state, unread, size)?;
     let stayed = state.flags & HAS_REDIRECTED != 0 && state.redirected_at == own_written;
-    if !stayed {
+    if !stayed || state.needs & (REACH_NODE | INTO_APPLICATION) != 0 {
         // Who has read everything took the lock before.
         in_order();
         if peek(peer, CONFIG.sk_owned()) != Some(0) {

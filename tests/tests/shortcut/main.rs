@@ -13,5 +13,6 @@ mod reach;
 mod readers;
 mod selftest;
 mod stage;
+mod stall;
 mod torture;
 mod ways;
