@@ -19,8 +19,11 @@ use sidestep_kernel::any_map::AnyMap;
 
 use super::{ShortcutError, error::file, object::Peek};
 
-/// A message that is being redirected while the switches are turned off is there after this.
-const SETTLE: Duration = Duration::from_millis(5);
+/// Between looks.
+const LOOK: Duration = Duration::from_millis(5);
+/// A sender that was told to redirect before the switches were off waits for the receiver's lock, or for a processor: a CPU quota
+/// may keep it from one for a second. This long after they are off its message has arrived.
+const IN_FLIGHT: Duration = Duration::from_secs(3);
 
 /// The link that stays for as long as a socket may be in a sockhash.
 pub(super) const GUARD: &str = "setsockopt";
@@ -62,20 +65,30 @@ pub fn folders(pin: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Turns off what is pinned in a folder, at once and for every connection. Then takes it away, unless a socket still has
-/// bytes that it has not read after this long: those would be lost. Whether nothing is left.
+/// bytes that it has not read after this long, or some may be on their way to it: those would be lost. Whether nothing is left.
 pub fn retire(folder: &Path, patience: Duration) -> Result<bool, ShortcutError> {
+    retire_off_since(folder, Instant::now(), patience)
+}
+
+/// The same, where it was turned off at that time already.
+pub(super) fn retire_off_since(
+    folder: &Path,
+    off: Instant,
+    patience: Duration,
+) -> Result<bool, ShortcutError> {
     let own = OnceCell::new();
     let peek = |sock| {
         // Without it there is something, in doubt.
         let peek = own.get_or_init(|| Peek::load().ok()).as_ref()?;
         peek.unread(sock).ok()
     };
-    retire_with(folder, patience, &peek)
+    retire_with(folder, off, patience, &peek)
 }
 
 /// The same, with somebody who knows how many bytes the socket at an address has not read.
 pub(super) fn retire_with(
     folder: &Path,
+    off: Instant,
     patience: Duration,
     peek: &dyn Fn(u64) -> Option<u32>,
 ) -> Result<bool, ShortcutError> {
@@ -83,13 +96,21 @@ pub(super) fn retire_with(
         return Ok(true);
     }
     switch_off(folder).map_err(|error| file(folder, error))?;
-    let deadline = Instant::now() + patience;
-    thread::sleep(SETTLE);
-    while has_unread(folder, peek).map_err(|error| file(folder, error))? {
-        if Instant::now() >= deadline {
+    let began = Instant::now();
+    loop {
+        // Whoever was just about to be put into a sockhash is in it after this.
+        thread::sleep(LOOK);
+        let is_free = match sockets(folder, peek).map_err(|error| file(folder, error))? {
+            Sockets::None => true,
+            Sockets::Read => off.elapsed() >= IN_FLIGHT,
+            Sockets::Unread => false,
+        };
+        if is_free {
+            break;
+        }
+        if began.elapsed() >= patience {
             return Ok(false);
         }
-        thread::sleep(SETTLE);
     }
     let guard = folder.join(GUARD);
     let removed = pinned(folder).and_then(|mut paths| {
@@ -135,25 +156,39 @@ fn switch_off(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether any socket has bytes that were put into it and that it has not read. A socket without a record is closed on the
-/// way, but not by its owner, who may read to the end.
-fn has_unread(folder: &Path, peek: &dyn Fn(u64) -> Option<u32>) -> io::Result<bool> {
-    let Some(receivers) = map(folder, "RECEIVERS")? else {
-        return Ok(false);
+/// The sockets into which bytes may have been put.
+enum Sockets {
+    /// There are none.
+    None,
+    /// They have read everything.
+    Read,
+    /// One has not, or nobody knows.
+    Unread,
+}
+
+/// Looks at all. A socket without a record is closed on the way, but not by its owner, who may read to the end.
+fn sockets(folder: &Path, peek: &dyn Fn(u64) -> Option<u32>) -> io::Result<Sockets> {
+    let receivers = match map(folder, "RECEIVERS")? {
+        Some(receivers) => receivers.keys()?,
+        None => return Ok(Sockets::None),
     };
-    let receivers = receivers.keys()?;
     if receivers.is_empty() {
-        return Ok(false);
+        return Ok(Sockets::None);
     }
-    let sockets = sockets(folder)?;
-    Ok(receivers.iter().any(|key| {
-        let sock = number(key, 0).and_then(|id| sockets.get(&id));
+    let known = addresses(folder)?;
+    let has_unread = |key: &Vec<u8>| {
+        let sock = number(key, 0).and_then(|id| known.get(&id));
         sock.is_none_or(|sock| peek(*sock) != Some(0))
-    }))
+    };
+    Ok(if receivers.iter().any(has_unread) {
+        Sockets::Unread
+    } else {
+        Sockets::Read
+    })
 }
 
 /// The addresses of the sockets that have a record, by cookie.
-fn sockets(folder: &Path) -> io::Result<HashMap<u64, u64>> {
+fn addresses(folder: &Path) -> io::Result<HashMap<u64, u64>> {
     let mut found = HashMap::new();
     if let Some(ends) = map(folder, "ENDS")? {
         for key in ends.keys()? {

@@ -2,6 +2,7 @@
 //! anything else to fail.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -101,6 +102,8 @@ struct Others {
     pin: PathBuf,
     /// The one that is in use.
     except: Option<PathBuf>,
+    /// Since when each is off.
+    off: HashMap<PathBuf, Instant>,
     next: Option<Instant>,
 }
 
@@ -109,6 +112,7 @@ impl Others {
         Self {
             pin: pin.to_owned(),
             except,
+            off: HashMap::new(),
             next: None,
         }
     }
@@ -122,8 +126,12 @@ impl Others {
                 continue;
             }
             let path = folder.display();
-            match left::retire(&folder, Duration::ZERO) {
-                Ok(true) => tracing::info!(%path, "removed an earlier agent's shortcut"),
+            let off = *self.off.entry(folder.clone()).or_insert_with(Instant::now);
+            match left::retire_off_since(&folder, off, Duration::ZERO) {
+                Ok(true) => {
+                    tracing::info!(%path, "removed an earlier agent's shortcut");
+                    self.off.remove(&folder);
+                }
                 Ok(false) => {
                     tracing::info!(%path, "turned off an earlier agent's shortcut; its maps stay until its sockets have read their bytes");
                 }
@@ -141,8 +149,8 @@ impl Others {
     }
 }
 
-/// Between attempts to take away what has unread bytes.
-const AGAIN: Duration = Duration::from_secs(10);
+/// Between attempts to take away what its sockets need.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// The shortcut, or why there is none.
 pub struct Established {
@@ -245,6 +253,7 @@ impl Established {
                     tracing::error!(%error, "could not remove all of the shortcut");
                 }
                 self.others.except = None;
+                self.others.next = Some(Instant::now());
                 self.shortcut = Err(why);
                 Vec::new()
             }

@@ -22,7 +22,7 @@ use std::{
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sidestep_ebpf_common::{
@@ -96,8 +96,8 @@ enum Watch {
     Impossible(String),
 }
 
-/// How long sockets may take to read what they were sent, before their maps are kept for them.
-pub const DRAIN: Duration = Duration::from_secs(2);
+/// How long sockets may take to be sent, and to read, what is on its way, before their maps are kept for them.
+pub const DRAIN: Duration = Duration::from_secs(5);
 
 impl Shortcut {
     /// Loads the programs and attaches them to a cgroup. Nothing is pinned: it ends with the value.
@@ -209,7 +209,7 @@ impl Shortcut {
         };
         drop(hooks);
         let peek = |sock| object::unread(&self.object, sock).ok();
-        if !left::retire_with(&folder, patience, &peek)? {
+        if !left::retire_with(&folder, Instant::now(), patience, &peek)? {
             tracing::warn!(
                 "the shortcut is off; its maps stay until its sockets have read their bytes"
             );

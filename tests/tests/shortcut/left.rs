@@ -103,6 +103,22 @@ fn another_versions_shortcut_is_off_and_gone_once_its_bytes_are_read() {
     connection.expect("still;");
 }
 
+/// A sender that was told to redirect may still wait for a processor, or for the receiver's lock.
+#[needs(root)]
+fn maps_stay_for_as_long_as_a_message_may_be_on_its_way() {
+    let mut node = Node::alone();
+    let (pod, proxy) = pod(&node);
+    let connection = shortcut(&node, &proxy, &pod.app());
+    node.take_agent().kill();
+    let old = folder(&node, "1");
+    fs::rename(current(&node), &old).expect("a bpffs");
+    node.start_agent();
+    assert!(old.exists(), "everything that arrived is read");
+    node.agent().wait("the maps to go", || !old.exists());
+    connection.send("still;");
+    connection.expect("still;");
+}
+
 #[needs(root)]
 fn maps_of_another_layout_are_not_taken_over() {
     let mut node = Node::alone();
