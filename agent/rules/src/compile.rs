@@ -65,7 +65,9 @@ pub fn compile(policy: &Policy, facts: &Facts, id: u32, strict: bool) -> Result<
         allowed: Allowed::default(),
         namespace: String::new(),
     };
-    rules.flag(pod::IPV6, facts.captures_ipv6(policy.dual_stack));
+    let ipv6 = facts.captures_ipv6(policy.dual_stack);
+    rules.flag(pod::IPV6, ipv6 || policy.native_nftables);
+    rules.flag(pod::IPV6_UNNAMED, !ipv6 && policy.native_nftables);
     rules.flag(pod::STRICT, strict);
     rules.flag(pod::ONE_ADDRESS4, facts.has_one_address4());
     rules.add_inbound(&policy.inbound);
@@ -152,6 +154,10 @@ impl Rules {
     }
 
     fn add_addr(&mut self, set: AddrSet, net: &IpNet) {
+        let names_ipv6 = set != AddrSet::Local && matches!(net, IpNet::V6(_));
+        if names_ipv6 && self.record.has(pod::IPV6_UNNAMED) {
+            return; // Istio writes no rule for it
+        }
         let prefix = Prefix::of_net(self.record.rules, set, net);
         self.addrs.push(prefix);
     }

@@ -258,6 +258,9 @@ fn ipv6_is_captured_where_the_pod_has_it_first_or_is_dual_stack() {
             (PROXY, Tcp, "[fd00::5]:80", "out-3"),
             (PROXY, Tcp, "[::1]:80", "out-5"),
             (PROXY.from("::6"), Tcp, "[fd00::5]:80", "out-2"),
+            (PROXY, Tcp, "[::6]:80", "out-2"),
+            (APP, Tcp, "[::6]:80", "out-2"),
+            (PROXY.from("fd00::5"), Tcp, "[::6]:80", "out-3"),
             (APP, Tcp, "10.1.2.3:80", "out-10"),
         ],
     );
@@ -267,6 +270,75 @@ fn ipv6_is_captured_where_the_pod_has_it_first_or_is_dual_stack() {
     out(&rules(&dual_stack, &both()), &[to]);
     let to = (APP, Tcp, "[2001:db8::9]:80", "out-family");
     out(&rules(&policy(PLAIN, &[]), &both()), &[to]);
+}
+
+/// Their one table is both families'; Istio leaves out what names IPv6 where it takes that for not enabled.
+#[test]
+fn native_nftables_capture_ipv6_by_what_names_no_family() {
+    let natively = |more: &str| {
+        let init = format!("-p 15001 -z 15006 -u 1337 -m REDIRECT --native-nftables {more}");
+        rules(&policy(&init, &[]), &both())
+    };
+    let all = natively("-i * -x fd00:1::/64 -b * -d 15020 -o 9999");
+    out(
+        &all,
+        &[
+            (APP, Tcp, "[2001:db8::9]:80", "out-12"),
+            (APP, Tcp, "[fd00:1::1]:80", "out-12"),
+            (APP, Tcp, "[2001:db8::9]:9999", "out-1"),
+            (APP, Udp, "[2001:db8::9]:80", "out-13"),
+            (APP, Tcp, "[fd00::5]:80", "out-4"),
+            (APP, Tcp, "[::1]:80", "out-4"),
+            (PROXY, Tcp, "[2001:db8::9]:80", "out-5"),
+            (PROXY, Tcp, "[fd00::5]:80", "out-5"),
+            (PROXY.from("::6"), Tcp, "[fd00::5]:80", "out-5"),
+            (PROXY, Tcp, "10.0.0.5:80", "out-3"),
+            (PROXY.from("127.0.0.6"), Tcp, "10.0.0.5:80", "out-2"),
+            (APP, Tcp, "127.0.0.1:80", "out-4"),
+        ],
+    );
+    into(
+        &all,
+        &[
+            ("[fd00::5]:8080", "in-all"),
+            ("[fd00::5]:15020", "in-excluded"),
+        ],
+    );
+    let some = natively("-i fd00:2::/64,10.9.0.0/16 -q 7000 -b 8080");
+    out(
+        &some,
+        &[
+            (APP, Tcp, "[fd00:2::1]:80", "out-13"),
+            (APP, Tcp, "[fd00:2::1]:7000", "out-11"),
+            (APP, Tcp, "10.9.9.9:80", "out-12"),
+        ],
+    );
+    into(
+        &some,
+        &[
+            ("[fd00::5]:8080", "in-included"),
+            ("[fd00::5]:8081", "in-rest"),
+        ],
+    );
+    let dns = natively("-i * -b * --redirect-dns --capture-all-dns");
+    out(
+        &dns,
+        &[
+            (APP, Udp, "[2001:db8::53]:53", "out-8"),
+            (APP, Tcp, "[::1]:53", "out-8"),
+        ],
+    );
+    let loopback = natively("-i 127.0.0.0/8 -q 7000 -b *");
+    out(&loopback, &[(APP, Tcp, "[::1]:7000", "out-11")]);
+
+    let enabled = policy(&format!("{PLAIN} --native-nftables"), &[]);
+    out(
+        &rules(&enabled, &ipv6()),
+        &[
+            (PROXY, Tcp, "[fd00::5]:80", "out-3"),
+            (PROXY.from("::6"), Tcp, "[fd00::5]:80", "out-2"),
+        ],
+    );
 }
 
 #[test]

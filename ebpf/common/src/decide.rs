@@ -1,14 +1,14 @@
 //! Both decision lists: what Istio's rules do to a connection, row by row.
 //!
 //! Source: `tools/istio-iptables/pkg/capture/run.go` of Istio, which writes the chains `ISTIO_OUTPUT` and
-//! `ISTIO_INBOUND` in this order.
+//! `ISTIO_INBOUND` in this order, and `tools/istio-nftables/pkg/capture/run.go`, where one table is both families'.
 
 use crate::{
     Addr, AddrSet, DNS_PORT, GroupSet, PodRecord, PortSet, Row,
     pod::{
         DNS, DNS_ALL, GROUPS_EXCLUDED, GROUPS_LISTED, INBOUND_ALL, INBOUND_ANY, INCLUDE_ALL,
-        INCLUDE_LOOPBACK, ONE_ADDRESS4, OUT_ADDRS_EXCLUDED, OUT_ADDRS_INCLUDED, OUT_PORTS_EXCLUDED,
-        OUT_PORTS_INCLUDED,
+        INCLUDE_LOOPBACK, IPV6_UNNAMED, ONE_ADDRESS4, OUT_ADDRS_EXCLUDED, OUT_ADDRS_INCLUDED,
+        OUT_PORTS_EXCLUDED, OUT_PORTS_INCLUDED,
     },
 };
 
@@ -72,10 +72,11 @@ pub fn outbound<L: Lookups>(pod: &PodRecord, sets: &L, a: &Attempt) -> Row {
     if pod.has(OUT_PORTS_EXCLUDED) && sets.port(PortSet::OutExclude, a.port) {
         return Row::OutPortExcluded;
     }
-    if a.local && (a.bound.same(&PASSTHROUGH4) || a.bound.same(&PASSTHROUGH6)) {
+    let unnamed = pod.has(IPV6_UNNAMED) && !a.dst.is_v4();
+    if a.local && !unnamed && is_passthrough(a) {
         return Row::OutPassthrough;
     }
-    if let Some(row) = proxy(pod, a) {
+    if let Some(row) = proxy(pod, a, unnamed) {
         return row;
     }
     if pod.has(GROUPS_LISTED) && !sets.group(GroupSet::Include, a.gid)
@@ -89,7 +90,7 @@ pub fn outbound<L: Lookups>(pod: &PodRecord, sets: &L, a: &Attempt) -> Row {
     {
         return Row::OutDns;
     }
-    if pod.in_loopback(&a.dst) {
+    if !unnamed && pod.in_loopback(&a.dst) {
         return Row::OutLoopback;
     }
     if pod.has(OUT_ADDRS_EXCLUDED) && sets.addr(AddrSet::OutExclude, &a.dst) {
@@ -108,13 +109,23 @@ pub fn outbound<L: Lookups>(pod: &PodRecord, sets: &L, a: &Attempt) -> Row {
     Row::OutRest
 }
 
+/// Whether the kernel would have a packet come from 127.0.0.6 or `::6`. To `::6` an unbound socket has it as its source, too,
+/// whereas 127.0.0.6 is reached from 127.0.0.1.
+#[inline(always)]
+const fn is_passthrough(a: &Attempt) -> bool {
+    a.bound.same(&PASSTHROUGH4)
+        || a.bound.same(&PASSTHROUGH6)
+        || a.bound.is_unspecified() && a.dst.same(&PASSTHROUGH6)
+}
+
 /// Rows 3 to 5 for each uid in turn, then 6a to 6c for each gid: the order matters with several ids.
 #[inline(always)]
-fn proxy(pod: &PodRecord, a: &Attempt) -> Option<Row> {
+fn proxy(pod: &PodRecord, a: &Attempt, unnamed: bool) -> Option<Row> {
     let dns = pod.has(DNS);
     let tcp = a.proto == Proto::Tcp;
     let not_dns = tcp && a.port != DNS_PORT;
-    let to_self = a.local && tcp && !pod.in_loopback(&a.dst) && a.port != pod.tunnel_port;
+    let to_self =
+        a.local && tcp && !unnamed && !pod.in_loopback(&a.dst) && a.port != pod.tunnel_port;
     let straight = a.local && !pod.has(INCLUDE_LOOPBACK) && (!dns || not_dns);
     // The first id's rules end every local connection that row 4 (or 6b) passes: the other ids never see those.
     if straight && a.uid != pod.uids.first() {

@@ -37,6 +37,10 @@ pub const STRICT: u32 = 1 << 13;
 /// there.
 pub const ONE_ADDRESS4: u32 = 1 << 14;
 
+/// IPv6 is captured by those rules alone that name no address family: with `--native-nftables`, whose table is both families',
+/// in a pod whose IPv6 Istio takes for not enabled. Rows 2, 3, 6a and 9 name one.
+pub const IPV6_UNNAMED: u32 = 1 << 15;
+
 /// The proxy's user or group ids, in order. Unused places repeat the last id, which changes no decision and spares the
 /// programs a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

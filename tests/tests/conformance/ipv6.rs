@@ -2,8 +2,9 @@
 
 use sidestep_kit::{
     actor::{Family, Kind},
-    both_ways,
+    both_ways, needs,
     net::{OUTSIDE_V4, OUTSIDE_V6},
+    redirect::{Node, Redirect},
 };
 
 use crate::{POD, SERVICE, assert_captured_from, assert_straight_from};
@@ -80,6 +81,20 @@ both_ways! {
         assert_captured_from(app.call(SERVICE), "outbound", POD, SERVICE);
     }
 
+    /// The kernel takes `::6` for the source of an unbound socket, and the rule for that source comes first.
+    fn the_proxy_reaches_6_straight_unless_it_is_bound(node) {
+        let (pod, proxy) = node.pod_with_proxy("dual-stack", &[POD, POD6]);
+        let app = pod.app();
+        let _listener = app.serve("app", Kind::Tcp, "[::]:8080");
+        for caller in [&app, proxy.actor()] {
+            assert_straight_from(caller.call("[::6]:8080"), "app", "::6", "[::6]:8080");
+        }
+        let socket = proxy.actor().socket(Family::V6, Kind::Tcp).expect("a socket");
+        socket.bind(&format!("[{POD6}]:0")).expect("the pod's address");
+        socket.connect("[::6]:8080").expect("the proxy listens");
+        assert_captured_from(socket.seen(), "inbound", POD6, "[::6]:8080");
+    }
+
     fn a_socket_bound_to_the_pods_ipv6_address_keeps_it(node) {
         let (pod, _proxy) = node.pod_with_proxy("dual-stack", &[POD, POD6]);
         let socket = pod.app().socket(Family::V6, Kind::Tcp).expect("a socket");
@@ -102,4 +117,36 @@ both_ways! {
         socket.connect(SERVICE6).expect("the proxy listens");
         assert_captured_from(socket.seen(), "outbound", POD6, SERVICE6);
     }
+}
+
+/// Their one table is both families', so that a pod whose first address is IPv4 has its IPv6 captured as well, by the rules that
+/// name no family.
+fn native_nftables_capture_ipv6(redirect: Redirect) {
+    let node = Node::new(redirect);
+    let outside = node.outside();
+    let _service = outside.serve("service", Kind::Tcp, "[::]:80");
+    let (pod, proxy) = node.pod_with_proxy("native-nftables", &[POD, POD6]);
+    let app = pod.app();
+    let _listener = app.serve("app", Kind::Tcp, "[::]:8080");
+    let (target, own) = (format!("[{OUTSIDE_V6}]:80"), format!("[{POD6}]:8080"));
+    assert_captured_from(app.call(&target), "outbound", POD6, &target);
+    assert_captured_from(app.call(SERVICE6), "outbound", POD6, SERVICE6);
+    assert_captured_from(outside.call(&own), "inbound", OUTSIDE_V6, &own);
+    assert_straight_from(proxy.actor().call(&target), "service", POD6, &target);
+    // Row 3 names a family: what the proxy calls of its own pod's is not captured.
+    for caller in [&app, proxy.actor()] {
+        assert_straight_from(caller.call(&own), "app", POD6, &own);
+        assert_straight_from(caller.call("[::1]:8080"), "app", "::1", "[::1]:8080");
+    }
+    assert_captured_from(app.call(SERVICE), "outbound", POD, SERVICE);
+}
+
+#[needs(root, "nft")]
+fn native_nftables_capture_ipv6_where_istio_names_no_family() {
+    native_nftables_capture_ipv6(Redirect::Nftables);
+}
+
+#[needs(root)]
+fn so_does_sidestep() {
+    native_nftables_capture_ipv6(Redirect::Sidestep);
 }

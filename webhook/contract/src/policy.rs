@@ -47,6 +47,8 @@ pub struct Policy {
     pub dns: Dns,
     /// `--dual-stack`: IPv6 is captured as soon as the pod has any IPv6 address.
     pub dual_stack: bool,
+    /// `--native-nftables`: rules that name no address family hold for IPv6, too, where IPv6 is not captured otherwise.
+    pub native_nftables: bool,
     /// `--iptables-probe-port`: the port on 127.0.0.6 that the gate dials to see whether it is captured.
     pub probe_port: NonZeroU16,
 }

@@ -56,6 +56,9 @@ impl Policy {
         if self.dual_stack {
             f.write_str("; dual-stack")?;
         }
+        if self.native_nftables {
+            f.write_str("; nftables")?;
+        }
         if self.tunnel_port.get() != DEFAULT_TUNNEL_PORT {
             write!(f, "; tunnel {}", self.tunnel_port)?;
         }

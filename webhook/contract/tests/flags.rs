@@ -90,7 +90,7 @@ const ROWS: &[Row] = rows! {
     "--cleanup-only" "" ["CLEANUP_ONLY"] "true" => Leaves("not-an-injectors");
     "--reconcile" "" ["RECONCILE"] "true" => Nothing;
     "--force-apply" "" ["FORCE_APPLY"] "true" => Nothing;
-    "--native-nftables" "" ["NATIVE_NFTABLES"] "true" => Nothing;
+    "--native-nftables" "" ["NATIVE_NFTABLES"] "true" => Changes(|p| p.native_nftables = true);
     "--force-iptables-binary" "" ["FORCE_IPTABLES_BINARY"] "nft" => Nothing;
     "--force-iptables-binary" "" ["FORCE_IPTABLES_BINARY"] "ebtables" => Leaves("bad-value");
     "--log_output_level" "" [] "default:debug" => Nothing;

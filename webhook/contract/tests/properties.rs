@@ -66,7 +66,7 @@ fn policy() -> impl Strategy<Value = Policy> {
     let dns = prop_oneof![Just(Dns::Off), Just(Dns::ToServers), Just(Dns::All)];
     let first = (port(), port(), port(), port(), ids(1..9), ids(1..9));
     let second = (inbound, include, networks(), ports(), ports());
-    let third = (groups, loopback, dns, any::<bool>());
+    let third = (groups, loopback, dns, any::<bool>(), any::<bool>());
     (first, second, third).prop_map(|(first, second, third)| Policy {
         outbound_port: first.0,
         inbound_port: first.1,
@@ -83,6 +83,7 @@ fn policy() -> impl Strategy<Value = Policy> {
         loopback: third.1,
         dns: third.2,
         dual_stack: third.3,
+        native_nftables: third.4,
     })
 }
 
@@ -120,6 +121,7 @@ fn values(policy: &Policy) -> Vec<(Flag, String)> {
         (Flag::RedirectDns, (policy.dns != Dns::Off).to_string()),
         (Flag::CaptureAllDns, (policy.dns == Dns::All).to_string()),
         (Flag::DualStack, policy.dual_stack.to_string()),
+        (Flag::NativeNftables, policy.native_nftables.to_string()),
     ]
 }
 
@@ -227,13 +229,13 @@ fn value_word() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn every_spelling_of_a_policy_parses_back_to_it(policy in policy(), choices in vec(any::<usize>(), 15)) {
+    fn every_spelling_of_a_policy_parses_back_to_it(policy in policy(), choices in vec(any::<usize>(), 16)) {
         let container = container(&policy, &choices);
         prop_assert_eq!(parse(&container), Ok(policy), "{:?}", container);
     }
 
     #[test]
-    fn the_gate_gives_back_the_policy(policy in policy(), choices in vec(any::<usize>(), 15)) {
+    fn the_gate_gives_back_the_policy(policy in policy(), choices in vec(any::<usize>(), 16)) {
         let container = container(&policy, &choices);
         prop_assert!(!is_gate(&container));
         prop_assume!(policy.proxy_uids.iter().any(|uid| *uid != 0));

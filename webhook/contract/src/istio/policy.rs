@@ -46,6 +46,7 @@ pub(super) fn from_settings(settings: &Settings) -> Result<Policy, Leave> {
             (true, true) => Dns::All,
         },
         dual_stack: settings.is_set(Flag::DualStack),
+        native_nftables: settings.is_set(Flag::NativeNftables),
         probe_port: lists::port(settings.of(Flag::ProbePort))?,
     })
 }
