@@ -34,6 +34,7 @@ pub struct Metrics {
     restored: Counter,
     released: Counter,
     refused: Counter,
+    raw_refused: Counter,
     watch: Gauge,
     watch_errors: Counter,
     events: Family<Outcome, Counter>,
@@ -94,6 +95,7 @@ impl Default for Metrics {
             restored: Counter::default(),
             released: Counter::default(),
             refused: Counter::default(),
+            raw_refused: Counter::default(),
             watch: Gauge::default(),
             watch_errors: Counter::default(),
             events: Family::default(),
@@ -176,6 +178,11 @@ impl Metrics {
             self.refused.clone(),
         );
         all.register(
+            "raw_sockets_refused",
+            "Raw TCP sockets that were refused to programs of accelerated pods, since their packets would go around the proxy",
+            self.raw_refused.clone(),
+        );
+        all.register(
             "restored",
             "Links and pins that somebody removed, and that were restored",
             self.restored.clone(),
@@ -221,6 +228,11 @@ impl Metrics {
     /// A pod is left to Istio.
     pub fn left(&self, reason: &'static str) {
         self.left.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// So many raw TCP sockets were refused.
+    pub fn raw_refused(&self, count: u64) {
+        self.raw_refused.inc_by(count);
     }
 
     /// So many connections were refused because a pod, or the node, has too many open.

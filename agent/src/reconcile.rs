@@ -20,6 +20,7 @@ use std::{
     time::Instant,
 };
 
+use sidestep_contract::RawSockets;
 use sidestep_kernel::netns::Cookie;
 
 pub use self::{
@@ -301,7 +302,7 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
             policy: &wanted.policy,
             allowed: wanted.allowed,
             namespace: &name.namespace,
-            strict: self.mode.strict,
+            strict: self.mode.strict && wanted.raw_sockets == RawSockets::Refuse,
         };
         pod.waiting = None;
         take::arm(

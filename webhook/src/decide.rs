@@ -133,6 +133,7 @@ impl Subject<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Accelerate, Reason> {
         self.permit()?;
+        wishes::check_raw_sockets(self.pod, self.namespace, warnings);
         self.refuse()?;
         let init = init?;
         self.permit_redirector(&init)?;

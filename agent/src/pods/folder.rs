@@ -9,7 +9,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Pod;
-use sidestep_contract::{Leave, Policy, file, keys};
+use sidestep_contract::{Leave, Policy, RawSockets, file, keys};
 use thiserror::Error;
 
 use crate::{
@@ -195,6 +195,7 @@ fn entry(path: &Path, pod: &Pod) -> Result<(PodName, Entry), SourceError> {
             place: Place::Named(netns),
             policy,
             allowed: Allowed::of(pod),
+            raw_sockets: RawSockets::of(pod),
             name_servers: name_servers(pod),
             addresses: Vec::new(),
             ended: false,

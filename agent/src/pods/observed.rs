@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::api::core::v1::Pod;
-use sidestep_contract::{istio_init, refuse_at_admission, refuse_for_life};
+use sidestep_contract::{RawSockets, istio_init, refuse_at_admission, refuse_for_life};
 
 use super::Step;
 use crate::{
@@ -70,6 +70,7 @@ fn entry(pod: &Pod, uid: &PodUid) -> Entry {
         place: Place::Cgroup(uid.clone()),
         policy,
         allowed: Allowed::of(pod),
+        raw_sockets: RawSockets::of(pod),
         name_servers: name_servers(pod),
         addresses: addresses
             .filter_map(|ip| ip.ip.parse::<IpAddr>().ok())

@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use k8s_openapi::api::core::v1::Pod;
-use sidestep_contract::{Leave, Policy, keys};
+use sidestep_contract::{Leave, Policy, RawSockets, keys};
 use thiserror::Error;
 
 use crate::rules::Allowed;
@@ -56,6 +56,8 @@ pub struct Wanted {
     pub policy: Policy,
     /// How far its bytes may go past TCP.
     pub allowed: Allowed,
+    /// What its programs may send past every `connect`, as it was seen first.
+    pub raw_sockets: RawSockets,
     /// Name servers of its spec's `dnsConfig`.
     pub name_servers: Vec<IpAddr>,
     /// The addresses that Kubernetes knows of: by these alone others reach it past TCP. A change is a reason to look again.

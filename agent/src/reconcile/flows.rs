@@ -13,10 +13,12 @@ use sidestep_kernel::netns::{Cookie, NetnsError};
 use super::{PodEvent, Reconciler};
 use crate::{
     dataplane::{Dataplane, DataplaneError},
-    pods::wanted::PodName,
     rules::addr,
     sandbox::{Node, Sandbox},
 };
+
+/// The rows by which what a program asks for is refused, though its proxy listens.
+pub(super) const REFUSED: [Row; 2] = [Row::OutFull, Row::RawRefused];
 
 /// Who has fewer is not looked at: what is wrong there harms nobody, even in each of 256 pods.
 const MANY: i64 = FLOW_SHARE / 32;
@@ -24,7 +26,7 @@ const MANY: i64 = FLOW_SHARE / 32;
 const MOST: usize = 2 * MOST_OF_ONE;
 
 impl<D: Dataplane, N: Node> Reconciler<D, N> {
-    /// Forgets what ended unseen, and tells of connections that were refused; not too often.
+    /// Forgets what ended unseen, and tells of what was refused; not too often.
     pub(super) fn look_at_flows(&mut self, now: Instant) -> Result<(), DataplaneError> {
         if self.flows_due.is_some_and(|due| now < due) {
             return Ok(());
@@ -71,24 +73,26 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
     }
 
     fn tell_of_refusals(&mut self) {
-        let mut news: Vec<(PodName, u64)> = Vec::new();
+        let mut news = Vec::new();
         for (name, pod) in &mut self.pods {
             let Some(cookie) = pod.armed_in() else {
                 continue;
             };
             let counts = self.dataplane.counts(cookie);
-            let refused = counts.iter().find(|(row, _)| *row == Row::OutFull);
-            let refused = refused.map_or(0, |(_, count)| *count);
-            // A namespace that was made anew counts from the start.
-            let more = refused.checked_sub(pod.refused).unwrap_or(refused);
-            pod.refused = refused;
-            if more > 0 {
-                news.push((name.clone(), more));
+            for (row, before) in REFUSED.iter().zip(&mut pod.refused) {
+                let found = counts.iter().find(|(counted, _)| counted == row);
+                let refused = found.map_or(0, |(_, count)| *count);
+                // A namespace that was made anew counts from the start.
+                let more = refused.checked_sub(*before).unwrap_or(refused);
+                *before = refused;
+                if more > 0 {
+                    news.push((name.clone(), *row, more));
+                }
             }
         }
-        for (name, count) in news {
-            tracing::warn!(pod = %name, count, "refused connections of a pod that has too many open");
-            (self.tell)(&name, PodEvent::Refused { count });
+        for (name, row, count) in news {
+            tracing::warn!(pod = %name, row = row.name(), count, "refused what a pod's programs asked for");
+            (self.tell)(&name, PodEvent::Refused { row, count });
         }
     }
 }

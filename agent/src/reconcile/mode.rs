@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sidestep_ebpf_common::Row;
+
 use super::ArmError;
 use crate::pods::wanted::{LeaveReason, PodName};
 
@@ -69,8 +71,10 @@ pub enum PodEvent<'a> {
     Left(&'a LeaveReason),
     /// It has had no sandbox for a while, told once.
     NoSandbox,
-    /// So many of its connections were refused because it, or the node, has too many of them open.
+    /// So much of what its programs asked for was refused, though its proxy listens.
     Refused {
+        /// By this row.
+        row: Row,
         /// Since it was told last.
         count: u64,
     },

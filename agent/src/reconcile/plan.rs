@@ -192,6 +192,8 @@ pub(super) const fn release(claim: Claim, attached: Option<bool>, when: Release)
 mod tests {
     use std::time::Duration;
 
+    use sidestep_contract::RawSockets;
+
     use super::*;
     use crate::{
         pods::wanted::{Place, PodUid, Wanted},
@@ -216,6 +218,7 @@ mod tests {
             place: Place::Cgroup(uid),
             policy: policy(1337).expect("a policy"),
             allowed: Allowed::default(),
+            raw_sockets: RawSockets::default(),
             name_servers: Vec::new(),
             addresses: Vec::new(),
             ended: false,

@@ -7,7 +7,7 @@ use std::{
 
 use sidestep_kernel::netns::Cookie;
 
-use super::{ArmError, Armed, Mode, pace::Pace};
+use super::{ArmError, Armed, Mode, flows::REFUSED, pace::Pace};
 use crate::pods::wanted::{Entry, Place, PodName, Wanted};
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -31,8 +31,8 @@ pub(super) struct Pod {
     pub(super) waiting: Option<Instant>,
     /// Of looks at it because one of its processes was seen.
     pub(super) pace: Pace,
-    /// How many refused connections were told of.
-    pub(super) refused: u64,
+    /// How much of each row of [`REFUSED`](super::flows::REFUSED) was told of.
+    pub(super) refused: [u64; REFUSED.len()],
     /// Whether it was told that it waits for too long.
     told: bool,
     /// When its link is looked at next …
@@ -62,7 +62,7 @@ impl Pod {
             reaction: None,
             waiting: None,
             pace: Pace::default(),
-            refused: 0,
+            refused: [0; REFUSED.len()],
             told: false,
             look: now,
             study: now + spread(name, mode.study),
@@ -193,6 +193,8 @@ fn spread(name: &PodName, interval: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sidestep_contract::RawSockets;
+
     use crate::{pods::wanted::PodUid, probe::policy, rules::Allowed};
 
     fn wanted() -> Wanted {
@@ -202,6 +204,7 @@ mod tests {
             ),
             policy: policy(1337).expect("a policy"),
             allowed: Allowed::default(),
+            raw_sockets: RawSockets::default(),
             name_servers: Vec::new(),
             addresses: Vec::new(),
             ended: false,

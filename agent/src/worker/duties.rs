@@ -3,7 +3,8 @@
 
 use std::sync::mpsc::{Receiver, channel};
 
-use sidestep_ebpf_common::flow::FLOW_SHARE;
+use sidestep_contract::keys;
+use sidestep_ebpf_common::{Row, flow::FLOW_SHARE};
 use sidestep_runtime::Heartbeat;
 
 use super::{Proof, SightingQueue};
@@ -84,7 +85,19 @@ fn count(metrics: &Metrics, event: &PodEvent<'_>) -> Option<(&'static str, Strin
             let note = "none of the pod's processes was seen in a network namespace of its own: does its sandbox start?";
             Some(("NoSandbox", note.to_owned()))
         }
-        PodEvent::Refused { count } => {
+        PodEvent::Refused {
+            row: Row::RawRefused,
+            count,
+        } => {
+            metrics.raw_refused(*count);
+            let note = format!(
+                "a program asked for a raw TCP socket, whose packets would go around the proxy, and got \
+                 \"Operation not permitted\"; iptables-legacy does so, too. The pod's annotation {}=allow lets it",
+                keys::RAW_SOCKETS
+            );
+            Some(("RawSocketRefused", note))
+        }
+        PodEvent::Refused { row: _, count } => {
             metrics.refused(*count);
             let note = format!(
                 "connections were refused: it has {FLOW_SHARE} captured connections open, the most that one pod may have, or \

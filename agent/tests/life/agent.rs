@@ -16,7 +16,7 @@ use sidestep_agent::{
     rules::Allowed,
     status::{PodState, PodStatus},
 };
-use sidestep_contract::{IstioInit, Policy};
+use sidestep_contract::{IstioInit, Policy, RawSockets};
 
 use crate::{fake::Fake, world::World};
 
@@ -149,6 +149,7 @@ impl Agent {
             },
             policy: self.policies[pod * usize::from(VERSIONS) + usize::from(said.version)].clone(),
             allowed: Allowed::default(),
+            raw_sockets: RawSockets::default(),
             name_servers: Vec::new(),
             addresses: vec![[10, 0, 0, said.addresses].into()],
             ended: said.ended,

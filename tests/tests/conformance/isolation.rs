@@ -3,13 +3,39 @@
 use sidestep_kit::{
     actor::{Family, Kind, Socket},
     both_ways,
-    net::Network,
-    redirect::Pod,
+    net::{Namespace, Network, OUTSIDE_V4, run},
+    redirect::{Pod, Redirect},
 };
 
-use crate::{POD, assert_captured_from};
+use crate::{POD, assert_captured_from, assert_straight_from};
 
 both_ways! {
+    /// As a container engine in a pod does for its own containers: a known difference, for which such pods are left alone.
+    fn packets_that_a_pod_forwards_are_inbound_to_iptables_and_nobodys_to_sidestep(node) {
+        let _service = node.outside().serve("service", Kind::Tcp, "0.0.0.0:80");
+        let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
+        let inner = Namespace::new("inner");
+        let outer = pod.namespace();
+        outer.ip(&format!("link add inner type veth peer name eth0 netns {}", inner.name()));
+        outer.ip("addr add 172.30.0.1/24 dev inner");
+        outer.ip("link set inner up");
+        outer.sysctl("net/ipv4/ip_forward", "1");
+        let masquerade = "table ip engine { chain out { type nat hook postrouting priority 100; oifname eth0 masquerade; }; }";
+        run(outer.command("nft").arg(masquerade));
+        inner.ip("addr add 172.30.0.2/24 dev eth0");
+        inner.ip("link set eth0 up");
+        inner.ip("route add default via 172.30.0.1");
+
+        let target = format!("{OUTSIDE_V4}:80");
+        let seen = node.actor_in(&inner).call(&target);
+        match node.redirect() {
+            Redirect::Iptables | Redirect::Nftables => {
+                assert_captured_from(seen, "inbound", "172.30.0.2", &target);
+            }
+            Redirect::Sidestep => assert_straight_from(seen, "service", POD, &target),
+        }
+    }
+
     fn two_pods_with_equal_addresses_and_ports_do_not_collide(node) {
         let elsewhere = Network::new();
         let pods = [
@@ -47,7 +73,7 @@ both_ways! {
         let (excluding, _two) = node.pod_with_proxy("exclude", &["10.77.0.12"]);
         let target = "10.77.9.1:80";
         assert_captured_from(everything.app().call(target), "outbound", "10.77.0.11", target);
-        crate::assert_straight_from(excluding.app().call(target), "service", "10.77.0.12", target);
+        assert_straight_from(excluding.app().call(target), "service", "10.77.0.12", target);
     }
 
     fn a_call_from_pod_to_pod_passes_both_proxies(node) {

@@ -204,6 +204,24 @@ fn raw_tcp_sockets_are_the_proxys_alone() {
         .expect("other processes may");
 }
 
+/// By its own word, as `iptables-legacy` needs it.
+#[needs(root)]
+fn a_pod_that_says_so_has_raw_sockets() {
+    let node = Node::new(Redirect::Sidestep);
+    let pod = node.bare_pod("client", &[POD]);
+    node.program(
+        &pod,
+        &pod.annotated(&[("sidestep.dev/raw-sockets", "allow")]),
+    );
+    let _proxy = pod.proxy();
+    node.wait_active(&pod);
+    let root = pod.actor(&Identity::new(0, 0));
+    for kind in [Kind::RawTcp, Kind::RawIp] {
+        root.socket(Family::V4, kind).expect("its word");
+    }
+    assert_captured_from(root.call(SERVICE), "outbound", POD, SERVICE);
+}
+
 fn excluded_service(node: &Node) -> (sidestep_kit::net::Namespace, Socket) {
     let neighbour = node.network().host("service", &["10.77.9.1"]);
     let service = node

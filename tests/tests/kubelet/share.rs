@@ -1,13 +1,30 @@
-//! A pod that leaks connections: who looks for the reason finds it.
+//! A pod to which something is refused: who looks for the reason finds it.
 
 use sidestep_ebpf_common::flow::FLOW_SHARE;
 use sidestep_kit::{
-    actor::{Errno, assert_captured},
+    actor::{Errno, Family, Identity, Kind, assert_captured},
     kubelet::{KubeNode, PATIENCE},
     needs,
     process::eventually,
     redirect::{OpenCount, PodState, SERVICE},
 };
+
+#[needs(apiserver)]
+fn refused_raw_sockets_are_counted_and_told_of_with_the_word_that_lets_them() {
+    let mut node = KubeNode::with_agent();
+    let sandbox = node.create("runner", "").sandbox("10.77.0.10");
+    let _proxy = sandbox.proxy();
+    node.wait_for("runner", PodState::Active);
+    let root = sandbox.container(&Identity::new(0, 0));
+    let refused = root.socket(Family::V4, Kind::RawIp).err();
+    assert_eq!(refused, Some(Errno::NOT_PERMITTED));
+    // The next look is half a minute away, or the next agent's first.
+    node.take_agent().kill();
+    node.start_agent();
+    let told = node.wait_for_event(&node.known("runner"), "RawSocketRefused");
+    assert!(told.contains("sidestep.dev/raw-sockets=allow"), "{told}");
+    assert!((node.metric("sidestep_agent_raw_sockets_refused_total") - 1.0).abs() < 0.1);
+}
 
 #[needs(apiserver)]
 fn refused_connections_are_counted_and_told_of_at_the_pod() {

@@ -22,6 +22,10 @@ pub const SHORTCUT: &str = "sidestep.dev/shortcut";
 /// Annotation of a pod, never of a namespace: into which sockets the shortcut delivers, `proxy` or `application`.
 pub const SHORTCUT_INTO: &str = "sidestep.dev/shortcut-into";
 
+/// Annotation of a pod, never of a namespace: whether what its programs send past every `connect` may go around the proxy,
+/// `refuse` or `allow`.
+pub const RAW_SOCKETS: &str = "sidestep.dev/raw-sockets";
+
 /// Label of a node that cannot run Sidestep.
 pub const UNSUPPORTED: &str = "sidestep.dev/unsupported";
 
@@ -55,6 +59,9 @@ pub const ISTIO_CNI: &str = "istio-cni";
 
 /// The names of what becomes a gate.
 pub const INITS: [&str; 2] = [ISTIO_INIT, ISTIO_VALIDATION];
+
+/// The containers that the mesh's injector adds: what those may do is no sign of what the pod does.
+pub const OF_THE_MESH: [&str; 3] = [ISTIO_INIT, ISTIO_VALIDATION, "istio-proxy"];
 
 /// First argument of [`ISTIO_INIT`]: the subcommand of Istio's agent binary.
 pub const ISTIO_IPTABLES: &str = "istio-iptables";

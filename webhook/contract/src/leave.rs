@@ -87,6 +87,18 @@ pub enum Leave {
         /// Its value.
         value: String,
     },
+    /// A container may make networks of its own in the pod, and packets that the pod forwards for them pass no socket.
+    #[error(
+        "container {container:?} may change the pod's network ({right}), and packets that the pod forwards would go around the \
+         proxy; the pod's annotation {}=allow lets them",
+        crate::keys::RAW_SOCKETS
+    )]
+    MayForward {
+        /// The container.
+        container: String,
+        /// `privileged`, or the capability.
+        right: &'static str,
+    },
     /// The pod or its namespace opted out.
     #[error("opted out by {key}={value}")]
     OptedOut {
@@ -247,6 +259,7 @@ impl Leave {
             Self::SandboxedRuntime { .. } => "sandboxed-runtime",
             Self::MirrorPod => "mirror-pod",
             Self::SeveralNetworks { .. } => "several-networks",
+            Self::MayForward { .. } => "may-forward",
             Self::OptedOut { .. } => "opted-out",
             Self::UnknownFlag { .. } => "unknown-flag",
             Self::BadSyntax { .. } => "bad-syntax",

@@ -1,9 +1,9 @@
 //! Which pods are left to Istio whatever their `istio-init` says.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use serde_json::Value;
 
-use crate::{Leave, Policy, istio_init, keys, runtime};
+use crate::{Leave, Policy, RawSockets, istio_init, keys, runtime};
 
 impl Policy {
     /// The policy of a pod at admission: as Istio's injector wrote the pod, or with the gate that the webhook made.
@@ -17,7 +17,48 @@ impl Policy {
 pub fn refuse_at_admission(pod: &Pod) -> Result<(), Leave> {
     refuse_for_life(pod)?;
     runtime::refuse_sandboxed(pod)?;
-    refuse_networks(pod)
+    refuse_networks(pod)?;
+    refuse_forwarding(pod)
+}
+
+/// Packets that a pod forwards, for containers in networks of its own, were never a socket's of the pod: Istio's rules take them
+/// for inbound ones, and no program of ours sees them. Only who may change the pod's network can make it forward.
+fn refuse_forwarding(pod: &Pod) -> Result<(), Leave> {
+    if RawSockets::of(pod) == RawSockets::Allow {
+        return Ok(());
+    }
+    let spec = pod.spec.iter();
+    let mut containers = spec
+        .flat_map(|spec| {
+            spec.init_containers
+                .iter()
+                .flatten()
+                .chain(&spec.containers)
+        })
+        .filter(|container| !keys::OF_THE_MESH.contains(&container.name.as_str()));
+    let found = containers.find_map(|container| Some((container, network_right(container)?)));
+    match found {
+        None => Ok(()),
+        Some((container, right)) => Err(Leave::MayForward {
+            container: container.name.clone(),
+            right,
+        }),
+    }
+}
+
+/// By what a container may change the pod's network.
+fn network_right(container: &Container) -> Option<&'static str> {
+    let context = container.security_context.as_ref()?;
+    if context.privileged == Some(true) {
+        return Some("privileged");
+    }
+    let added = context.capabilities.as_ref()?.add.as_ref()?;
+    ["NET_ADMIN", "ALL"].into_iter().find(|right| {
+        added.iter().any(|name| {
+            let name = name.to_ascii_uppercase();
+            name.strip_prefix("CAP_").unwrap_or(&name) == *right
+        })
+    })
 }
 
 /// An armed pod's captured connections leave from the address of its default route; by a further interface they would have

@@ -29,6 +29,7 @@ fn injected() -> Container {
 fn named(name: &str) -> Container {
     Container {
         name: name.to_owned(),
+        security_context: None,
         ..injected()
     }
 }
@@ -165,6 +166,52 @@ fn pods_whose_network_is_not_their_own_and_single_are_left() {
     assert!(Policy::from_pod(&annotated(keys::GKE_INTERFACES, "")).is_ok());
     assert!(Policy::from_pod(&annotated(keys::GKE_INTERFACES, "eth1")).is_err());
     assert_eq!(reason(&annotated(keys::MIRROR, "7b5e")), "mirror-pod");
+}
+
+/// Packets that a pod forwards are no socket's of its own.
+#[test]
+fn a_pod_that_may_forward_is_left_unless_it_says_that_it_may() {
+    let container = |name: &str, right: serde_json::Value| {
+        let container = serde_json::json!({"name": name, "image": "i", "securityContext": right});
+        serde_json::from_value::<Container>(container).expect("a container")
+    };
+    let privileged = || serde_json::json!({"privileged": true});
+    let adds = |right: &str| serde_json::json!({"capabilities": {"add": ["NET_RAW", right]}});
+    let with = |container: Container, is_init: bool| {
+        let mut pod = pod(vec![injected()]);
+        let spec = pod.spec.get_or_insert_default();
+        if is_init {
+            spec.init_containers.get_or_insert_default().push(container);
+        } else {
+            spec.containers.push(container);
+        }
+        pod
+    };
+    for right in [
+        privileged(),
+        adds("NET_ADMIN"),
+        adds("CAP_NET_ADMIN"),
+        adds("ALL"),
+    ] {
+        for is_init in [false, true] {
+            let mut pod = with(container("dind", right.clone()), is_init);
+            let leave = Policy::from_pod(&pod).expect_err("it may forward");
+            assert_eq!(leave.reason(), "may-forward");
+            assert!(leave.to_string().contains("\"dind\""), "{leave}");
+            let mut say = |word: &str| {
+                let annotations = pod.metadata.annotations.get_or_insert_default();
+                annotations.insert(keys::RAW_SOCKETS.to_owned(), word.to_owned());
+                Policy::from_pod(&pod)
+            };
+            assert!(say("allow").is_ok());
+            assert!(say("refuse").is_err() && say("Allow").is_err());
+        }
+        let proxy = with(container("istio-proxy", right.clone()), true);
+        assert!(Policy::from_pod(&proxy).is_ok(), "the mesh's own");
+    }
+    for right in [adds("SYS_PTRACE"), serde_json::json!({"privileged": false})] {
+        assert!(Policy::from_pod(&with(container("app", right), false)).is_ok());
+    }
 }
 
 #[test]

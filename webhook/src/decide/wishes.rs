@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
-use sidestep_contract::keys;
+use sidestep_contract::{RawSockets, keys};
 
 use crate::Reason;
 use crate::cluster::Namespace;
@@ -85,6 +85,26 @@ pub(super) fn delivery(
         ));
         Delivery::Proxy
     })
+}
+
+/// Warns of a word about raw sockets that means nothing, or of one in the wrong place.
+pub(super) fn check_raw_sockets(
+    pod: &Pod,
+    namespace: Option<&Namespace>,
+    warnings: &mut Vec<String>,
+) {
+    if of_namespace(namespace, keys::RAW_SOCKETS).is_some() {
+        warnings.push(format!(
+            "{} on the namespace is ignored: it is said by each workload for itself",
+            keys::RAW_SOCKETS
+        ));
+    }
+    if let Some(word) = value(pod.metadata.annotations.as_ref(), keys::RAW_SOCKETS)
+        && let Err(unknown) = word.parse::<RawSockets>()
+    {
+        let used = RawSockets::Refuse.word();
+        warnings.push(said_nothing(keys::RAW_SOCKETS, word, &unknown, used));
+    }
 }
 
 fn said_nothing(key: &str, word: &str, unknown: &dyn std::fmt::Display, used: &str) -> String {
