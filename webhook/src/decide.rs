@@ -137,7 +137,8 @@ impl Subject<'_> {
         self.refuse()?;
         let init = init?;
         self.permit_redirector(&init)?;
-        init.policy.as_ref().map_err(Clone::clone)?;
+        let policy = init.policy.as_ref().map_err(Clone::clone)?;
+        probe::fits(policy).map_err(Reason::TooManyRules)?;
         self.permit_runtime()?;
         node::permit(self.pod, self.cluster, self.settings.ready_percent)?;
         let (gate, policy) = self.opening_gate(init)?;

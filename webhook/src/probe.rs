@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use sidestep_contract::{Dns, Policy};
 use sidestep_ebpf_common::{Proto, Verdict};
-use sidestep_rules::{Facts, Outgoing, PASSTHROUGH6, Rules, compile};
+use sidestep_rules::{CompileError, Facts, Outgoing, PASSTHROUGH6, Rules, compile};
 
 /// What the gate dials, and from where.
 const ATTEMPTS: [(IpAddr, IpAddr); 2] = [
@@ -29,6 +29,11 @@ const OTHERS: std::ops::RangeInclusive<u16> = 15002..=15099;
 /// family its pod has and whichever name servers its `resolv.conf` names: neither is known at admission.
 pub(crate) fn opens(policy: &Policy, id: u32, port: u16) -> bool {
     possible_rules(policy).is_some_and(|rules| are_captured(&rules, id, port))
+}
+
+/// Whether an agent would write rules for this policy.
+pub(crate) fn fits(policy: &Policy) -> Result<(), CompileError> {
+    compile(policy, &Facts::default(), 0, true).map(drop)
 }
 
 /// A probe port with which such a gate would open.

@@ -1,6 +1,7 @@
 //! Why a pod is left to Istio: for a reason in the pod itself (the contract's), or for one in the cluster.
 
 use sidestep_contract::Leave;
+use sidestep_rules::CompileError;
 use thiserror::Error;
 
 use crate::cluster::{ARCHITECTURES, Share};
@@ -82,6 +83,9 @@ pub enum Reason {
         ARCHITECTURES.join(", ")
     )]
     UnsupportedArchitecture,
+    /// The policy is larger than what a pod may have of a map.
+    #[error("{0}")]
+    TooManyRules(CompileError),
     /// Under this policy the gate's own probe is not captured, so the gate would never open.
     #[error(
         "the gate would never open: under this policy its probe to 127.0.0.6:{port} or [::6]:{port} is not captured"
@@ -138,6 +142,7 @@ impl Reason {
             Self::NoAgentOnNode { .. } => "no-agent-on-node",
             Self::UnsupportedNode { .. } => "unsupported-node",
             Self::UnsupportedArchitecture => "unsupported-architecture",
+            Self::TooManyRules(_) => "too-many-rules",
             Self::GateStaysShut { .. } => "gate-stays-shut",
             Self::EnrolmentNone => "enrolment-none",
             Self::GateChanged { .. } => "gate-changed",

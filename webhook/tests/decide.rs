@@ -176,6 +176,23 @@ fn a_gate_whose_probe_is_excluded_gets_another_probe_port() {
 }
 
 #[test]
+fn a_pod_whose_policy_takes_more_than_a_pods_share_is_left() {
+    let odd = |count: u16| (0..count).map(|n| (2 * n + 1).to_string());
+    let decided = |count| {
+        let ports: Vec<String> = odd(count).collect();
+        let pod = with_args("client", &["-o", &ports.join(",")]);
+        by_default(&pod).decision
+    };
+    assert_eq!(decided(3_000).word(), "accelerated");
+    let Decision::Leave(reason) = decided(4_000) else {
+        panic!("it is accelerated");
+    };
+    assert_eq!(reason.word(), "too-many-rules");
+    let why = reason.to_string();
+    assert!(why.starts_with("ports of the policy take"), "{why}");
+}
+
+#[test]
 fn a_gate_that_could_never_open_is_not_made() {
     for args in [
         ["-o", "1:65535"],

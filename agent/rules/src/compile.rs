@@ -11,12 +11,35 @@ use thiserror::Error;
 
 use crate::{Allowed, Facts, Prefix};
 
-/// A policy has a number of ids that the programs cannot walk. The contract never lets one through.
-#[derive(Debug, Error)]
-#[error("a policy with {uids} proxy user ids and {gids} group ids")]
-pub struct BadIds {
-    uids: usize,
-    gids: usize,
+/// Most entries of one pod in the map of ports, and of its networks in that of addresses. In a map of 1,048,576 there is room for
+/// 256 such pods, more than a kubelet runs: no pod takes another's.
+const SHARE: usize = 1_048_576 / 256 - ADDRESSES;
+/// Most addresses and name servers.
+pub const ADDRESSES: usize = 256;
+/// Most owner groups, of 65,536.
+const GROUPS: usize = 65_536 / 256;
+
+/// A policy, or a namespace, for which no rules are written.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CompileError {
+    /// A number of ids that the programs cannot walk. The contract never lets one through.
+    #[error("a policy with {uids} proxy user ids and {gids} group ids")]
+    Ids {
+        /// Of users.
+        uids: usize,
+        /// Of groups.
+        gids: usize,
+    },
+    /// More than one pod's share of a map.
+    #[error("{what} take {count} entries, and a pod may have {most}")]
+    Share {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        count: usize,
+        /// How many there may be.
+        most: usize,
+    },
 }
 
 /// Everything that arming one pod writes.
@@ -40,8 +63,13 @@ pub struct Rules {
 
 /// Compiles a policy for one namespace. `id` tells its sets from those of every other pod and policy version; `strict`
 /// refuses raw TCP sockets.
-pub fn compile(policy: &Policy, facts: &Facts, id: u32, strict: bool) -> Result<Rules, BadIds> {
-    let bad = || BadIds {
+pub fn compile(
+    policy: &Policy,
+    facts: &Facts,
+    id: u32,
+    strict: bool,
+) -> Result<Rules, CompileError> {
+    let bad = || CompileError::Ids {
         uids: policy.proxy_uids.len(),
         gids: policy.proxy_gids.len(),
     };
@@ -73,11 +101,24 @@ pub fn compile(policy: &Policy, facts: &Facts, id: u32, strict: bool) -> Result<
     rules.add_inbound(&policy.inbound);
     rules.add_outbound(policy);
     rules.add_groups(policy);
+    share("ports of the policy", rules.ports.len(), SHARE)?;
+    share("networks of the policy", rules.addrs.len(), SHARE)?;
+    share("owner groups", rules.groups.len(), GROUPS)?;
+    let addresses = facts.addresses.len() + facts.name_servers.len();
+    share("addresses and name servers", addresses, ADDRESSES)?;
     rules.add_dns(policy.dns, &facts.name_servers);
     for address in &facts.addresses {
         rules.add_addr(AddrSet::Local, &IpNet::from(*address));
     }
     Ok(rules)
+}
+
+fn share(what: &'static str, count: usize, most: usize) -> Result<(), CompileError> {
+    if count > most {
+        Err(CompileError::Share { what, count, most })
+    } else {
+        Ok(())
+    }
 }
 
 impl Rules {

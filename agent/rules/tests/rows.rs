@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use common::{facts, policy, rules};
 use sidestep_ebpf_common::Proto::{self, Tcp, Udp};
-use sidestep_rules::{Facts, Outgoing, Rules};
+use sidestep_rules::{Facts, Outgoing, Rules, compile};
 
 /// What Istio's injector writes for a pod without annotations.
 const PLAIN: &str = r#"-p 15001 -z 15006 -u 1337 -m REDIRECT -i * -x "" -b * -d 15090,15021,15020"#;
@@ -388,5 +388,45 @@ fn inbound_ports_are_all_but_some_or_some_or_none() {
             ("10.0.0.5:8000", "in-excluded"),
             ("10.0.0.5:8999", "in-excluded"),
         ],
+    );
+}
+
+/// Ports that are not next to each other take an entry each.
+fn odd_ports(count: u16) -> String {
+    let ports: Vec<String> = (0..count).map(|n| (2 * n + 1).to_string()).collect();
+    ports.join(",")
+}
+
+#[test]
+fn a_policy_that_takes_more_than_a_pods_share_has_no_rules() {
+    let compiled = |more: &str, facts: &Facts| {
+        compile(&policy(&format!("{PLAIN} {more}"), &[]), facts, 1, true).map(drop)
+    };
+    let error = |more: &str, facts: &Facts| {
+        let error = compiled(more, facts).expect_err("too many");
+        error.to_string()
+    };
+    // The inbound ports that are excluded take two entries beside these.
+    let fits = format!("-o {}", odd_ports(3838));
+    assert_eq!(compiled(&fits, &ipv4()), Ok(()));
+    assert_eq!(
+        error(&format!("-o {}", odd_ports(3839)), &ipv4()),
+        "ports of the policy take 3841 entries, and a pod may have 3840"
+    );
+    let networks: Vec<String> = (0..3841)
+        .map(|n| format!("10.{}.{}.0/24", n / 256, n % 256))
+        .collect();
+    assert_eq!(
+        error(&format!("-x {}", networks.join(",")), &ipv4()),
+        "networks of the policy take 3841 entries, and a pod may have 3840"
+    );
+    let addresses: Vec<String> = (0..257)
+        .map(|n| format!("10.0.{}.{}", n / 256, n % 256))
+        .collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    assert_eq!(compiled("", &facts(&addresses[..256], &[])), Ok(()));
+    assert_eq!(
+        error("", &facts(&addresses, &[])),
+        "addresses and name servers take 257 entries, and a pod may have 256"
     );
 }

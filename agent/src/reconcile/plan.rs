@@ -11,7 +11,7 @@ use sidestep_kernel::netns::Cookie;
 use super::{Armed, Mode, Release, pod::Pod};
 use crate::{
     pods::wanted::PodName,
-    rules::{self, Allowed, BadIds, Facts, Rules},
+    rules::{self, Allowed, CompileError, Facts, Rules},
 };
 
 /// What to do about a pod whose turn may have come.
@@ -111,12 +111,12 @@ pub(super) fn arm(
     wish: &Wish<'_>,
     inside: &Inside,
     before: Option<&Armed>,
-) -> Result<Step, BadIds> {
+) -> Result<Step, CompileError> {
     let compile = |id| {
         let rules = rules::compile(wish.policy, &inside.facts, id, wish.strict)?;
         let given = inside.given.as_deref();
         let rules = rules.allowing(wish.allowed).of(wish.namespace);
-        Ok::<_, BadIds>(rules.known_by(given))
+        Ok::<_, CompileError>(rules.known_by(given))
     };
     if let Some(armed) = written_here(before, inside.cookie)
         && inside.attached

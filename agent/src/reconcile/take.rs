@@ -16,7 +16,7 @@ pub use super::plan::Wish;
 use super::plan::{self, Inside, Step};
 use crate::{
     dataplane::{Dataplane, DataplaneError},
-    rules::{BadIds, Rules, Unmapped},
+    rules::{CompileError, Rules, Unmapped},
     sandbox::{Sandbox, facts::PASSTHROUGH6},
 };
 
@@ -31,7 +31,7 @@ pub enum ArmError {
     Dataplane(#[from] DataplaneError),
     /// Its policy.
     #[error(transparent)]
-    Ids(#[from] BadIds),
+    Rules(#[from] CompileError),
     /// The ids in it.
     #[error(transparent)]
     Unmapped(#[from] Unmapped),
@@ -52,7 +52,7 @@ impl ArmError {
             Self::Netns(NetnsError::Host(_)) => "host-namespace",
             Self::Netns(_) => "namespace",
             Self::Dataplane(_) => "kernel",
-            Self::Ids(_) | Self::Unmapped(_) => "policy",
+            Self::Rules(_) | Self::Unmapped(_) => "policy",
             Self::Taken { .. } => "namespace-taken",
         }
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::{
     Handle, LinkUnspec, RouteMessageBuilder,
     packet_route::{
@@ -17,6 +17,7 @@ use rtnetlink::{
 
 use sidestep_kernel::netns::{Namespace, NetnsError};
 
+use crate::rules::ADDRESSES;
 pub use crate::rules::{Facts, PASSTHROUGH6};
 
 /// `lo` has this index in every namespace.
@@ -150,10 +151,12 @@ async fn raise(handle: &Handle) -> io::Result<()> {
 }
 
 async fn addresses(handle: Handle) -> io::Result<Vec<IpAddr>> {
+    // A pod may give itself as many as it likes. With one more than it may have it is refused.
     let messages: Vec<AddressMessage> = handle
         .address()
         .get()
         .execute()
+        .take(ADDRESSES + 1)
         .try_collect()
         .await
         .map_err(io::Error::other)?;
