@@ -86,6 +86,9 @@ pub struct Shortcut {
     /// Where maps and links are pinned, if they are.
     pins: Option<PathBuf>,
     readers: Watch,
+    /// How many more there are of [`Shortcut::ends`] than the programs counted.
+    uncounted_ends: i64,
+    ends_swept: Instant,
 }
 
 /// Whether it is seen how applications read.
@@ -95,6 +98,11 @@ enum Watch {
     Done,
     Impossible(String),
 }
+
+/// Where fewer ends are known, those whose end another program kept from ours harm nobody.
+const MANY: usize = 16_384;
+/// Between looks for such.
+const SWEEP: Duration = Duration::from_mins(10);
 
 /// How long sockets may take to be sent, and to read, what is on its way, before their maps are kept for them.
 pub const DRAIN: Duration = Duration::from_secs(5);
@@ -148,6 +156,8 @@ impl Shortcut {
             object,
             pins: pins.map(Path::to_owned),
             readers: Watch::NotYet,
+            uncounted_ends: 0,
+            ends_swept: Instant::now(),
         };
         #[cfg(feature = "test-switches")]
         if options.switches.trusting {
@@ -159,7 +169,7 @@ impl Shortcut {
         let hooks = Hooks::attach(&shortcut.object, &HOOKS, cgroup, pins)?;
         shortcut.hooks = Some(hooks);
         shortcut.sweep_addresses()?;
-        shortcut.maps.sweep_ends()?;
+        shortcut.sweep_ends()?;
         Ok(shortcut)
     }
 
@@ -186,7 +196,9 @@ impl Shortcut {
         }
         if restored.iter().any(|lost| matches!(lost, Lost::Link(_))) {
             self.move_all()?;
-            self.maps.sweep_ends()?;
+            self.sweep_ends()?;
+        } else if self.ends() >= MANY && self.ends_swept.elapsed() >= SWEEP {
+            self.sweep_ends()?;
         }
         let names = restored.into_iter().map(|lost| match lost {
             Lost::Link(hook) => format!("the shortcut's link of {hook}"),
@@ -249,6 +261,36 @@ impl Shortcut {
 
     /// How many ends of connections are there now.
     pub fn ends(&self) -> usize {
-        self.maps.ends.keys().flatten().count()
+        usize::try_from(self.counted_ends() + self.uncounted_ends).unwrap_or(0)
+    }
+
+    /// The same by the programs' counts, which miss what happened while they were not attached.
+    fn counted_ends(&self) -> i64 {
+        let mut sums = [0; 2];
+        for (what, value) in self.tally() {
+            match what {
+                Count::Ends => sums[0] = value,
+                Count::Closed => sums[1] = value,
+                _ => {}
+            }
+        }
+        let [made, closed] = sums;
+        made.cast_signed() - closed.cast_signed()
+    }
+
+    /// Forgets ends whose sockets were closed while no program looked, and counts those that there are.
+    fn sweep_ends(&mut self) -> Result<(), ShortcutError> {
+        self.maps.sweep_ends()?;
+        self.ends_swept = Instant::now();
+        // Again where connections came or went meanwhile; who never pauses is a few off.
+        for _ in 0..3 {
+            let before = self.counted_ends();
+            let there = self.maps.ends.keys().flatten().count();
+            self.uncounted_ends = i64::try_from(there).unwrap_or(i64::MAX) - before;
+            if self.counted_ends() == before {
+                break;
+            }
+        }
+        Ok(())
     }
 }

@@ -13,7 +13,7 @@ pub use end::{
 pub use settings::ShortcutSettings;
 
 /// Version of everything that is pinned, part of the name of the shortcut's pin folder. One that was released keeps its layout.
-pub const SHORTCUT_ABI_VERSION: u32 = 6 + crate::NEXT;
+pub const SHORTCUT_ABI_VERSION: u32 = 7 + crate::NEXT;
 
 /// Places in the array of pods. Place 0 is never given to a pod.
 pub const PLACES: u32 = 4096;
@@ -108,7 +108,7 @@ impl PodSwitch {
 const _: () = assert!(
     matches!(
         (SHORTCUT_ABI_VERSION, LAYOUT),
-        (6, [72, 16, 56, 32, 152, 22]) | (7, [80, 16, 56, 32, 152, 22])
+        (7, [72, 16, 56, 32, 152, 23]) | (8, [80, 16, 56, 32, 152, 23])
     ),
     "raise SHORTCUT_ABI_VERSION, and write here what its layout is"
 );

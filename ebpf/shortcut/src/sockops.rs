@@ -350,7 +350,7 @@ fn closed(sk: *mut bpf_sock) {
     let address = (&raw const *state) as u64;
     // SAFETY: copied at once.
     let record = unsafe { ENDS.get(own) }.copied();
-    if record.is_some_and(|record| record.state == address) {
-        let _: Result<(), i32> = ENDS.remove(own);
+    if record.is_some_and(|record| record.state == address) && ENDS.remove(own).is_ok() {
+        count(Count::Closed);
     }
 }

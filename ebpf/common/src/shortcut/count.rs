@@ -48,11 +48,13 @@ pub enum Count {
     Learning,
     /// Listeners on a capture port that are not the proxy's.
     Foreign,
+    /// Ends that are none any more.
+    Closed,
 }
 
 impl Count {
     /// All of them, by number.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Redirected,
         Self::Bytes,
         Self::Unread,
@@ -75,6 +77,7 @@ impl Count {
         Self::Blocking,
         Self::Learning,
         Self::Foreign,
+        Self::Closed,
     ];
 
     /// Its name, as in status and metrics.
@@ -102,6 +105,7 @@ impl Count {
             Self::Blocking => "blocking",
             Self::Learning => "learning",
             Self::Foreign => "foreign",
+            Self::Closed => "closed",
         }
     }
 }
