@@ -20,7 +20,7 @@ app.kubernetes.io/name: sidestep-{{ . }}
 {{/* Labels and annotations of ours that a pod may have, as a CEL list. Not by their prefix: a pod may have a hundred thousand
 annotations, and who loops over them keeps the API server busy. */}}
 {{- define "sidestep.keys" -}}
-{{- $words := list "accelerated" "enabled" "left-alone" "netns" "policy" "shortcut" "shortcut-into" -}}
+{{- $words := list "accelerated" "enabled" "left-alone" "netns" "policy" "raw-sockets" "shortcut" "shortcut-into" -}}
 ['sidestep.dev/{{ join "', 'sidestep.dev/" $words }}']
 {{- end }}
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::json;
 use sidestep_kit::{apiserver::ApiServer, needs, parts};
 
-const BUNDLE: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
+pub(crate) const BUNDLE: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
 const KINDS: &str = "deployments,daemonsets,services,serviceaccounts,secrets,poddisruptionbudgets,networkpolicies,\
     roles,rolebindings,clusterroles,clusterrolebindings,mutatingwebhookconfigurations,\
     validatingadmissionpolicies,validatingadmissionpolicybindings";

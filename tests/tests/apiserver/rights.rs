@@ -1,8 +1,9 @@
 //! What the API server lets the two service accounts do.
 
+use serde_json::{Value, json};
 use sidestep_kit::{apiserver::ApiServer, needs};
 
-use crate::installed;
+use crate::{helm::BUNDLE, installed, until_refused};
 
 const WEBHOOK: &str = "sidestep-webhook";
 const AGENT: &str = "sidestep-agent";
@@ -80,4 +81,146 @@ fn the_accounts_may_do_their_work_and_no_more() {
             "{account} must not be able to {what}"
         );
     }
+}
+
+const AS: &str = "--as=system:serviceaccount:sidestep-system:sidestep-webhook";
+const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/sidestep-webhook?dryRun=All";
+
+/// What the webhook's account is told when it writes a registration.
+fn register(server: &ApiServer, registration: &Value) -> Result<String, String> {
+    server.feed(&format!("replace {AS} --raw {REGISTRATION}"), registration)
+}
+
+#[track_caller]
+fn assert_refused(outcome: &Result<String, String>, text: &str) {
+    match outcome {
+        Ok(done) => panic!("this was allowed: {done}"),
+        Err(error) => assert!(error.contains(text), "refused with other words: {error}"),
+    }
+}
+
+/// To be able to write a registration is to be able to read and change every object of the cluster.
+#[needs(apiserver, part("helm"))]
+fn with_the_webhooks_token_nothing_of_its_registration_changes_but_the_bundle() {
+    let server = installed();
+    let registration = server.get("mutatingwebhookconfiguration sidestep-webhook");
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut changed = registration.clone();
+        change(&mut changed);
+        changed
+    };
+    let everything = json!([{"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*/*"]}]);
+    let rules = with(&|r| r["webhooks"][0]["rules"] = everything.clone());
+    until_refused("this changes rules", || register(&server, &rules));
+    let selector = json!({"matchLabels": {"no": "pod"}});
+    let changes: [(&str, &dyn Fn(&mut Value)); 9] = [
+        ("this changes failurePolicy", &|r| {
+            r["webhooks"][0]["failurePolicy"] = "Fail".into();
+        }),
+        ("this changes namespaceSelector", &|r| {
+            r["webhooks"][0]["namespaceSelector"] = selector.clone();
+        }),
+        ("this changes objectSelector", &|r| {
+            r["webhooks"][0]["objectSelector"] = selector.clone();
+        }),
+        ("this changes reinvocationPolicy", &|r| {
+            r["webhooks"][0]["reinvocationPolicy"] = "Never".into();
+        }),
+        ("this changes timeoutSeconds", &|r| {
+            r["webhooks"][0]["timeoutSeconds"] = 1.into();
+        }),
+        ("where reviews go", &|r| {
+            r["webhooks"][0]["clientConfig"]["service"]["name"] = "mine".into();
+        }),
+        ("where reviews go", &|r| {
+            r["webhooks"][0]["clientConfig"] = json!({"url": "https://mine.example/"});
+        }),
+        ("this changes name", &|r| {
+            let mut another = r["webhooks"][0].clone();
+            another["name"] = "another.sidestep.dev".into();
+            let webhooks = r["webhooks"].as_array_mut();
+            webhooks.expect("a list").push(another);
+        }),
+        ("this changes metadata", &|r| {
+            r["metadata"]["labels"]["mine"] = "true".into();
+        }),
+    ];
+    for (text, change) in changes {
+        assert_refused(&register(&server, &with(change)), text);
+    }
+    let bundle = with(&|r| r["webhooks"][0]["clientConfig"]["caBundle"] = BUNDLE.into());
+    register(&server, &bundle).expect("that is what it is for");
+}
+
+#[needs(apiserver, part("helm"))]
+fn with_the_webhooks_token_nothing_of_a_node_changes_but_two_labels() {
+    let server = installed();
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "marked", "labels": {"zone": "a"}}});
+    server.feed("apply", &node).expect("an administrator may");
+    let patch = |change: Value| {
+        let change = format!("--patch={change}");
+        let words = [
+            "patch",
+            "node",
+            "marked",
+            "--dry-run=server",
+            "--type=merge",
+            AS,
+            // kubectl reads first, which the account may not.
+            "--as-group=system:masters",
+        ];
+        server.kubectl(words.into_iter().chain([change.as_str()]))
+    };
+    let label = |key: &str, value: Value| patch(json!({"metadata": {"labels": {key: value}}}));
+    until_refused("sets two labels", || label("mine", json!("true")));
+    for (key, value) in [
+        ("node-role.kubernetes.io/control-plane", json!("")),
+        ("zone", json!("b")),
+        ("zone", json!(null)),
+        ("sidestep.dev/accelerated", json!("true")),
+    ] {
+        assert_refused(&label(key, value), &format!("this changes {key}"));
+    }
+    for more in [
+        json!({"spec": {"unschedulable": true}}),
+        json!({"spec": {"taints": [{"key": "k", "effect": "NoExecute"}]}}),
+        json!({"metadata": {"annotations": {"a": "b"}}}),
+        json!({"metadata": {"finalizers": ["mine/stays"]}}),
+    ] {
+        assert_refused(&patch(more), "this changes more");
+    }
+    for key in ["sidestep.dev/unsupported", "sidestep.dev/without-agent"] {
+        label(key, json!("kernel")).expect("that is what it is for");
+    }
+}
+
+/// A role that lets an account create cannot say what.
+#[needs(apiserver, part("helm"))]
+fn with_the_webhooks_token_no_other_accounts_token_is_made() {
+    let server = installed();
+    let create = |object: &Value| server.feed(&format!("create --dry-run=server {AS}"), object);
+    let secret = |name: &str, kind: &str| {
+        let account = "kubernetes.io/service-account.name";
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": kind,
+            "metadata": {"name": name, "namespace": "sidestep-system", "annotations": {account: "sidestep-agent"}},
+        })
+    };
+    let token = "kubernetes.io/service-account-token";
+    until_refused("no other", || create(&secret("mine", token)));
+    for refused in [
+        secret("mine", "Opaque"),
+        secret("sidestep-webhook-tls", token),
+    ] {
+        assert_refused(&create(&refused), "no other");
+    }
+    create(&secret("sidestep-webhook-tls", "Opaque")).expect("that is what it is for");
+    let lease = |name: &str| {
+        json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": name, "namespace": "sidestep-system"}, "spec": {},
+        })
+    };
+    assert_refused(&create(&lease("mine")), "no other");
+    create(&lease("sidestep-webhook")).expect("that is what it is for");
 }
