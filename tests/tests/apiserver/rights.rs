@@ -86,6 +86,9 @@ fn the_accounts_may_do_their_work_and_no_more() {
 const AS: &str = "--as=system:serviceaccount:sidestep-system:sidestep-webhook";
 const REGISTRATION: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/sidestep-webhook?dryRun=All";
 
+/// Changes a registration.
+type Change<'a> = &'a dyn Fn(&mut Value);
+
 /// What the webhook's account is told when it writes a registration.
 fn register(server: &ApiServer, registration: &Value) -> Result<String, String> {
     server.feed(&format!("replace {AS} --raw {REGISTRATION}"), registration)
@@ -104,7 +107,7 @@ fn assert_refused(outcome: &Result<String, String>, text: &str) {
 fn with_the_webhooks_token_nothing_of_its_registration_changes_but_the_bundle() {
     let server = installed();
     let registration = server.get("mutatingwebhookconfiguration sidestep-webhook");
-    let with = |change: &dyn Fn(&mut Value)| {
+    let with = |change: Change<'_>| {
         let mut changed = registration.clone();
         change(&mut changed);
         changed
@@ -113,7 +116,7 @@ fn with_the_webhooks_token_nothing_of_its_registration_changes_but_the_bundle() 
     let rules = with(&|r| r["webhooks"][0]["rules"] = everything.clone());
     until_refused("this changes rules", || register(&server, &rules));
     let selector = json!({"matchLabels": {"no": "pod"}});
-    let changes: [(&str, &dyn Fn(&mut Value)); 9] = [
+    let changes: [(&str, Change<'_>); 9] = [
         ("this changes failurePolicy", &|r| {
             r["webhooks"][0]["failurePolicy"] = "Fail".into();
         }),
