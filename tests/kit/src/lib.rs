@@ -107,4 +107,34 @@ mod tests {
             }
         }
     }
+
+    /// The text of every Rust file below a folder.
+    fn sources(folder: &std::path::Path, into: &mut String) {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() && !path.ends_with("target") {
+                sources(&path, into);
+            } else if path.extension().is_some_and(|kind| kind == "rs") {
+                into.push_str(&fs::read_to_string(&path).expect("a text"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_test_that_is_said_to_hold_a_claim_exists() {
+        let mut all = String::new();
+        for folder in ["agent", "certs", "tests", "webhook"] {
+            sources(&workspace().join(folder), &mut all);
+        }
+        let text = fs::read_to_string(workspace().join("SECURITY.md")).expect("a text");
+        let is_test = |name: &&str| {
+            let of_a_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            name.len() > 24 && name.chars().all(of_a_name)
+        };
+        let named: Vec<&str> = text.split('`').filter(is_test).collect();
+        assert!(named.len() > 50, "{named:?}");
+        for name in named {
+            assert!(all.contains(&format!("fn {name}(")), "no test {name}");
+        }
+    }
 }
