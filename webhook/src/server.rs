@@ -18,6 +18,7 @@ use crate::world::World;
 
 mod body;
 pub mod listen;
+mod slots;
 
 use body::Budget;
 
@@ -30,7 +31,7 @@ pub struct Limits {
     pub bodies: usize,
     /// Time for a review to arrive. The API server gives up after the webhook's `timeoutSeconds`.
     pub time: Duration,
-    /// Open connections; further connections wait.
+    /// Open connections. For a further one the oldest ends.
     pub connections: usize,
     /// Time from a connection's start to its first request.
     pub handshake: Duration,

@@ -83,6 +83,10 @@ impl World {
         if let Some(known) = self.known_namespace(name) {
             return Some(known);
         }
+        // It becomes part of a path, and a review may come from anybody.
+        if !is_label(name) {
+            return None;
+        }
         let api: Api<PartialObjectMeta<KubeNamespace>> = Api::all(self.client.clone()?);
         match timeout(PATIENCE, api.get(name)).await {
             Ok(Ok(object)) => Some(Arc::new(watch::words_of(&object))),
@@ -122,6 +126,42 @@ impl World {
     fn change_namespaces(&self, change: impl FnOnce(&mut HashMap<String, Arc<Namespace>>)) {
         if let Namespaces::Known(all) = &self.namespaces {
             change(&mut all.write().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+/// Whether it can be a namespace's name (RFC 1123, a label).
+fn is_label(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = name.as_bytes();
+    matches!(bytes.len(), 1..=63)
+        && bytes.iter().all(|byte| inner(*byte) || *byte == b'-')
+        && bytes.first().is_some_and(|byte| inner(*byte))
+        && bytes.last().is_some_and(|byte| inner(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_no_namespace_is_never_asked_for() {
+        let long = "n".repeat(64);
+        for name in ["shop", "kube-system", "a", "0", &long[1..]] {
+            assert!(is_label(name), "{name}");
+        }
+        for name in [
+            "",
+            "kube-system/pods",
+            "..",
+            "-a",
+            "a-",
+            "A",
+            "a.b",
+            "a%2fb",
+            &long,
+        ] {
+            assert!(!is_label(name), "{name}");
         }
     }
 }

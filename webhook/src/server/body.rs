@@ -1,11 +1,13 @@
 //! Reads bodies into bounded memory.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use http_body_util::BodyExt as _;
+use tokio::sync::oneshot::{self, Receiver, Sender};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::admission::Refusal;
 
@@ -15,37 +17,91 @@ const THROWN_AWAY: usize = 32 << 20;
 /// The largest small body. Small bodies have memory of their own, so that a few large ones do not delay them.
 const SMALL: usize = 128 << 10;
 
-/// Memory for bodies: one permit for each KiB.
+/// How long a small body may take to arrive where another waits for its room, and a large one. An API server sends either in
+/// milliseconds; who takes longer may be somebody who stops in the middle on purpose.
+const SLOW: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+
+/// Between looks for such.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Memory for bodies.
 #[derive(Debug)]
 pub(super) struct Budget {
-    small: Arc<Semaphore>,
-    large: Arc<Semaphore>,
+    small: Pool,
+    large: Pool,
+}
+
+/// Memory for bodies of one kind: one permit for each KiB.
+#[derive(Debug)]
+struct Pool {
+    room: Arc<Semaphore>,
     most: usize,
+    /// Those that wait for room or are being read, since when. Each is ended by dropping its sender.
+    reading: Mutex<Vec<(Instant, Sender<()>)>>,
+    slow: Duration,
+}
+
+impl Pool {
+    fn new(permits: usize, slow: Duration) -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(permits)),
+            most: permits,
+            reading: Mutex::default(),
+            slow,
+        }
+    }
+
+    /// So many permits, at most all that there are. While there are too few, bodies that are slow are ended.
+    async fn room_for(&self, permits: usize, deadline: Instant) -> Option<OwnedSemaphorePermit> {
+        let permits = u32::try_from(permits.min(self.most)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(permits);
+        let end_slow_ones = async {
+            loop {
+                sleep(LOOK).await;
+                self.change(|reading| reading.retain(|(since, _)| since.elapsed() < self.slow));
+            }
+        };
+        let room = async {
+            tokio::select! {
+                biased;
+                room = room => room.ok(),
+                () = end_slow_ones => None,
+            }
+        };
+        timeout_at(deadline, room).await.ok()?
+    }
+
+    /// Notes a body that is being read since then. What is returned is done when it has to make room.
+    fn begin(&self, since: Instant) -> Receiver<()> {
+        let (end, ended) = oneshot::channel();
+        self.change(|reading| reading.push((since, end)));
+        ended
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<(Instant, Sender<()>)>)) {
+        let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        reading.retain(|(_, reader)| !reader.is_closed());
+        change(&mut reading);
+    }
 }
 
 impl Budget {
     /// A budget of this many bytes, a quarter of them for small bodies.
     pub(super) fn new(bytes: usize) -> Self {
         let permits = bytes >> 10;
-        let most = permits - permits / 4;
+        let [small, large] = SLOW;
         Self {
-            small: Arc::new(Semaphore::new(permits / 4)),
-            large: Arc::new(Semaphore::new(most)),
-            most,
+            small: Pool::new(permits / 4, small),
+            large: Pool::new(permits - permits / 4, large),
         }
     }
 
-    /// Permits for a whole body, or none: bodies that each hold a part of what they need would block each other for ever.
-    async fn room_for(&self, bytes: usize, deadline: Instant) -> Option<OwnedSemaphorePermit> {
-        let budget = if bytes <= SMALL {
+    const fn pool(&self, bytes: usize) -> &Pool {
+        if bytes <= SMALL {
             &self.small
         } else {
             &self.large
-        };
-        let permits = bytes.div_ceil(1 << 10).min(self.most);
-        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
-        let room = Arc::clone(budget).acquire_many_owned(permits);
-        timeout_at(deadline, room).await.ok()?.ok()
+        }
     }
 }
 
@@ -56,7 +112,8 @@ pub(super) async fn read(
     limit: usize,
     deadline: Instant,
     budget: &Budget,
-) -> Result<(Vec<u8>, OwnedSemaphorePermit), Refusal> {
+) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), Refusal> {
+    let begun = Instant::now();
     let length = body.size_hint().exact();
     let length = length.map_or(limit, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     if length > limit {
@@ -64,20 +121,52 @@ pub(super) async fn read(
     }
     // No memory is reserved for a body of which nothing arrives.
     let mut piece = next(&mut body, deadline).await?;
-    let Some(permit) = budget.room_for(length, deadline).await else {
-        return Err(Refusal::new(503, "too many reviews at once".to_owned()));
-    };
-    let mut bytes = Vec::new();
+    let crowded = || Refusal::new(503, "too many reviews at once".to_owned());
+    let pool = budget.pool(length);
+    let is_small = length <= SMALL;
+    let (mut held, mut since) = (None, begun);
+    if !is_small {
+        // Room for the whole, or none: if each held a part of what it needs, they would block each other.
+        held = Some(
+            pool.room_for(kib(length), deadline)
+                .await
+                .ok_or_else(crowded)?,
+        );
+        since = Instant::now();
+    }
+    let mut ended = pool.begin(since);
+    let mut bytes = Vec::with_capacity(if is_small { 0 } else { length });
     while let Some(data) = piece {
-        if bytes.len() + data.len() > limit {
-            drop((data, bytes, permit));
+        let arrived = bytes.len() + data.len();
+        if arrived > limit {
+            drop((data, bytes, held));
             return Err(too_long(body, limit, deadline).await);
         }
-        bytes.reserve_exact(length.saturating_sub(bytes.len()));
+        let has = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let wanted = kib(arrived).min(pool.most);
+        if wanted > has {
+            let more = tokio::select! {
+                biased;
+                more = pool.room_for(wanted - has, deadline) => more.ok_or_else(crowded)?,
+                _ = &mut ended => return Err(crowded()),
+            };
+            match &mut held {
+                None => held = Some(more),
+                Some(held) => held.merge(more),
+            }
+        }
         bytes.extend_from_slice(&data);
-        piece = next(&mut body, deadline).await?;
+        piece = tokio::select! {
+            biased;
+            piece = next(&mut body, deadline) => piece?,
+            _ = &mut ended => return Err(crowded()),
+        };
     }
-    Ok((bytes, permit))
+    Ok((bytes, held))
+}
+
+const fn kib(bytes: usize) -> usize {
+    bytes.div_ceil(1 << 10)
 }
 
 /// The refusal of a body that is too long. Its sender sees the answer only when the rest has been read.
@@ -119,9 +208,11 @@ async fn throw_away(mut body: Body) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
 
     use futures_util::StreamExt as _;
+    use hyper::body::{Frame, SizeHint};
 
     use super::*;
 
@@ -147,7 +238,8 @@ mod tests {
             };
             let budget = Budget::new(4 * LIMIT);
             let mut all = Vec::new();
-            while let Some(room) = budget.room_for(text.len(), Instant::now()).await {
+            let pool = budget.pool(text.len());
+            while let Some(room) = pool.room_for(kib(text.len()), Instant::now()).await {
                 all.push(room);
             }
             let refused = read(&budget).await.map(drop);
@@ -188,10 +280,60 @@ mod tests {
             .map(Bytes::copy_from_slice)
             .collect();
         let pieces = futures_util::stream::iter(pieces).then(async |piece| {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
             Ok::<_, std::convert::Infallible>(piece)
         });
         Body::from_stream(pieces)
+    }
+
+    /// Somebody says how long his bodies are, sends their beginning, and nothing more.
+    #[tokio::test(start_paused = true)]
+    async fn bodies_that_stop_in_the_middle_hold_up_no_other_for_long() {
+        let budget = Arc::new(Budget::new(2 * LIMIT));
+        for (bytes, others, most) in [(SMALL, 1000, 100), (LIMIT / 2, 5, 1100)] {
+            let mut stalled = tokio::task::JoinSet::new();
+            for _ in 0..others {
+                let budget = Arc::clone(&budget);
+                let first = Some(Bytes::from(vec![b'{'; 16 << 10]));
+                let body = Body::new(Stalls { first, bytes });
+                stalled.spawn(async move { read(body, LIMIT, soon(), &budget).await.map(drop) });
+            }
+            sleep(Duration::from_millis(20)).await;
+            let begun = Instant::now();
+            let honest = read(Body::from(review(bytes - 64)), LIMIT, soon(), &budget);
+            assert!(honest.await.is_ok(), "{bytes} bytes");
+            let took = begun.elapsed();
+            assert!(
+                took <= Duration::from_millis(most),
+                "{bytes} bytes: {took:?}"
+            );
+            stalled.shutdown().await;
+        }
+    }
+
+    /// A body of so many bytes of which the first few arrive, and no other.
+    struct Stalls {
+        first: Option<Bytes>,
+        bytes: usize,
+    }
+
+    impl hyper::body::Body for Stalls {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            match self.first.take() {
+                Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+                None => Poll::Pending,
+            }
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(u64::try_from(self.bytes).expect("a size"))
+        }
     }
 
     #[tokio::test]

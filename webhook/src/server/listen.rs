@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,12 +16,14 @@ use hyper_util::server::graceful::GracefulShutdown;
 use rustls::ServerConfig;
 use sidestep_runtime::Heartbeat;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::oneshot::Receiver;
+use tokio::sync::watch;
 use tokio::time::{interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 use super::Limits;
+use super::slots::{Activity, Slots};
 use crate::metrics::Metrics;
 
 /// Longer than the API server keeps idle connections (90 s): the side that closes first may lose a request on its way.
@@ -33,6 +34,13 @@ const BEAT: Duration = Duration::from_secs(1);
 
 /// Bytes that one connection may send before the server reads them: a few reviews, not megabytes.
 const WINDOW: u32 = 128 << 10;
+
+/// Requests of one connection at a time. Of each the first frame (16 KiB) is in memory before there is room for its body. Who has
+/// more makes another connection, as the API server does.
+const STREAMS: u32 = 16;
+
+/// How long a connection that makes room for another may take for the answer that it waits for.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// The stages of a server's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,18 +72,12 @@ impl Server {
     /// Serves until the stage is the last one, then for at most `patience` more until the last request is answered. The loop
     /// that accepts connections beats `heartbeat`.
     pub async fn run(self, listener: TcpListener, patience: Duration, heartbeat: Heartbeat) {
-        let slots = Arc::new(Semaphore::new(self.limits.connections));
+        let slots = Slots::new(self.limits.connections);
         let connections = GracefulShutdown::new();
         let mut phase = self.phase.clone();
         let mut beat = interval(BEAT);
         loop {
             heartbeat.beat();
-            let stop = phase.wait_for(|phase| *phase == Phase::Stop);
-            let slot = tokio::select! {
-                _ = stop => break,
-                slot = Arc::clone(&slots).acquire_owned() => slot,
-                _ = beat.tick() => continue,
-            };
             let stop = phase.wait_for(|phase| *phase == Phase::Stop);
             let accepted = tokio::select! {
                 _ = stop => break,
@@ -92,10 +94,10 @@ impl Server {
                 }
             };
             let (server, watcher) = (self.clone(), connections.watcher());
+            let ended = slots.open();
             tokio::spawn(async move {
-                let _slot = slot;
                 let _open = server.metrics.connection();
-                if let Err(error) = server.connection(stream, watcher).await {
+                if let Err(error) = server.connection(stream, watcher, ended).await {
                     tracing::debug!(%peer, %error, "connection ended");
                 }
             });
@@ -110,18 +112,22 @@ impl Server {
         self,
         stream: TcpStream,
         watcher: hyper_util::server::graceful::Watcher,
+        mut ended: Receiver<()>,
     ) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let handshake = TlsAcceptor::from(self.tls).accept(stream);
-        let stream = timeout(self.limits.handshake, handshake).await??;
-        let asked = Arc::new(AtomicBool::new(false));
-        let (router, phase, has_asked) = (self.router, self.phase, Arc::clone(&asked));
+        let stream = tokio::select! {
+            stream = timeout(self.limits.handshake, handshake) => stream??,
+            _ = &mut ended => return Err(made_room()),
+        };
+        let activity = Arc::new(Activity::default());
+        let (router, phase, of_requests) = (self.router, self.phase, Arc::clone(&activity));
         let service = service_fn(move |request: hyper::Request<Incoming>| {
-            has_asked.store(true, Ordering::Relaxed);
             let (router, phase) = (router.clone(), phase.clone());
+            let activity = Arc::clone(&of_requests);
             async move {
                 let version = request.version();
-                let response = router.oneshot(request).await;
+                let response = activity.during(router.oneshot(request)).await;
                 response.map(|response| farewell(response, version, *phase.borrow()))
             }
         });
@@ -134,7 +140,7 @@ impl Server {
         builder
             .http2()
             .timer(TokioTimer::new())
-            .max_concurrent_streams(100)
+            .max_concurrent_streams(STREAMS)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(2 * WINDOW)
             .keep_alive_interval(Duration::from_secs(30));
@@ -144,15 +150,25 @@ impl Server {
         let mut connection = std::pin::pin!(watcher.watch(connection));
         let silent = async {
             sleep(self.limits.handshake).await;
-            if asked.load(Ordering::Relaxed) {
+            if activity.has_asked() {
                 std::future::pending::<()>().await;
             }
         };
         tokio::select! {
             ended = &mut connection => ended.map_err(io::Error::other),
             () = silent => Err(io::Error::new(io::ErrorKind::TimedOut, "no request came")),
+            _ = ended => {
+                if activity.waits() {
+                    let _in_time = timeout(LAST_WORDS, connection).await;
+                }
+                Err(made_room())
+            }
         }
     }
+}
+
+fn made_room() -> io::Error {
+    io::Error::other("it made room for another")
 }
 
 /// HTTP/2 says goodbye by itself.

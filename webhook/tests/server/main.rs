@@ -12,6 +12,7 @@ mod connections;
 #[path = "../../../certs/tests/certs/fake.rs"]
 #[expect(dead_code, reason = "the tests of the certificates use all of it")]
 mod fake;
+mod hostile;
 mod memory;
 mod process;
 mod rotation;

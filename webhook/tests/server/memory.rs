@@ -25,13 +25,13 @@ fn review(bytes: usize) -> Bytes {
 }
 
 /// The program, as it runs in a cluster.
-struct Program {
+pub(crate) struct Program {
     process: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Program {
-    fn start(folder: &TempDir) -> Self {
+    pub(crate) fn start(folder: &TempDir) -> Self {
         let process = Command::new(env!("CARGO_BIN_EXE_sidestep-webhook"))
             .args([
                 "--no-cluster",
@@ -61,7 +61,7 @@ impl Program {
     }
 
     /// The most that it ever had resident, in MiB.
-    fn peak(&self) -> u64 {
+    pub(crate) fn peak(&self) -> u64 {
         let file = format!("/proc/{}/status", self.process.id());
         let status = std::fs::read_to_string(file).expect("a process");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

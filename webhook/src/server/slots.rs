@@ -1,0 +1,102 @@
+//! Room for connections. Whoever reaches the port can hold as many open as he likes, so a new one is never kept waiting: where
+//! there would be too many, the oldest ends. Each has the time for itself that as many others need to come, whatever they do. An
+//! API server that loses one makes another.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::oneshot::{self, Receiver, Sender};
+
+/// The connections that are open.
+#[derive(Debug)]
+pub(super) struct Slots {
+    most: usize,
+    /// Each is told by being dropped; the oldest is first.
+    open: Mutex<VecDeque<Sender<()>>>,
+}
+
+impl Slots {
+    pub(super) const fn new(most: usize) -> Self {
+        Self {
+            most,
+            open: Mutex::new(VecDeque::new()),
+        }
+    }
+
+    /// Makes room for another connection. What is returned is done when that has to make room itself.
+    pub(super) fn open(&self) -> Receiver<()> {
+        let (end, ended) = oneshot::channel();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|connection| !connection.is_closed());
+        while open.len() >= self.most && open.pop_front().is_some() {}
+        open.push_back(end);
+        ended
+    }
+}
+
+/// What a connection does.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    has_asked: AtomicBool,
+    waiting: AtomicUsize,
+}
+
+impl Activity {
+    /// Takes note of a request until it is answered, or given up.
+    pub(super) async fn during<T>(&self, request: impl Future<Output = T>) -> T {
+        self.has_asked.store(true, Ordering::Relaxed);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _ends = Ends(self);
+        request.await
+    }
+
+    /// Whether it ever asked for anything.
+    pub(super) fn has_asked(&self) -> bool {
+        self.has_asked.load(Ordering::Relaxed)
+    }
+
+    /// Whether it waits for an answer.
+    pub(super) fn waits(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// The end of a request.
+struct Ends<'a>(&'a Activity);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    use super::*;
+
+    #[test]
+    fn the_oldest_makes_room_unless_another_is_gone() {
+        let slots = Slots::new(2);
+        let is_open = |ended: &mut Receiver<()>| ended.try_recv() == Err(TryRecvError::Empty);
+        let (mut first, mut second) = (slots.open(), slots.open());
+        assert!(is_open(&mut first) && is_open(&mut second));
+        let third = slots.open();
+        assert!(!is_open(&mut first) && is_open(&mut second));
+        drop(third);
+        let mut fourth = slots.open();
+        assert!(is_open(&mut second) && is_open(&mut fourth));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_given_up_is_waited_for_no_more() {
+        let activity = Activity::default();
+        assert!(!activity.has_asked() && !activity.waits());
+        let request = activity.during(std::future::pending::<()>());
+        let late = tokio::time::timeout(std::time::Duration::from_millis(1), request).await;
+        assert!(late.is_err() && activity.has_asked() && !activity.waits());
+    }
+}
