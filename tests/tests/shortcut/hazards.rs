@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
-use sidestep_agent::shortcut::Options;
+use sidestep_agent::shortcut::{Allowed, Options};
 use sidestep_ebpf_common::shortcut::Count;
 use sidestep_kit::{
     actor::{Errno, Family, Kind, Socket, sys},
@@ -341,6 +341,28 @@ fn who_closes_with_unread_bytes_ends_the_stream_and_does_not_reset_it() {
         .read(&mut [0; 16])
         .map_err(|error| error.kind());
     assert_eq!(reset, Err(ErrorKind::ConnectionReset));
+}
+
+/// Who looks at what there is, and waits for more before he reads any of it, sees nothing of what TCP brings behind redirected
+/// bytes. TCP carries a message while those are unread only where the shortcut is being switched off, or memory is short.
+#[needs(root)]
+fn who_peeks_sees_redirected_bytes_alone_until_he_reads_them() {
+    let mut stage = Stage::new();
+    let ends = stage.app_to_proxy();
+    warm(&stage, &ends);
+    let Ends { near, far } = &ends;
+    let before = stage.counted(Count::Redirected);
+    (&*near).write_all(b"past TCP;").expect("there is room");
+    assert!(stage.counted(Count::Redirected) > before);
+    stage.allow(0, Allowed::default());
+    (&*near).write_all(b"by TCP;").expect("there is room");
+    assert!(stage.counted(Count::Off) > 0);
+    let mut buffer = [0; 64];
+    for _ in 0..3 {
+        let seen = far.peek(&mut buffer).expect("something is there");
+        assert_eq!(buffer[..seen], *b"past TCP;");
+    }
+    gets(far, "past TCP;by TCP;");
 }
 
 #[needs(root)]

@@ -46,6 +46,8 @@ pub enum Fault {
     },
     /// More than was sent.
     TooMuch,
+    /// A send after the sender's own shutdown was taken.
+    SentAfterShutdown,
     /// Nothing moved any more.
     Stuck {
         /// Bytes received.
@@ -114,10 +116,7 @@ impl End<'_> {
             if message == self.plan.messages.len() && writes {
                 writes = false;
                 match self.plan.ending {
-                    Ending::HalfClose | Ending::Leave(_) => {
-                        // The other may have reset it.
-                        let _ = self.socket.shutdown(Shutdown::Write);
-                    }
+                    Ending::HalfClose | Ending::Leave(_) => self.shut_down()?,
                     Ending::CloseAfterWrite | Ending::Reset => return Ok(()),
                     Ending::CloseWhenDone => {}
                 }
@@ -142,12 +141,13 @@ impl End<'_> {
             };
             let (readable, writable) = wait_for(self.socket, !ended, wants_write, wait);
             if readable && !ended {
-                match (&*self.socket).read(&mut buffer) {
-                    Ok(0) => {
+                match self.read(received, &mut buffer) {
+                    Ok(Ok(0)) => {
                         self.check_end(received)?;
                         ended = true;
                     }
                     Ok(count) => {
+                        let count = count?;
                         self.check(received, &buffer[..count])?;
                         received += count as u64;
                         self.rest_after(&mut taken);
@@ -216,10 +216,30 @@ impl End<'_> {
             }
         }
         if matches!(self.plan.ending, Ending::HalfClose | Ending::Leave(_)) {
-            // The other may have reset it.
-            let _ = self.socket.shutdown(Shutdown::Write);
+            self.shut_down()?;
         }
         Ok(())
+    }
+
+    /// Ends what it sends; nothing is taken from it any more.
+    fn shut_down(&self) -> Result<(), Fault> {
+        // The other may have reset it.
+        let _ = self.socket.shutdown(Shutdown::Write);
+        match (&*self.socket).write(b"late") {
+            Ok(_) => Err(Fault::SentAfterShutdown),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Reads; who peeks has seen the same before.
+    fn read(&self, received: u64, buffer: &mut [u8]) -> io::Result<Result<usize, Fault>> {
+        if self.plan.peeks {
+            let seen = self.socket.peek(buffer)?;
+            if let Err(fault) = self.check(received, &buffer[..seen]) {
+                return Ok(Err(fault));
+            }
+        }
+        (&*self.socket).read(buffer).map(Ok)
     }
 
     fn read_all(&self) -> Result<(), Fault> {
@@ -236,9 +256,10 @@ impl End<'_> {
                 return Ok(());
             }
             let started = Instant::now();
-            match (&*self.socket).read(&mut buffer) {
-                Ok(0) => return self.check_end(received),
+            match self.read(received, &mut buffer) {
+                Ok(Ok(0)) => return self.check_end(received),
                 Ok(count) => {
+                    let count = count?;
                     self.check(received, &buffer[..count])?;
                     received += count as u64;
                     self.rest_after(&mut taken);

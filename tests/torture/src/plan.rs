@@ -75,6 +75,8 @@ pub struct Plan {
     pub read: usize,
     /// How long it rests after each of its first reads, in microseconds.
     pub slow: u64,
+    /// Looks at what there is (`MSG_PEEK`) before it reads it.
+    pub peeks: bool,
     /// How it stops.
     pub ending: Ending,
     /// With blocking calls and two threads, or with poll.
@@ -152,6 +154,7 @@ fn end(dice: &mut Dice, count: u64) -> Plan {
         messages,
         read,
         slow: if dice.percent(6) { dice.below(300) } else { 0 },
+        peeks: dice.percent(15),
         ending: Ending::HalfClose,
         blocking: dice.percent(35),
     }

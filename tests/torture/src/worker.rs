@@ -117,7 +117,9 @@ impl Report {
         self.ends += 1;
         let Err(fault) = outcome else { return };
         match fault {
-            Fault::Corrupted { .. } | Fault::TooMuch => self.corrupted += 1,
+            Fault::Corrupted { .. } | Fault::TooMuch | Fault::SentAfterShutdown => {
+                self.corrupted += 1;
+            }
             Fault::Lost { .. } => self.lost += 1,
             Fault::Stuck { .. } => self.stuck += 1,
         }
