@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod explain;
 mod mutate;
 mod status;
 mod uninstall;
@@ -18,6 +19,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Explain(explain::Args),
     Mutate(mutate::Args),
     Status(status::Args),
     Uninstall(uninstall::Args),
@@ -27,6 +29,7 @@ enum Command {
 async fn main() -> ExitCode {
     let Args { command } = Args::parse();
     let done = match command {
+        Command::Explain(args) => args.run().await,
         Command::Mutate(args) => args.run(),
         Command::Status(args) => args.run().await,
         Command::Uninstall(args) => args.run().await,
