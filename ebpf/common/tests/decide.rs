@@ -9,8 +9,8 @@ use sidestep_ebpf_common::{
     inbound, outbound,
     pod::{
         DNS, DNS_ALL, GROUPS_EXCLUDED, GROUPS_LISTED, INBOUND_ALL, INBOUND_ANY, INCLUDE_ALL,
-        INCLUDE_LOOPBACK, IPV6, OUT_ADDRS_EXCLUDED, OUT_ADDRS_INCLUDED, OUT_PORTS_EXCLUDED,
-        OUT_PORTS_INCLUDED,
+        INCLUDE_LOOPBACK, IPV6, IPV6_UNNAMED, OUT_ADDRS_EXCLUDED, OUT_ADDRS_INCLUDED,
+        OUT_PORTS_EXCLUDED, OUT_PORTS_INCLUDED,
     },
 };
 
@@ -143,6 +143,23 @@ fn row_2_the_proxy_reaches_its_application_from_127_0_0_6_and_from_6() {
     assert_eq!(out("10.0.0.5", "127.0.0.6"), Row::OutPassthrough);
     assert_eq!(out("fd00::5", "::6"), Row::OutPassthrough);
     assert_eq!(out("10.9.9.9", "127.0.0.6"), Row::OutProxyUid);
+    // Without an address of its own a socket has ::6 as its source to ::6, and 127.0.0.1 to 127.0.0.6.
+    assert_eq!(pod().proxy("::6", 15002), Row::OutPassthrough);
+    assert_eq!(pod().app("::6", 8080), Row::OutPassthrough);
+}
+
+/// Of a pod whose IPv6 only those rules capture that name no family.
+#[test]
+fn rows_2_3_6a_and_9_name_a_family() {
+    let pod = || pod().with(IPV6_UNNAMED);
+    let proxy = |to, bound| pod().out(Proto::Tcp, to, 8080, PROXY, PROXY, bound);
+    assert_eq!(proxy("fd00::5", "::6"), Row::OutProxyUid);
+    assert_eq!(proxy("fd00::5", "::"), Row::OutProxyUid);
+    assert_eq!(proxy("10.0.0.5", "127.0.0.6"), Row::OutPassthrough);
+    assert_eq!(proxy("10.0.0.5", "::"), Row::OutSelfUid);
+    let loopback = |to| pod().with(INCLUDE_LOOPBACK).app(to, 8080);
+    assert_eq!(loopback("::1"), Row::OutAddrIncluded);
+    assert_eq!(loopback("127.0.0.1"), Row::OutLoopback);
 }
 
 #[test]
@@ -150,7 +167,8 @@ fn row_3_the_proxy_to_its_own_pod_comes_in_again() {
     assert_eq!(pod().proxy("10.0.0.5", 8080), Row::OutSelfUid);
     assert_eq!(pod().proxy("127.0.0.2", 8080), Row::OutSelfUid);
     assert_eq!(pod().proxy("127.0.0.6", 15002), Row::OutSelfUid);
-    assert_eq!(pod().proxy("::6", 15002), Row::OutSelfUid);
+    let from_loopback = pod().out(Proto::Tcp, "::6", 15002, PROXY, PROXY, "::1");
+    assert_eq!(from_loopback, Row::OutSelfUid);
     assert_eq!(pod().proxy("10.0.0.5", 15008), Row::OutProxyUid);
     assert_eq!(pod().proxy("127.0.0.1", 8080), Row::OutProxyUid);
     assert_eq!(
