@@ -225,8 +225,8 @@ impl End<'_> {
     fn shut_down(&self) -> Result<(), Fault> {
         // The other may have reset it.
         let _ = self.socket.shutdown(Shutdown::Write);
-        match (&*self.socket).write(b"late") {
-            Ok(_) => Err(Fault::SentAfterShutdown),
+        match (&*self.socket).write_all(b"late") {
+            Ok(()) => Err(Fault::SentAfterShutdown),
             Err(_) => Ok(()),
         }
     }
