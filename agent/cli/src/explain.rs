@@ -15,7 +15,7 @@ use clap::ValueEnum;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::{Client, api::Api};
 use serde_json::{Value, json};
-use sidestep_contract::{Policy, documents, istio_init, refuse_at_admission};
+use sidestep_contract::{Policy, documents, istio_init, keys, refuse_at_admission};
 use sidestep_ebpf_common::Proto;
 use sidestep_rules::{Allowed, Facts, Outgoing, PASSTHROUGH6, Rules, compile};
 
@@ -76,7 +76,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PROTOCOL", default_value = "tcp")]
     proto: Protocol,
 
-    /// User that made the socket; otherwise the first container's, or 0
+    /// User that made the socket; otherwise that of the first container which is not the sidecar, or 0
     #[arg(long, value_name = "UID")]
     uid: Option<u32>,
 
@@ -300,10 +300,13 @@ enum Id {
     Group,
 }
 
-/// The first container's user or group, else the pod's, else 0.
+/// The user or group of the first container that is not the mesh's, else the pod's, else 0.
 fn id(spec: Option<&PodSpec>, which: Id) -> u32 {
     let container = spec.and_then(|spec| {
-        let context = spec.containers.first()?.security_context.as_ref()?;
+        let own = |name: &str| !keys::OF_THE_MESH.contains(&name);
+        let mut containers = spec.containers.iter();
+        let first = containers.find(|container| own(&container.name))?;
+        let context = first.security_context.as_ref()?;
         match which {
             Id::User => context.run_as_user,
             Id::Group => context.run_as_group,

@@ -12,7 +12,7 @@ use thiserror::Error;
 use crate::{Allowed, Facts, Prefix};
 
 /// Most entries of one pod in the map of ports, and of its networks in that of addresses. In a map of 1,048,576 there is room for
-/// 256 such pods, more than a kubelet runs: no pod takes another's.
+/// 256 such pods: one takes nothing from as many others.
 const SHARE: usize = 1_048_576 / 256 - ADDRESSES;
 /// Most addresses and name servers.
 pub const ADDRESSES: usize = 256;

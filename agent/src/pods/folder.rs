@@ -9,7 +9,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Pod;
-use sidestep_contract::{Leave, Policy, RawSockets, file, keys};
+use sidestep_contract::{Leave, Policy, RawSockets, file, istio_init, keys};
 use thiserror::Error;
 
 use crate::{
@@ -168,6 +168,11 @@ fn entry(path: &Path, pod: &Pod) -> Result<(PodName, Entry), SourceError> {
         name,
     };
     let policy = match Policy::from_pod(pod) {
+        // Who writes the file knows the pod, and it may be armed already: nothing else redirects it then.
+        Err(Leave::MayForward { .. }) => istio_init(pod).and_then(|init| init.policy),
+        policy => policy,
+    };
+    let policy = match policy {
         Ok(policy) => policy,
         // Istio itself would fail the pod: a mistake to be shown, not a choice to be respected.
         Err(reason) if is_mistake(&reason) => {

@@ -133,9 +133,11 @@ impl Others {
                     self.off.remove(&folder);
                 }
                 Ok(false) => {
-                    tracing::info!(%path, "turned off an earlier agent's shortcut; its maps stay until its sockets have read their bytes");
+                    tracing::info!(%path, "turned off an earlier agent's shortcut; its maps stay until nothing is on its way to its sockets and they have read their bytes");
                 }
                 Err(error) => {
+                    // Perhaps it is on still.
+                    self.off.remove(&folder);
                     tracing::error!(%error, %path, "could not turn off an earlier agent's shortcut");
                 }
             }

@@ -223,7 +223,7 @@ impl Shortcut {
         let peek = |sock| object::unread(&self.object, sock).ok();
         if !left::retire_with(&folder, Instant::now(), patience, &peek)? {
             tracing::warn!(
-                "the shortcut is off; its maps stay until its sockets have read their bytes"
+                "the shortcut is off; its maps stay until nothing is on its way to its sockets and they have read their bytes"
             );
         }
         Ok(())

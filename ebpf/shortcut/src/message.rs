@@ -5,8 +5,9 @@
 //! needed, except for one thing: where TCP carried the message before, the receiver's lock must be free. Somebody who
 //! is still inside TCP's own reading would take the next bytes that TCP brings before the redirected ones.
 //!
-//! The sender waits for that lock, whatever its file says, and a receiver that reads into memory which is not there yet keeps
-//! it for as long as that takes. So another pod's lock, and an application's, must be free before every message.
+//! The sender waits for that lock, whatever its file says, and a receiver that reads into memory which is not there yet
+//! keeps it for as long as that takes. So before every message the lock must be free of a pod of another Kubernetes
+//! namespace, and of an application.
 
 use aya_ebpf::{
     bindings::{BPF_TCP_CLOSE_WAIT, BPF_TCP_ESTABLISHED, bpf_sock},

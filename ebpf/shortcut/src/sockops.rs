@@ -322,9 +322,13 @@ fn join(
         return Err(Count::Refused);
     }
     state.flags |= joined;
-    // An entry of the same ends is of a socket that is no more: the kernel lets a namespace have one at a time.
-    ENDS.insert(own, record, 0).map_err(|_| Count::Refused)?;
-    count(Count::Ends);
+    if ENDS.insert(own, record, NOEXIST).is_ok() {
+        count(Count::Ends);
+    } else {
+        // An entry of the same ends is of a socket that is no more, and whose end nobody saw: the kernel lets a namespace have one
+        // at a time.
+        ENDS.insert(own, record, 0).map_err(|_| Count::Refused)?;
+    }
     if own.cookie != own.peer_cookie {
         keep_alive(ctx.ops);
     }

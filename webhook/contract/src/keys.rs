@@ -61,7 +61,12 @@ pub const ISTIO_CNI: &str = "istio-cni";
 pub const INITS: [&str; 2] = [ISTIO_INIT, ISTIO_VALIDATION];
 
 /// The containers that the mesh's injector adds: what those may do is no sign of what the pod does.
-pub const OF_THE_MESH: [&str; 3] = [ISTIO_INIT, ISTIO_VALIDATION, "istio-proxy"];
+pub const OF_THE_MESH: [&str; 4] = [
+    ISTIO_INIT,
+    ISTIO_VALIDATION,
+    "istio-proxy",
+    "enable-core-dump",
+];
 
 /// First argument of [`ISTIO_INIT`]: the subcommand of Istio's agent binary.
 pub const ISTIO_IPTABLES: &str = "istio-iptables";

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Container;
 use sidestep_contract::{IstioInit, Leave, Policy, refuse_for_life};
 
 use super::{Accelerate, Decision, Subject, decided, node, opens};
-use crate::Reason;
+use crate::{Reason, probe};
 
 impl Subject<'_> {
     /// The decision, and the `istio-init` that takes the gate's place where the pod is left.
@@ -68,6 +68,7 @@ impl Subject<'_> {
         }
         refuse_for_life(self.pod).map_err(|why| why.to_string())?;
         let policy = init.policy.map_err(|why| why.to_string())?;
+        probe::fits(&policy).map_err(|why| why.to_string())?;
         if let Err(reason) = self.permit_gate(&policy, init.container) {
             let text = format!(
                 "the pod's istio-init is already Sidestep's gate and stays it, although {reason}"

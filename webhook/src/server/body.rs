@@ -36,7 +36,7 @@ pub(super) struct Budget {
 struct Pool {
     room: Arc<Semaphore>,
     most: usize,
-    /// Those that wait for room or are being read, since when. Each is ended by dropping its sender.
+    /// Those of which more is awaited, and since when. Each is ended by dropping its sender.
     reading: Mutex<Vec<(Instant, Sender<()>)>>,
     slow: Duration,
 }
@@ -71,8 +71,8 @@ impl Pool {
         timeout_at(deadline, room).await.ok()?
     }
 
-    /// Notes a body that is being read since then. What is returned is done when it has to make room.
-    fn begin(&self, since: Instant) -> Receiver<()> {
+    /// Notes a body of which more is awaited; it is being read since then. What is returned is done when it has to make room.
+    fn awaits(&self, since: Instant) -> Receiver<()> {
         let (end, ended) = oneshot::channel();
         self.change(|reading| reading.push((since, end)));
         ended
@@ -134,7 +134,6 @@ pub(super) async fn read(
         );
         since = Instant::now();
     }
-    let mut ended = pool.begin(since);
     let mut bytes = Vec::with_capacity(if is_small { 0 } else { length });
     while let Some(data) = piece {
         let arrived = bytes.len() + data.len();
@@ -145,21 +144,20 @@ pub(super) async fn read(
         let has = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let wanted = kib(arrived).min(pool.most);
         if wanted > has {
-            let more = tokio::select! {
-                biased;
-                more = pool.room_for(wanted - has, deadline) => more.ok_or_else(crowded)?,
-                _ = &mut ended => return Err(crowded()),
-            };
+            // Who waits for room is not slow.
+            let more = pool.room_for(wanted - has, deadline).await;
+            let more = more.ok_or_else(crowded)?;
             match &mut held {
                 None => held = Some(more),
                 Some(held) => held.merge(more),
             }
         }
         bytes.extend_from_slice(&data);
+        let makes_room = pool.awaits(since);
         piece = tokio::select! {
             biased;
             piece = next(&mut body, deadline) => piece?,
-            _ = &mut ended => return Err(crowded()),
+            _ = makes_room => return Err(crowded()),
         };
     }
     Ok((bytes, held))
@@ -290,7 +288,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bodies_that_stop_in_the_middle_hold_up_no_other_for_long() {
         let budget = Arc::new(Budget::new(2 * LIMIT));
-        for (bytes, others, most) in [(SMALL, 1000, 100), (LIMIT / 2, 5, 1100)] {
+        for (bytes, others, most) in [(SMALL, 1000, 500), (LIMIT / 2, 5, 1100)] {
             let mut stalled = tokio::task::JoinSet::new();
             for _ in 0..others {
                 let budget = Arc::clone(&budget);

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,13 +18,13 @@ use rustls::ServerConfig;
 use sidestep_runtime::Heartbeat;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot::Receiver;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 use super::Limits;
-use super::slots::{Activity, Slots};
+use super::slots::Slots;
 use crate::metrics::Metrics;
 
 /// Longer than the API server keeps idle connections (90 s): the side that closes first may lose a request on its way.
@@ -39,8 +40,11 @@ const WINDOW: u32 = 128 << 10;
 /// more makes another connection, as the API server does.
 const STREAMS: u32 = 16;
 
-/// How long a connection that makes room for another may take for the answer that it waits for.
+/// How long a connection that makes room for another may take to say goodbye, and for the answers that it waits for.
 const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// How many may do so at a time.
+const LEAVING: usize = 32;
 
 /// The stages of a server's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +77,7 @@ impl Server {
     /// that accepts connections beats `heartbeat`.
     pub async fn run(self, listener: TcpListener, patience: Duration, heartbeat: Heartbeat) {
         let slots = Slots::new(self.limits.connections);
+        let leaving = Arc::new(Semaphore::new(LEAVING));
         let connections = GracefulShutdown::new();
         let mut phase = self.phase.clone();
         let mut beat = interval(BEAT);
@@ -94,10 +99,12 @@ impl Server {
                 }
             };
             let (server, watcher) = (self.clone(), connections.watcher());
-            let ended = slots.open();
+            let (ended, leaving) = (slots.open(), Arc::clone(&leaving));
             tokio::spawn(async move {
+                // Who stops the server waits for it.
+                let _watched = watcher;
                 let _open = server.metrics.connection();
-                if let Err(error) = server.connection(stream, watcher, ended).await {
+                if let Err(error) = server.connection(stream, ended, &leaving).await {
                     tracing::debug!(%peer, %error, "connection ended");
                 }
             });
@@ -111,8 +118,8 @@ impl Server {
     async fn connection(
         self,
         stream: TcpStream,
-        watcher: hyper_util::server::graceful::Watcher,
         mut ended: Receiver<()>,
+        leaving: &Semaphore,
     ) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let handshake = TlsAcceptor::from(self.tls).accept(stream);
@@ -120,15 +127,16 @@ impl Server {
             stream = timeout(self.limits.handshake, handshake) => stream??,
             _ = &mut ended => return Err(made_room()),
         };
-        let activity = Arc::new(Activity::default());
-        let (router, phase, of_requests) = (self.router, self.phase, Arc::clone(&activity));
+        let asked = Arc::new(AtomicBool::new(false));
+        let mut phase = self.phase.clone();
+        let (router, now, has_asked) = (self.router, self.phase, Arc::clone(&asked));
         let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let (router, phase) = (router.clone(), phase.clone());
-            let activity = Arc::clone(&of_requests);
+            let (router, now) = (router.clone(), now.clone());
+            has_asked.store(true, Ordering::Relaxed);
             async move {
                 let version = request.version();
-                let response = activity.during(router.oneshot(request)).await;
-                response.map(|response| farewell(response, version, *phase.borrow()))
+                let response = router.oneshot(request).await;
+                response.map(|response| farewell(response, version, *now.borrow()))
             }
         });
         let mut builder = Builder::new(TokioExecutor::new());
@@ -147,23 +155,29 @@ impl Server {
         let connection = builder
             .serve_connection(TokioIo::new(stream), service)
             .into_owned();
-        let mut connection = std::pin::pin!(watcher.watch(connection));
+        let mut connection = std::pin::pin!(connection);
         let silent = async {
             sleep(self.limits.handshake).await;
-            if activity.has_asked() {
+            if asked.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
         };
+        let stops = async { drop(phase.wait_for(|phase| *phase == Phase::Stop).await) };
         tokio::select! {
-            ended = &mut connection => ended.map_err(io::Error::other),
-            () = silent => Err(io::Error::new(io::ErrorKind::TimedOut, "no request came")),
-            _ = ended => {
-                if activity.waits() {
-                    let _in_time = timeout(LAST_WORDS, connection).await;
-                }
-                Err(made_room())
+            ended = &mut connection => return ended.map_err(io::Error::other),
+            () = silent => return Err(io::Error::new(io::ErrorKind::TimedOut, "no request came")),
+            () = stops => {
+                connection.as_mut().graceful_shutdown();
+                return connection.await.map_err(io::Error::other);
             }
+            _ = ended => {}
         }
+        // It is told which of its requests are taken, and waits for their answers; only so many do that at a time.
+        if let Ok(_one_of_few) = leaving.try_acquire() {
+            connection.as_mut().graceful_shutdown();
+            let _in_time = timeout(LAST_WORDS, connection).await;
+        }
+        Err(made_room())
     }
 }
 

@@ -3,8 +3,6 @@
 //! API server that loses one makes another.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::oneshot::{self, Receiver, Sender};
@@ -36,42 +34,6 @@ impl Slots {
     }
 }
 
-/// What a connection does.
-#[derive(Debug, Default)]
-pub(super) struct Activity {
-    has_asked: AtomicBool,
-    waiting: AtomicUsize,
-}
-
-impl Activity {
-    /// Takes note of a request until it is answered, or given up.
-    pub(super) async fn during<T>(&self, request: impl Future<Output = T>) -> T {
-        self.has_asked.store(true, Ordering::Relaxed);
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _ends = Ends(self);
-        request.await
-    }
-
-    /// Whether it ever asked for anything.
-    pub(super) fn has_asked(&self) -> bool {
-        self.has_asked.load(Ordering::Relaxed)
-    }
-
-    /// Whether it waits for an answer.
-    pub(super) fn waits(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
-    }
-}
-
-/// The end of a request.
-struct Ends<'a>(&'a Activity);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::sync::oneshot::error::TryRecvError;
@@ -89,14 +51,5 @@ mod tests {
         drop(third);
         let mut fourth = slots.open();
         assert!(is_open(&mut second) && is_open(&mut fourth));
-    }
-
-    #[tokio::test]
-    async fn a_request_that_is_given_up_is_waited_for_no_more() {
-        let activity = Activity::default();
-        assert!(!activity.has_asked() && !activity.waits());
-        let request = activity.during(std::future::pending::<()>());
-        let late = tokio::time::timeout(std::time::Duration::from_millis(1), request).await;
-        assert!(late.is_err() && activity.has_asked() && !activity.waits());
     }
 }
