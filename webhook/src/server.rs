@@ -18,7 +18,6 @@ use crate::world::World;
 
 mod body;
 pub mod listen;
-mod slots;
 
 use body::Budget;
 

@@ -3,8 +3,6 @@
 mod rows;
 mod told;
 
-use std::fs;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
@@ -13,13 +11,14 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow, bail};
 use clap::ValueEnum;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
-use kube::{Client, api::Api};
+use kube::api::Api;
 use serde_json::{Value, json};
 use sidestep_contract::{Policy, documents, istio_init, keys, refuse_at_admission};
 use sidestep_ebpf_common::Proto;
 use sidestep_rules::{Allowed, Facts, Outgoing, PASSTHROUGH6, Rules, compile};
 
 use self::told::{Asked, Connection, Told};
+use crate::{client, mutate::read};
 
 /// The exit code where nothing can be told.
 const CANNOT_TELL: u8 = 2;
@@ -163,11 +162,7 @@ impl Args {
             .strip_prefix("pod/")
             .or_else(|| name.strip_prefix("pods/"));
         let name = name.context("want POD as pod/NAME")?;
-        // kube asks rustls for a provider of cryptography, and chooses none.
-        let _installed_already = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::try_default()
-            .await
-            .context("no API server: is there a kubeconfig?")?;
+        let client = client().await?;
         let pod = Api::namespaced(client, &self.namespace).get(name).await;
         let what = format!("Pod {}/{name}", self.namespace);
         let pod = pod.with_context(|| what.clone())?;
@@ -248,9 +243,8 @@ impl Args {
     }
 
     fn outbound(&self, pod: &Pod, policy: &Policy, rules: &Rules, to: SocketAddr) -> Connection {
-        let spec = pod.spec.as_ref();
-        let uid = self.uid.unwrap_or_else(|| id(spec, Id::User));
-        let gid = self.gid.unwrap_or_else(|| id(spec, Id::Group));
+        let [uid, gid] = ids(pod.spec.as_ref());
+        let (uid, gid) = (self.uid.unwrap_or(uid), self.gid.unwrap_or(gid));
         let row = rules.outbound(&Outgoing {
             proto: match self.proto {
                 Protocol::Tcp => Proto::Tcp,
@@ -294,44 +288,24 @@ fn own_address(facts: &Facts, other: IpAddr) -> IpAddr {
         })
 }
 
-#[derive(Clone, Copy)]
-enum Id {
-    User,
-    Group,
-}
-
-/// The user or group of the first container that is not the mesh's, else the pod's, else 0.
-fn id(spec: Option<&PodSpec>, which: Id) -> u32 {
-    let container = spec.and_then(|spec| {
+/// User and group of the first container that is not the mesh's, else the pod's, else 0.
+fn ids(spec: Option<&PodSpec>) -> [u32; 2] {
+    let first = spec.and_then(|spec| {
         let own = |name: &str| !keys::OF_THE_MESH.contains(&name);
         let mut containers = spec.containers.iter();
         let first = containers.find(|container| own(&container.name))?;
-        let context = first.security_context.as_ref()?;
-        match which {
-            Id::User => context.run_as_user,
-            Id::Group => context.run_as_group,
-        }
+        first.security_context.as_ref()
     });
-    let of_pod = spec.and_then(|spec| {
-        let context = spec.security_context.as_ref()?;
-        match which {
-            Id::User => context.run_as_user,
-            Id::Group => context.run_as_group,
-        }
-    });
-    let id = container.or(of_pod).unwrap_or(0);
-    u32::try_from(id).unwrap_or(0)
+    let pod = spec.and_then(|spec| spec.security_context.as_ref());
+    let first = first.map_or([None; 2], |of| [of.run_as_user, of.run_as_group]);
+    let pod = pod.map_or([None; 2], |of| [of.run_as_user, of.run_as_group]);
+    [0, 1].map(|n| u32::try_from(first[n].or(pod[n]).unwrap_or(0)).unwrap_or(0))
 }
 
 /// The pods of a file, with what each is called.
 fn in_file(file: &Path) -> anyhow::Result<Vec<(String, Pod)>> {
     let name = || file.display().to_string();
-    let text = if file == Path::new("-") {
-        io::read_to_string(io::stdin())
-    } else {
-        fs::read_to_string(file)
-    };
-    let text = text.with_context(name)?;
+    let text = read(file).with_context(name)?;
     let mut pods = Vec::new();
     for document in documents::documents(&text).with_context(name)? {
         for object in documents::objects(&document.value) {

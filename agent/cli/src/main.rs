@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
+use kube::Client;
 
 mod explain;
 mod mutate;
@@ -41,4 +43,12 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Who asks the API server that kubectl would ask.
+async fn client() -> anyhow::Result<Client> {
+    // kube asks rustls for a provider of cryptography, and chooses none.
+    let _installed_already = rustls::crypto::ring::default_provider().install_default();
+    let client = Client::try_default().await;
+    client.context("no API server: is there a kubeconfig?")
 }

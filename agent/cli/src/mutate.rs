@@ -236,7 +236,8 @@ fn open(folder: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> anyhow::Res
     Ok(())
 }
 
-fn read(file: &Path) -> io::Result<String> {
+/// A file's text; `-` is standard input.
+pub(crate) fn read(file: &Path) -> io::Result<String> {
     if file == Path::new("-") {
         io::read_to_string(io::stdin())
     } else {

@@ -63,11 +63,7 @@ impl Args {
             webhook_configuration,
             timeout,
         } = self;
-        // kube asks rustls for a provider of cryptography, and chooses none.
-        let _installed_already = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::try_default()
-            .await
-            .context("no API server: is there a kubeconfig?")?;
+        let client = crate::client().await?;
         let pods = accelerated(&client).await?;
         if !roll_back && !pods.is_empty() {
             for pod in &pods {

@@ -1,8 +1,7 @@
-//! A listener for a port that anybody may reach: it has a bounded number of connections open, and where there would be more
-//! it ends the oldest. Whoever holds connections open can then use up no descriptors, and keeps nobody else out.
+//! A listener for a port that anybody may reach: it has a bounded number of connections open ([`Slots`]). Whoever holds
+//! connections open can then use up no descriptors, and keeps nobody else out.
 
 use std::{
-    collections::VecDeque,
     future::Future,
     io,
     net::SocketAddr,
@@ -14,16 +13,16 @@ use axum::serve::Listener;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::oneshot::{self, Receiver, Sender},
+    sync::oneshot::Receiver,
 };
+
+use crate::Slots;
 
 /// The listener.
 #[derive(Debug)]
 pub(crate) struct Bounded {
     listener: TcpListener,
-    most: usize,
-    /// Each ends its connection by being dropped; the oldest is first.
-    open: VecDeque<Sender<()>>,
+    slots: Slots,
 }
 
 impl Bounded {
@@ -31,8 +30,7 @@ impl Bounded {
     pub(crate) fn new(listener: TcpListener, most: usize) -> Self {
         Self {
             listener,
-            most,
-            open: VecDeque::new(),
+            slots: Slots::new(most),
         }
     }
 }
@@ -43,12 +41,7 @@ impl Listener for Bounded {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let (stream, from) = Listener::accept(&mut self.listener).await;
-        self.open.retain(|connection| !connection.is_closed());
-        while self.open.len() >= self.most {
-            self.open.pop_front();
-        }
-        let (end, ended) = oneshot::channel();
-        self.open.push_back(end);
+        let ended = self.slots.open();
         (Connection { stream, ended }, from)
     }
 

@@ -1,5 +1,5 @@
 //! What every long-running program of the project has: [`readiness`] and [`liveness`] as values, background [`tasks`],
-//! [`signals`], sockets that [`listen`], the [`admin`] server with probes and metrics, and [`logging`].
+//! [`signals`], sockets that [`listen`], room for connections ([`Slots`]), the [`admin`] server with probes and metrics, and [`logging`].
 
 #![forbid(unsafe_code)]
 
@@ -10,10 +10,12 @@ pub mod liveness;
 pub mod logging;
 pub mod readiness;
 pub mod signals;
+mod slots;
 pub mod tasks;
 
 pub use listen::listen;
 pub use liveness::{Heartbeat, Liveness};
 pub use readiness::{Condition, Readiness};
 pub use signals::Signals;
+pub use slots::Slots;
 pub use tasks::Tasks;

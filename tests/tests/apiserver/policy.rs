@@ -81,7 +81,7 @@ fn patch(
 }
 
 #[track_caller]
-fn assert_refused(outcome: &Result<String, String>, text: &str) {
+pub(crate) fn assert_refused(outcome: &Result<String, String>, text: &str) {
     match outcome {
         Ok(done) => panic!("this was allowed: {done}"),
         Err(error) => assert!(error.contains(text), "refused with other words: {error}"),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sidestep_kit::{apiserver::ApiServer, needs};
 
-use crate::{helm::BUNDLE, installed, until_refused};
+use crate::{helm::BUNDLE, installed, policy::assert_refused, until_refused};
 
 const WEBHOOK: &str = "sidestep-webhook";
 const AGENT: &str = "sidestep-agent";
@@ -92,14 +92,6 @@ type Change<'a> = &'a dyn Fn(&mut Value);
 /// What the webhook's account is told when it writes a registration.
 fn register(server: &ApiServer, registration: &Value) -> Result<String, String> {
     server.feed(&format!("replace {AS} --raw {REGISTRATION}"), registration)
-}
-
-#[track_caller]
-fn assert_refused(outcome: &Result<String, String>, text: &str) {
-    match outcome {
-        Ok(done) => panic!("this was allowed: {done}"),
-        Err(error) => assert!(error.contains(text), "refused with other words: {error}"),
-    }
 }
 
 /// To be able to write a registration is to be able to read and change every object of the cluster.

@@ -1,9 +1,10 @@
 //! What pod and namespace say in labels and annotations of ours.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use k8s_openapi::api::core::v1::Pod;
-use sidestep_contract::{RawSockets, keys};
+use sidestep_contract::{RawSockets, UnknownWord, keys};
 
 use crate::Reason;
 use crate::cluster::Namespace;
@@ -67,24 +68,8 @@ pub(super) fn delivery(
     namespace: Option<&Namespace>,
     warnings: &mut Vec<String>,
 ) -> Delivery {
-    if of_namespace(namespace, keys::SHORTCUT_INTO).is_some() {
-        warnings.push(format!(
-            "{} on the namespace is ignored: it is said by each workload for itself",
-            keys::SHORTCUT_INTO
-        ));
-    }
-    let Some(word) = value(pod.metadata.annotations.as_ref(), keys::SHORTCUT_INTO) else {
-        return Delivery::Proxy;
-    };
-    word.parse().unwrap_or_else(|unknown| {
-        warnings.push(said_nothing(
-            keys::SHORTCUT_INTO,
-            word,
-            &unknown,
-            Delivery::Proxy.word(),
-        ));
-        Delivery::Proxy
-    })
+    let default = (Delivery::Proxy, Delivery::Proxy.word());
+    of_the_workload(keys::SHORTCUT_INTO, pod, namespace, default, warnings)
 }
 
 /// Warns of a word about raw sockets that means nothing, or of one in the wrong place.
@@ -93,18 +78,30 @@ pub(super) fn check_raw_sockets(
     namespace: Option<&Namespace>,
     warnings: &mut Vec<String>,
 ) {
-    if of_namespace(namespace, keys::RAW_SOCKETS).is_some() {
+    let default = (RawSockets::Refuse, RawSockets::Refuse.word());
+    of_the_workload(keys::RAW_SOCKETS, pod, namespace, default, warnings);
+}
+
+/// A word that each workload says for itself, else the default.
+fn of_the_workload<T: FromStr<Err = UnknownWord>>(
+    key: &str,
+    pod: &Pod,
+    namespace: Option<&Namespace>,
+    (default, used): (T, &str),
+    warnings: &mut Vec<String>,
+) -> T {
+    if of_namespace(namespace, key).is_some() {
         warnings.push(format!(
-            "{} on the namespace is ignored: it is said by each workload for itself",
-            keys::RAW_SOCKETS
+            "{key} on the namespace is ignored: it is said by each workload for itself"
         ));
     }
-    if let Some(word) = value(pod.metadata.annotations.as_ref(), keys::RAW_SOCKETS)
-        && let Err(unknown) = word.parse::<RawSockets>()
-    {
-        let used = RawSockets::Refuse.word();
-        warnings.push(said_nothing(keys::RAW_SOCKETS, word, &unknown, used));
-    }
+    let Some(word) = value(pod.metadata.annotations.as_ref(), key) else {
+        return default;
+    };
+    word.parse().unwrap_or_else(|unknown| {
+        warnings.push(said_nothing(key, word, &unknown, used));
+        default
+    })
 }
 
 fn said_nothing(key: &str, word: &str, unknown: &dyn std::fmt::Display, used: &str) -> String {

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use rustls::ServerConfig;
-use sidestep_runtime::Heartbeat;
+use sidestep_runtime::{Heartbeat, Slots};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot::Receiver;
 use tokio::sync::{Semaphore, watch};
@@ -24,7 +24,6 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 use super::Limits;
-use super::slots::Slots;
 use crate::metrics::Metrics;
 
 /// Longer than the API server keeps idle connections (90 s): the side that closes first may lose a request on its way.

@@ -1,22 +1,25 @@
-//! Room for connections. Whoever reaches the port can hold as many open as he likes, so a new one is never kept waiting: where
-//! there would be too many, the oldest ends. Each has the time for itself that as many others need to come, whatever they do. An
-//! API server that loses one makes another.
+//! Room for connections. Whoever reaches a port can hold as many open as he likes, so a new one is never kept waiting: where
+//! there would be too many, the oldest ends. Each has the time for itself that as many others need to come, whatever they do. A
+//! client that loses one makes another.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+};
 
 use tokio::sync::oneshot::{self, Receiver, Sender};
 
 /// The connections that are open.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub struct Slots {
     most: usize,
     /// Each is told by being dropped; the oldest is first.
     open: Mutex<VecDeque<Sender<()>>>,
 }
 
 impl Slots {
-    pub(super) const fn new(most: usize) -> Self {
+    /// At most this many.
+    pub const fn new(most: usize) -> Self {
         Self {
             most,
             open: Mutex::new(VecDeque::new()),
@@ -24,7 +27,7 @@ impl Slots {
     }
 
     /// Makes room for another connection. What is returned is done when that has to make room itself.
-    pub(super) fn open(&self) -> Receiver<()> {
+    pub fn open(&self) -> Receiver<()> {
         let (end, ended) = oneshot::channel();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|connection| !connection.is_closed());
