@@ -117,6 +117,8 @@ torture: setup ## as root: a million random streams through the shortcut, every 
 bench-exact: setup ## instructions of a request with each setting, counted in QEMU: tables; ARGUMENTS="--setting node --case one" for less, --help for all
 	cargo build $(QUICK) sidestep-exact
 	cargo build --profile quick -p sidestep-instructions
+# By itself, since the agent must not get the switches of tests.
+	cargo build --profile quick -p sidestep-bench --features naive --bin sidestep-exact
 	@mkdir -p .parts/reports
 	@target/quick/sidestep-exact --json .parts/reports/exact.json --svg .parts/reports/exact.svg $(ARGUMENTS)
 

@@ -313,7 +313,7 @@ elif [ "$what" = programs ]; then
     go_program
     java_program
 elif [ "$what" = all ]; then
-    packages iproute2 iptables nftables bpftool wrk python3 busybox-static kmod binutils xz-utils libseccomp2
+    packages iproute2 iptables nftables bpftool wrk nghttp2-client python3 busybox-static kmod binutils xz-utils libseccomp2
     emulator qemu-system-x86 qemu-system-arm
     cross || say "the smoke test on arm64 is left out"
     envoy

@@ -17,8 +17,9 @@ use sidestep_cluster::{
 use sidestep_kit::{
     app::Seen,
     load::Measured,
-    mesh::{CpuTime, Load, Requests},
+    mesh::{CpuTime, Requests},
     process::eventually,
+    traffic::{Load, Traffic},
 };
 
 /// How long sidecars may take to learn of each other.
@@ -127,24 +128,23 @@ impl Stage for OnCluster<'_> {
     }
 
     fn load(&self, what: &Load) -> anyhow::Result<Measured> {
-        let Load {
-            connections,
-            close,
-            duration,
-            path,
-        } = what;
-        let close = if *close {
-            "--header Connection:close "
-        } else {
-            ""
-        };
-        let words = format!(
-            "wrk --threads 1 --timeout 10s --connections {connections} --duration {}s {close}http://{}{path}",
-            duration.as_secs().max(1),
-            self.address
+        ensure!(
+            matches!(what.traffic, Traffic::Http | Traffic::HttpOnce),
+            "{:?}: not on a cluster, whose pods have wrk alone",
+            what.traffic
         );
-        let output = self.room.exec("client", &words);
-        Measured::parse(&output)
+        let generator = what.generator(self.address.parse()?)?;
+        let name = generator.program.file_name().context("a name")?;
+        // A word each, and a header is none of two.
+        let arguments = generator
+            .arguments
+            .iter()
+            .map(|word| word.replace(": ", ":"));
+        let words: Vec<_> = [name.to_string_lossy().into_owned()]
+            .into_iter()
+            .chain(arguments)
+            .collect();
+        what.measured(&self.room.exec("client", &words.join(" ")))
     }
 
     fn cpu(&self) -> CpuTime {

@@ -81,7 +81,7 @@ fn once(stage: &dyn Stage, case: Case, duration: Duration) -> anyhow::Result<Rou
         measured.errors,
         measured.requests
     );
-    if let Some(before) = before {
+    if let Some(before) = before.filter(|_| case.is_http()) {
         let Requests { outbound, inbound } = stage.wait_for_requests(before, measured.requests);
         ensure!(
             outbound.min(inbound) >= measured.requests,

@@ -29,6 +29,8 @@ const fn colour(setting: Setting) -> RGBColor {
         Setting::Pod => RGBColor(107, 174, 214),
         Setting::Node => RGBColor(33, 113, 181),
         Setting::NodeAndApplication => RGBColor(8, 48, 107),
+        #[cfg(feature = "naive")]
+        Setting::Naive => RGBColor(203, 24, 29),
     }
 }
 

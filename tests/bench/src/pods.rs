@@ -12,8 +12,9 @@ use sidestep_kit::{
     app::Seen,
     envoy::{INBOUND_PORT, OUTBOUND_PORT},
     load::Measured,
-    mesh::{CpuTime, Load, Mesh, Requests},
+    mesh::{CpuTime, Mesh, Requests},
     redirect::{Node, Pod, Redirect},
+    traffic::Load,
 };
 
 /// The user and group of the proxy.
@@ -42,13 +43,15 @@ impl Pods {
             }
             // The agent does so only where the kernel shows how applications read. These are known to read plainly.
             Setting::NodeAndApplication => {
-                let node = Node::alone_with(&["--shortcut", "off"]);
-                let mut own = load(&node);
-                let mesh = Mesh::with_pods(node, Node::far_pod, |client, server| {
-                    for pod in [client, server] {
-                        own.admit(&participant(pod)).expect("there is room");
-                    }
-                });
+                let (mesh, own) = of_our_own(Options::default());
+                shortcut = Some(own);
+                mesh
+            }
+            #[cfg(feature = "naive")]
+            Setting::Naive => {
+                let mut options = Options::default();
+                options.switches.naive = true;
+                let (mesh, own) = of_our_own(options);
                 shortcut = Some(own);
                 mesh
             }
@@ -117,8 +120,20 @@ impl Stage for Pods {
     }
 }
 
-fn load(node: &Node) -> Shortcut {
-    let loaded = Shortcut::load(node.pods().path(), Options::default());
+/// Pods whose shortcut is not the agent's, with all that can be allowed.
+fn of_our_own(options: Options) -> (Mesh, Shortcut) {
+    let node = Node::alone_with(&["--shortcut", "off"]);
+    let mut own = load(&node, options);
+    let mesh = Mesh::with_pods(node, Node::far_pod, |client, server| {
+        for pod in [client, server] {
+            own.admit(&participant(pod)).expect("there is room");
+        }
+    });
+    (mesh, own)
+}
+
+fn load(node: &Node, options: Options) -> Shortcut {
+    let loaded = Shortcut::load(node.pods().path(), options);
     let mut shortcut = loaded.unwrap_or_else(|error| panic!("{error}"));
     let watched = shortcut.watch_readers();
     assert!(watched, "{:?}", shortcut.cannot_watch());

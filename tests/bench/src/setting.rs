@@ -25,6 +25,9 @@ pub enum Setting {
     Node,
     /// Also whatever else an application gets that asks for it: past TCP from its sockets, and into them
     NodeAndApplication,
+    /// The usual recipe: whatever has its other end on the node goes past TCP. It corrupts streams
+    #[cfg(feature = "naive")]
+    Naive,
 }
 
 impl Setting {
@@ -60,6 +63,8 @@ impl Setting {
             Self::Pod => "pod",
             Self::Node => "node",
             Self::NodeAndApplication => "node, apps ask",
+            #[cfg(feature = "naive")]
+            Self::Naive => "naive (corrupts)",
         }
     }
 
@@ -69,6 +74,8 @@ impl Setting {
             Self::Direct | Self::Explicit | Self::Iptables | Self::Nftables | Self::Off => "off",
             Self::Pod => "pod",
             Self::Node | Self::NodeAndApplication => "node",
+            #[cfg(feature = "naive")]
+            Self::Naive => "node",
         }
     }
 }

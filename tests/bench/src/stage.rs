@@ -6,7 +6,8 @@ use super::Setting;
 use sidestep_kit::{
     app::Seen,
     load::Measured,
-    mesh::{CpuTime, Load, Requests},
+    mesh::{CpuTime, Requests},
+    traffic::Load,
 };
 
 /// A client's pod and a server's, redirected in one way.

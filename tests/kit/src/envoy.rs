@@ -18,8 +18,8 @@ use anyhow::ensure;
 use tempfile::TempDir;
 
 pub use self::config::{
-    ADMIN_PORT, EXPLICIT_PORT, INBOUND_PORT, INBOUND_REQUESTS, OUTBOUND_PORT, OUTBOUND_REQUESTS,
-    READY_PORT, Service, Sidecar,
+    ADMIN_PORT, EXPLICIT_PORT, EXPLICIT_STREAM_PORT, INBOUND_PORT, INBOUND_REQUESTS, OUTBOUND_PORT,
+    OUTBOUND_REQUESTS, READY_PORT, STREAM_PORT, Service, Sidecar,
 };
 use crate::{
     net::{Namespace, is_stale, unique_name},

@@ -8,7 +8,8 @@
 //! | programs inside a pod, and a condition awaited | [`process`] |
 //! | a process that does one system call on a socket after the other, as the test says | [`actor`] |
 //! | a machine with pods, redirected by Istio's rules or by an agent | [`redirect`] |
-//! | two pods with an application and Envoy sidecars, with mutual TLS | [`mesh`], of [`envoy`], [`certs`], [`app`], [`load`], [`exchange`] |
+//! | two pods with an application and Envoy sidecars, with mutual TLS | [`mesh`], of [`envoy`], [`certs`], [`app`], [`exchange`] |
+//! | load on a server | [`traffic`], of [`load`], [`pour`] |
 //! | a Kubernetes API server without nodes; the chart | [`apiserver`], [`chart`] |
 //! | a node of it: the test is kubelet and runtime | [`kubelet`] |
 //! | what is in the kernel's maps | [`bpftool`], [`shortcut_maps`] |
@@ -32,9 +33,11 @@ pub mod mesh;
 pub mod needs;
 pub mod net;
 pub mod parts;
+pub mod pour;
 pub mod process;
 pub mod redirect;
 pub mod shortcut_maps;
+pub mod traffic;
 
 use std::path::PathBuf;
 

@@ -63,16 +63,21 @@ async fn ask(
     Ok(serde_json::from_slice(&body)?)
 }
 
-/// The load generator's path.
+/// The path of `wrk`.
 pub fn wrk() -> anyhow::Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .map(|folder| folder.join("wrk"))
-        .find(|path| path.exists())
-        .context("wrk is missing: run `make setup`")
+    tool("wrk")
 }
 
-/// What `wrk` measured.
+/// The path of a load generator.
+pub fn tool(name: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|path| path.exists())
+        .with_context(|| format!("{name} is missing: run `make setup`"))
+}
+
+/// What a load generator measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     /// Answers received.
@@ -85,7 +90,7 @@ pub struct Measured {
 
 impl Measured {
     /// Reads what `wrk` printed.
-    pub fn parse(output: &str) -> anyhow::Result<Self> {
+    pub fn of_wrk(output: &str) -> anyhow::Result<Self> {
         let field = |prefix: &str| {
             let line = output.lines().find(|line| line.trim().starts_with(prefix));
             line.map(|line| line.trim().trim_start_matches(prefix).trim())
@@ -119,13 +124,13 @@ mod tests {
         let output = "Running 2s test @ http://10.77.0.11:8080/\n  1 threads and 8 connections\n  \
             8123 requests in 2.01s, 1.24MB read\n  Socket errors: connect 0, read 2, write 1, timeout 0\n  \
             Non-2xx or 3xx responses: 4\nRequests/sec:   4041.29\nTransfer/sec:    631.45KB\n";
-        let measured = Measured::parse(output).expect("it is complete");
+        let measured = Measured::of_wrk(output).expect("it is complete");
         assert_eq!((measured.requests, measured.errors), (8123, 7));
         assert!((measured.rate - 4041.29).abs() < 1e-6);
     }
 
     #[test]
     fn an_output_without_a_rate_is_refused() {
-        assert!(Measured::parse("unable to connect to 10.77.0.11:8080").is_err());
+        assert!(Measured::of_wrk("unable to connect to 10.77.0.11:8080").is_err());
     }
 }

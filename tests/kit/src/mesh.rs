@@ -11,10 +11,14 @@ use crate::{
     app::Seen,
     binary,
     certs::Authority,
-    envoy::{self, EXPLICIT_PORT, Envoy, INBOUND_REQUESTS, OUTBOUND_REQUESTS, Service, Sidecar},
-    load::{self, Measured},
+    envoy::{
+        self, EXPLICIT_PORT, EXPLICIT_STREAM_PORT, Envoy, INBOUND_REQUESTS, OUTBOUND_REQUESTS,
+        STREAM_PORT, Service, Sidecar,
+    },
+    load::Measured,
     process::{PATIENCE, Program, Running, eventually},
     redirect::{Node, Pod},
+    traffic::{Load, Traffic},
 };
 
 /// The user and group of the application.
@@ -151,7 +155,7 @@ impl Mesh {
         let client = pod(&node, "client", &[CLIENT]);
         let server = pod(&node, "server", &[SERVER]);
         prepare(&client, &server);
-        let app = start_app(&server);
+        let app = start_app(&server, APP_PORT, &["serve", "--pod", "server"]);
         let authority = Authority::new();
         let certificate = authority.certify("demo", "server");
         let service = Service {
@@ -264,22 +268,17 @@ impl Mesh {
             .collect()
     }
 
-    /// Loads the server with `wrk` from the client's application. `stop` ends it early, as an error.
+    /// Loads the server from the client's application. `stop` ends it early, as an error.
     pub fn load(&self, what: &Load, stop: impl Fn() -> bool) -> anyhow::Result<Measured> {
-        let wrk = load::wrk()?;
-        let mut program = self
-            .program_in_client(&wrk)
-            .args(["--threads", "1", "--timeout", "10s"])
-            .args(["--connections", &what.connections.to_string()])
-            .args([
-                "--duration",
-                &format!("{}s", what.duration.as_secs().max(1)),
-            ]);
-        if what.close {
-            program = program.args(["--header", "Connection: close"]);
-        }
-        let program = program.args([format!("http://{}{}", self.called(), what.path)]);
-        Measured::parse(&finish(program, stop)?)
+        let stream = what.traffic == Traffic::Stream;
+        let _sink = stream.then(|| start_app(&self.server, STREAM_PORT, &["sink"]));
+        let generator = what.generator(if stream {
+            self.called_by_tcp()
+        } else {
+            self.called()
+        })?;
+        let program = self.program_in_client(&generator.program);
+        what.measured(&finish(program.args(&generator.arguments), stop)?)
     }
 
     /// What the application calls.
@@ -290,38 +289,34 @@ impl Mesh {
         }
     }
 
+    /// What it calls by plain TCP.
+    fn called_by_tcp(&self) -> SocketAddr {
+        match self.way {
+            Way::Explicit => SocketAddr::from(([127, 0, 0, 1], EXPLICIT_STREAM_PORT)),
+            Way::Direct | Way::Redirected => SocketAddr::new(server_address().ip(), STREAM_PORT),
+        }
+    }
+
     fn program_in_client(&self, path: &Path) -> Program {
         Program::new(path, self.client.namespace(), self.client.cgroup(), APP)
     }
-}
-
-/// What `wrk` does.
-#[derive(Debug, Clone)]
-pub struct Load {
-    /// Connections at a time.
-    pub connections: u32,
-    /// A connection for each request.
-    pub close: bool,
-    /// How long, in whole seconds.
-    pub duration: Duration,
-    /// What to ask for.
-    pub path: String,
 }
 
 fn server_address() -> SocketAddr {
     SocketAddr::new(SERVER.parse().expect("an address"), APP_PORT)
 }
 
-fn start_app(pod: &Pod) -> Running {
-    let listen = format!("0.0.0.0:{APP_PORT}");
+fn start_app(pod: &Pod, port: u16, what: &[&str]) -> Running {
+    let listen = format!("0.0.0.0:{port}");
     let mut program = Program::new(&binary("sidestep-app"), pod.namespace(), pod.cgroup(), APP)
-        .args(["serve", "--pod", "server", "--listen", &listen]);
+        .args(what)
+        .args(["--listen", &listen]);
     program.command().stdin(Stdio::null());
     let app = program.start();
     let listens = eventually(PATIENCE, || {
         // A connection over loopback, which nothing redirects.
         pod.namespace()
-            .enter(|| std::net::TcpStream::connect(("127.0.0.1", APP_PORT)))
+            .enter(|| std::net::TcpStream::connect(("127.0.0.1", port)))
             .is_ok()
     });
     assert!(listens, "the application of {} does not listen", pod.name());

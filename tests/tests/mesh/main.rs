@@ -5,9 +5,10 @@ use std::time::Duration;
 use sidestep_kit::{
     actor::{Errno, Family, Kind},
     app::Seen,
-    mesh::{Load, Mesh},
+    mesh::Mesh,
     needs,
     redirect::{Node, Redirect},
+    traffic::{Load, Traffic},
 };
 
 /// The server's application, through its sidecar.
@@ -56,7 +57,7 @@ in_both_meshes! {
         mesh.start_sidecars();
         let load = Load {
             connections: 32,
-            close: true,
+            traffic: Traffic::HttpOnce,
             duration: Duration::from_secs(2),
             path: "/bytes/1000".to_owned(),
         };

@@ -49,7 +49,7 @@ fn sample(pods: &Pods, case: Case, duration: Duration) -> anyhow::Result<Sample>
     };
     let before = pods.requests();
     let warm = load(WARM)?;
-    if let Some(before) = before.filter(|_| pods.setting() != Setting::Direct) {
+    if let Some(before) = before.filter(|_| case.is_http() && pods.setting() != Setting::Direct) {
         let seen = pods.wait_for_requests(before, warm);
         ensure!(
             seen.outbound.min(seen.inbound) >= warm,

@@ -105,7 +105,9 @@ impl Plan {
             .arg("--with")
             .arg(envoy::program()?)
             .arg("--with")
-            .arg(load::wrk()?)
+            .arg(load::tool("wrk")?)
+            .arg("--with")
+            .arg(load::tool("h2load")?)
             .arg("--with")
             .arg(workspace.join("tests/fixtures"));
         for program in ["sidestep-agent", "sidestep-app"] {

@@ -1,9 +1,9 @@
 //! The application inside a pod: a server, or a client that asks one a number of times.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::Parser;
-use sidestep_kit::{app, exchange, load};
+use sidestep_kit::{app, exchange, load, pour};
 
 /// The application of the demo's pods.
 #[derive(Debug, Parser)]
@@ -35,6 +35,24 @@ enum Args {
         #[arg(long)]
         listen: SocketAddr,
     },
+    /// Count the bytes of every connection.
+    Sink {
+        /// The address to listen on.
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// Send as many bytes to a sink as go through.
+    Pour {
+        /// The sink.
+        #[arg(long)]
+        into: SocketAddr,
+        /// How long.
+        #[arg(long, default_value_t = 1)]
+        seconds: u64,
+        /// Over how many connections at a time.
+        #[arg(long, default_value_t = 1)]
+        connections: u32,
+    },
     /// Send bodies to an echo, and check every byte that comes back.
     Exchange {
         /// The server: of `echo`, or with --http of `serve`.
@@ -58,6 +76,12 @@ async fn main() -> anyhow::Result<()> {
         Args::Serve { pod, listen } => app::serve(pod.leak(), listen).await,
         Args::Get { from, count, close } => load::get(from, count, close).await,
         Args::Echo { listen } => exchange::echo(listen).await,
+        Args::Sink { listen } => pour::sink(listen).await,
+        Args::Pour {
+            into,
+            seconds,
+            connections,
+        } => pour::pour(into, Duration::from_secs(seconds), connections).await,
         Args::Exchange {
             with,
             http: true,

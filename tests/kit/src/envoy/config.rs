@@ -19,8 +19,17 @@ pub const READY_PORT: u16 = 15021;
 /// Where an application that names its proxy finds it, on 127.0.0.1: [`Sidecar::explicit`].
 pub const EXPLICIT_PORT: u16 = 15080;
 
+/// The same for plain TCP, there and at the other sidecar.
+pub const EXPLICIT_STREAM_PORT: u16 = 15081;
+
+/// Where an application takes plain TCP. No service says so: to a sidecar it is one of the ports that it passes through.
+pub const STREAM_PORT: u16 = 9000;
+
 /// Where inbound connections come from when the proxy makes them to the application.
 const INBOUND_SOURCE: &str = "127.0.0.6";
+
+/// The listener and the cluster of plain TCP, where nothing is redirected.
+const STREAM: &str = "stream";
 
 /// What a sidecar is for.
 #[derive(Debug, Clone)]
@@ -66,6 +75,11 @@ impl Sidecar {
             ),
             cluster("BlackHoleCluster", json!({"type": "STATIC"})),
         ];
+        if self.explicit {
+            let (host, port) = self.explicit_stream();
+            listeners.push(stream_listener());
+            clusters.push(cluster(STREAM, fixed(STREAM, &address(&host, port), None)));
+        }
         for port in &self.inbound {
             let name = inbound_name(*port);
             let application = if self.explicit {
@@ -84,6 +98,14 @@ impl Sidecar {
             "admin": {"address": address("127.0.0.1", ADMIN_PORT)},
             "static_resources": {"listeners": listeners, "clusters": clusters},
         })
+    }
+
+    /// Where plain TCP goes next: from the sidecar that knows the service to the other, from there to the application.
+    fn explicit_stream(&self) -> (String, u16) {
+        match self.services.first() {
+            Some(service) => (service.address.ip().to_string(), EXPLICIT_STREAM_PORT),
+            None => ("127.0.0.1".to_owned(), STREAM_PORT),
+        }
     }
 
     fn virtual_inbound(&self) -> Value {
@@ -213,6 +235,14 @@ fn service_listener(service: &Service, explicit: bool) -> Value {
         "address": at,
         "bind_to_port": explicit,
         "filter_chains": [{"filters": [http("outbound", &service.cluster(), json!({}))]}],
+    })
+}
+
+fn stream_listener() -> Value {
+    json!({
+        "name": STREAM,
+        "address": address("0.0.0.0", EXPLICIT_STREAM_PORT),
+        "filter_chains": [{"filters": [tcp_proxy(STREAM)]}],
     })
 }
 

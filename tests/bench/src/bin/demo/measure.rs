@@ -6,7 +6,8 @@ use anyhow::{Context, ensure};
 use sidestep_kit::{
     app::Seen,
     envoy, load,
-    mesh::{Load, Mesh, Requests},
+    mesh::{Mesh, Requests},
+    traffic::{self, Load},
 };
 
 use crate::{
@@ -104,7 +105,11 @@ impl Plan {
             check(report.variant, &answers)?;
             let load = Load {
                 connections: self.connections,
-                close,
+                traffic: if close {
+                    traffic::Traffic::HttpOnce
+                } else {
+                    traffic::Traffic::Http
+                },
                 duration: self.duration,
                 path: "/bytes/64".into(),
             };
