@@ -26,7 +26,7 @@ use sidestep_kernel::{
 use thiserror::Error;
 
 use self::capabilities::Capability;
-pub use self::lock::{Lock, lock, lock_pins};
+pub use self::lock::{Lock, PinFolder, lock};
 
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 const BPFFS_MAGIC: u64 = 0xcafe_4a11;

@@ -22,6 +22,7 @@ pub use self::child::run as child;
 use crate::{
     cgroup::{OwnCgroup, Use},
     dataplane::{Bpf, Dataplane},
+    preflight::PinFolder,
     reconcile::{
         ArmError, Armed,
         take::{self, Litter, Wish},
@@ -74,9 +75,13 @@ impl From<NetnsError> for ProbeError {
 
 /// Runs it with programs and maps of its own, on a cgroup of its own among the pods': no running pod gets this agent's
 /// programs before they have shown what they do. Nothing of it stays.
-pub fn rehearse(pin: &Path, cgroup: &Path, offsets: KernelOffsets) -> Result<(), ProbeError> {
+pub fn rehearse(
+    pins: &mut PinFolder,
+    cgroup: &Path,
+    offsets: KernelOffsets,
+) -> Result<(), ProbeError> {
     let own = own_cgroup(cgroup, Use::Rehearsal)?;
-    let mut dataplane = Bpf::rehearse(pin, own.path(), offsets).map_err(ArmError::from)?;
+    let mut dataplane = Bpf::rehearse(pins, own.path(), offsets).map_err(ArmError::from)?;
     let done = run(&mut dataplane, own.path());
     let removed = dataplane.remove().map_err(ArmError::from);
     done.and_then(|()| Ok(removed?))

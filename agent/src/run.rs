@@ -30,7 +30,7 @@ use crate::{
         folder::{self, Folder, Snapshot},
         wanted::{Place, PodName},
     },
-    preflight,
+    preflight::{self, PinFolder},
     reconcile::{Mode, Reconciler},
     sandbox::Named,
     shortcut::{self, Bounds},
@@ -61,7 +61,8 @@ pub struct Settings {
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     // Everything that can be wrong is found before anything is changed.
     let offsets = preflight::check(&settings.cgroup)?;
-    let _alone = preflight::lock(&settings.cgroup, &settings.pin)?;
+    let _alone = preflight::lock(&settings.cgroup)?;
+    let pins = PinFolder::lock(&settings.pin)?;
     let (events, inbox) = channel();
     // Before the first look, so that nothing falls between the two.
     let watcher = watch(&settings.pods, events.clone());
@@ -82,7 +83,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut thread = spawn_blocking(move || {
         sweep(&settings.cgroup);
         let proof = shortcut::Proof::start(settings.shortcut, &settings.cgroup);
-        let mut dataplane = Bpf::establish(&settings.pin, &settings.cgroup, offsets)?;
+        let mut dataplane = Bpf::establish(pins, &settings.cgroup, offsets)?;
         dataplane.take_shortcut(proof.establish(&settings.pin));
         let mode = Mode::standalone(settings.strict);
         let mut reconciler = Reconciler::new(dataplane, Named, mode, Box::new(|_, _| {}));

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::{
     dataplane,
-    preflight::{self, PreflightError},
+    preflight::{PinFolder, PreflightError},
     shortcut,
 };
 
@@ -60,7 +60,7 @@ pub fn run(pin: &Path, socket: &Path) -> Result<(), UninstallError> {
         return Err(UninstallError::Agent(socket.to_owned()));
     }
     // An agent that is about to start does not answer yet.
-    let _no_agent = preflight::lock_pins(pin)?;
+    let _no_agent = PinFolder::lock(pin)?;
     let failed = |error| UninstallError::Pin {
         path: pin.to_owned(),
         error,

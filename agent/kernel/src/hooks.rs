@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    link::{Hook, Link, LinkError, attach, exclusive_above, pin_error},
+    link::{Hook, Link, LinkError, Target, attach, exclusive_above, pin_error},
     object::Object,
     repaired::{Lost, Repaired},
 };
@@ -119,13 +119,13 @@ fn establish(
     (path, cgroup, id): (&Path, &File, u64),
     folder: &Path,
 ) -> Result<Link, LinkError> {
-    let link = Link::establish(
-        hook,
-        program(object, hook)?,
-        cgroup.as_fd(),
+    let target = Target {
+        open: cgroup.as_fd(),
         id,
-        folder.join(hook.name),
-    );
+        cgroup: Some(path),
+    };
+    let program = program(object, hook)?;
+    let link = Link::establish(hook, program, target, folder.join(hook.name));
     link.map_err(|failed| match &failed {
         LinkError::Attach { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
             exclusive_above(path, hook).unwrap_or(failed)

@@ -14,6 +14,7 @@
 //! | [`repaired`] | what was lost of links and pins, and is back or not |
 //! | [`any_map`] | a pinned map of which no layout is known, such as an earlier version's |
 //! | [`netns`] | network namespaces: opened, entered for a step, told apart by their cookies |
+//! | [`cgroups`] | a cgroup by its id: where it is, or that it is gone |
 //! | [`btf`] | where the running kernel keeps the members of its structs |
 //! | [`ancestors`] | the processes that brought this one about |
 //! | [`process`] | what this process asks of the kernel for itself |
@@ -26,6 +27,7 @@
 pub mod ancestors;
 pub mod any_map;
 pub mod btf;
+pub mod cgroups;
 pub mod hooks;
 pub mod link;
 pub mod maps;

@@ -2,6 +2,7 @@
 //! in-place update and detaches when it drops a link, and a link must do neither.
 
 use std::{
+    fmt,
     fs::{self, File},
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -11,7 +12,10 @@ use std::{
 use aya::programs::{ProgramInfo, loaded_programs};
 use thiserror::Error;
 
-use crate::sys::{self, AttachType};
+use crate::{
+    cgroups::{self, Whereabouts},
+    sys::{self, AttachType},
+};
 
 /// Why a link cannot be had.
 #[derive(Debug, Error)]
@@ -30,6 +34,23 @@ pub enum LinkError {
         id: u32,
         /// Where.
         cgroup: PathBuf,
+    },
+    /// The pinned link is attached to something else that lives. Taking it away would end the interception there.
+    #[error(
+        "cannot attach {hook} to {wanted}: its pin {} is a link that is attached to {attached}. Choose another folder with \
+         --pin; or, where no pod depends on {attached} any more, take its programs away with `sidestep-agent uninstall`, \
+         or remove that cgroup",
+        .path.display()
+    )]
+    Elsewhere {
+        /// The hook's name.
+        hook: &'static str,
+        /// The pin.
+        path: PathBuf,
+        /// Where the link is attached.
+        attached: String,
+        /// Where it should be.
+        wanted: String,
     },
     /// A program cannot be attached.
     #[error("cannot attach {hook}: {error}")]
@@ -65,6 +86,42 @@ pub const fn hook(name: &'static str, program: &'static str, at: AttachType) -> 
     Hook { name, program, at }
 }
 
+/// What a link is to be attached to.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// It, open.
+    pub open: BorrowedFd<'a>,
+    /// Its inode number.
+    pub id: u64,
+    /// Where it is, if it is a cgroup; else it is a network namespace.
+    pub cgroup: Option<&'a Path>,
+}
+
+impl Target<'_> {
+    /// What has this id, if it lives or may live: another one of the same kind.
+    fn living(&self, id: u64) -> Option<String> {
+        let Some(near) = self.cgroup else {
+            // Its link would have no target otherwise.
+            return Some(format!("network namespace {id}"));
+        };
+        match cgroups::find(id, near) {
+            Whereabouts::Here(path) => Some(format!("cgroup {}", path.display())),
+            Whereabouts::Unknown => Some(format!("cgroup {id}, which the agent does not see")),
+            // Sockets that are still open keep a removed cgroup's links attached.
+            Whereabouts::Gone => None,
+        }
+    }
+}
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cgroup {
+            Some(path) => write!(f, "cgroup {}", path.display()),
+            None => write!(f, "network namespace {}", self.id),
+        }
+    }
+}
+
 /// A link and its pin.
 #[derive(Debug)]
 pub struct Link {
@@ -74,26 +131,35 @@ pub struct Link {
 
 impl Link {
     /// Takes over the pinned link if it is attached to `target`, and gives it `program`; else attaches and pins anew. A
-    /// link of which nothing can be learnt stays as it is, and is an error.
+    /// link that is attached to something else that lives stays as it is, and so does one of which nothing can be learnt:
+    /// each is an error.
     pub fn establish(
         hook: Hook,
         program: BorrowedFd<'_>,
-        target: BorrowedFd<'_>,
-        target_id: u64,
+        target: Target<'_>,
         path: PathBuf,
     ) -> Result<Self, LinkError> {
         if let Some(link) = Self::open(&path)? {
-            if link.target()? == Some(target_id) {
+            let id = link.target()?;
+            if id == Some(target.id) {
                 sys::link_update(&link.fd, program).map_err(|error| LinkError::Attach {
                     hook: hook.name,
                     error,
                 })?;
                 return Ok(link);
             }
+            if let Some(attached) = id.and_then(|id| target.living(id)) {
+                return Err(LinkError::Elsewhere {
+                    hook: hook.name,
+                    path,
+                    attached,
+                    wanted: target.to_string(),
+                });
+            }
             // Detached, or attached to something that is gone.
             link.unpin()?;
         }
-        Self::create(hook, program, target, path)
+        Self::create(hook, program, target.open, path)
     }
 
     /// Opens a pinned link, if there is one.

@@ -20,7 +20,7 @@ use sidestep_ebpf_common::{
 };
 use sidestep_kernel::{
     hooks::Hooks,
-    link::{Link, LinkError, pin_error, remove_file},
+    link::{Link, LinkError, Target, pin_error, remove_file},
     netns::{Cookie, host_cookie},
     object::Object,
     repaired::Repaired,
@@ -30,7 +30,7 @@ use sidestep_kernel::{
 use super::{Dataplane, DataplaneError, Repairs, hooks::INBOUND, maps::Maps, others::Others, pins};
 use crate::{
     clock::monotonic,
-    preflight,
+    preflight::{self, PinFolder},
     rules::Rules,
     sandbox::listeners::{Found, Listener},
     shortcut::{Established, ShortcutStatus},
@@ -48,6 +48,8 @@ pub struct Bpf {
     last_rules_id: u32,
     shortcut: Established,
     others: Others,
+    /// Where all of it is pinned; a rehearsal is in the folder of who runs it.
+    pins: Option<PinFolder>,
 }
 
 impl Bpf {
@@ -153,7 +155,12 @@ impl Dataplane for Bpf {
         if let Some(link) = self.pods.get(&pod) {
             link.repin()?; // it is taken over by its pin
         }
-        let link = Link::establish(INBOUND, program.as_fd(), netns, id, path)?;
+        let target = Target {
+            open: netns,
+            id,
+            cgroup: None,
+        };
+        let link = Link::establish(INBOUND, program.as_fd(), target, path)?;
         let target = link.target();
         // Whatever it is attached to: disarming takes it away.
         self.pods.insert(pod, link);
@@ -288,6 +295,11 @@ impl Dataplane for Bpf {
         if !preflight::is_on_bpffs(&self.folder) {
             done.errors
                 .push(DataplaneError::NoBpffs(self.folder.clone()));
+            return done;
+        }
+        // Where somebody removed the folder, another agent may have made it meanwhile.
+        if let Some(Err(error)) = self.pins.as_mut().map(PinFolder::claim) {
+            done.errors.push(error.into());
             return done;
         }
         if let Err(error) = establish::make_folders(&self.folder) {

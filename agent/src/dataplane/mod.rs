@@ -31,6 +31,7 @@ pub use sightings::{Missed, Sightings};
 use thiserror::Error;
 
 use crate::{
+    preflight::PreflightError,
     rules::Rules,
     sandbox::listeners::{Found, Listener},
     shortcut::ShortcutStatus,
@@ -45,6 +46,9 @@ pub enum DataplaneError {
     /// A link, or a file beside it.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The folder of pins is another agent's, or cannot be had.
+    #[error(transparent)]
+    Pins(#[from] PreflightError),
     /// A map operation failed.
     #[error(transparent)]
     Map(#[from] MapError),

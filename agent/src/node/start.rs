@@ -8,7 +8,7 @@ use super::Settings;
 use crate::{
     cgroup::sweep,
     dataplane::{Bpf, Sightings},
-    preflight::{self, Lock},
+    preflight::{self, Lock, PinFolder},
     probe,
     sandbox::discover,
     shortcut,
@@ -35,15 +35,16 @@ pub(super) fn start(settings: &Settings) -> anyhow::Result<Started> {
     }
     let offsets = preflight::check(&cgroup)?;
     // Another agent that is about to end holds it for a moment.
-    let lock = preflight::lock(&cgroup, &settings.pin)?;
+    let lock = preflight::lock(&cgroup)?;
+    let mut pins = PinFolder::lock(&settings.pin)?;
     preflight::check_pins(&settings.pin)?;
     sweep(&cgroup);
     if Bpf::is_pinned(&settings.pin) {
-        probe::rehearse(&settings.pin, &cgroup, offsets)
+        probe::rehearse(&mut pins, &cgroup, offsets)
             .context("this agent's programs do not act; running pods keep the ones they have")?;
     }
     let proof = shortcut::Proof::start(settings.shortcut, &cgroup);
-    let mut dataplane = Bpf::establish(&settings.pin, &cgroup, offsets)?;
+    let mut dataplane = Bpf::establish(pins, &cgroup, offsets)?;
     dataplane.take_shortcut(proof.establish(&settings.pin));
     let sightings = dataplane.sightings()?;
     prove(&mut dataplane, &cgroup)?;

@@ -1,5 +1,5 @@
-//! One agent looks after a cgroup, and one after a folder of pins. The locks are on files that only root can open: whoever can
-//! open a file can lock it.
+//! Lock files ensure that only one agent manages a given cgroup, and only one a given folder of pins. Only root can open
+//! them: whoever can open a file can lock it.
 
 use std::{
     fmt::Write as _,
@@ -22,7 +22,7 @@ const FOLDER: &str = "/run/sidestep";
 
 /// Held until it is dropped, or the process ends.
 #[derive(Debug)]
-pub struct Lock(Vec<Held>);
+pub struct Lock(#[expect(dead_code, reason = "the lock lives as long as the value")] Held);
 
 #[derive(Debug)]
 struct Held {
@@ -30,25 +30,79 @@ struct Held {
     path: PathBuf,
 }
 
-/// Makes sure that no other agent looks after the pods in this cgroup, or has its pins in this folder.
-pub fn lock(cgroup: &Path, pin: &Path) -> Result<Lock, PreflightError> {
+/// Makes sure that no other agent looks after the pods in this cgroup.
+pub fn lock(cgroup: &Path) -> Result<Lock, PreflightError> {
     let inode = fs::metadata(cgroup).map_err(|error| PreflightError::Cgroup {
         path: cgroup.to_owned(),
         error,
     })?;
     // A cgroup has the same number wherever its hierarchy is mounted.
     let name = format!("cgroup-{}.lock", inode.ino());
-    let cgroup = hold(&name, format!("the pods in {}", cgroup.display()))?;
-    let Lock(mut held) = lock_pins(pin)?;
-    held.push(cgroup);
-    Ok(Lock(held))
+    hold(&name, format!("the pods in {}", cgroup.display())).map(Lock)
 }
 
-/// Makes sure that no agent has its pins in this folder.
-pub fn lock_pins(pin: &Path) -> Result<Lock, PreflightError> {
-    let name = format!("pins{}.lock", escaped(pin));
-    let held = hold(&name, format!("the pins in {}", pin.display()))?;
-    Ok(Lock(vec![held]))
+/// A folder of pins that no other agent has, by whatever path it reaches it: two containers may mount one bpffs in two places.
+#[derive(Debug)]
+pub struct PinFolder {
+    path: PathBuf,
+    /// The folder need not be there yet, nor the bpffs. Until it is, its path is locked.
+    _by_path: Held,
+    /// The folder that is there, by its file system and inode number.
+    by_inode: Option<((u64, u64), Held)>,
+}
+
+impl PinFolder {
+    /// Makes sure that no other agent has its pins there. Changes nothing.
+    pub fn lock(path: &Path) -> Result<Self, PreflightError> {
+        let name = format!("pins{}.lock", escaped(path));
+        let mut folder = Self {
+            path: path.to_owned(),
+            _by_path: hold(&name, format!("the pins in {}", path.display()))?,
+            by_inode: None,
+        };
+        folder.lock_inode()?;
+        Ok(folder)
+    }
+
+    /// Makes the folder if it is not there, and makes sure that it is this agent's. To be called before anything is pinned,
+    /// and again where somebody may have removed it.
+    pub fn claim(&mut self) -> Result<(), PreflightError> {
+        fs::create_dir_all(&self.path).map_err(|error| PreflightError::Bpffs {
+            path: self.path.clone(),
+            error,
+        })?;
+        self.lock_inode()
+    }
+
+    fn lock_inode(&mut self) -> Result<(), PreflightError> {
+        let found = match fs::metadata(&self.path) {
+            Ok(found) => (found.dev(), found.ino()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => {
+                return Err(PreflightError::Bpffs {
+                    path: self.path.clone(),
+                    error,
+                });
+            }
+        };
+        if self
+            .by_inode
+            .as_ref()
+            .is_some_and(|(held, _)| *held == found)
+        {
+            return Ok(());
+        }
+        let (device, inode) = found;
+        let name = format!("pin-folder-{device}-{inode}.lock");
+        let held = hold(&name, format!("the pins in {}", self.path.display()))?;
+        self.by_inode = Some((found, held));
+        Ok(())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 fn hold(name: &str, what: String) -> Result<Held, PreflightError> {

@@ -12,7 +12,7 @@ use std::{
 use sidestep_agent::{
     dataplane::{Bpf, Dataplane, DataplaneError, Repairs},
     pods::folder,
-    preflight,
+    preflight::{self, PinFolder},
     reconcile::{Mode, Reconciler},
     rules::Rules,
     sandbox::{Named, listeners::Listener},
@@ -137,8 +137,8 @@ impl Dataplane for Faulty {
 /// A reconciler on this node's real dataplane, on which the step will fail this many times.
 fn reconciler(node: &Node, step: Step, failures: u32) -> Reconciler<Faulty, Named> {
     let offsets = preflight::check(node.pods().path()).expect("a machine that can run the agent");
-    let real = Bpf::establish(&node.folders().pins(), node.pods().path(), offsets)
-        .expect("programs and maps");
+    let pins = PinFolder::lock(&node.folders().pins()).expect("pins of this test's alone");
+    let real = Bpf::establish(pins, node.pods().path(), offsets).expect("programs and maps");
     let faulty = Faulty {
         real,
         step,

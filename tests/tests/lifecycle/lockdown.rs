@@ -4,6 +4,7 @@
 use sidestep_agent::{
     dataplane::Bpf,
     pods::folder,
+    preflight::PinFolder,
     reconcile::{Mode, Reconciler},
     sandbox::Named,
     status::PodState,
@@ -20,7 +21,7 @@ fn connections_are_captured_and_the_proxys_pass_without_reading_kernel_memory() 
     node.add_pod_file(&pod);
     let wanted = folder::read(&node.folders().pods()).expect("a Pod file");
     let dataplane = Bpf::establish(
-        &node.folders().pins(),
+        PinFolder::lock(&node.folders().pins()).expect("pins of this test's alone"),
         node.pods().path(),
         KernelOffsets::UNREADABLE,
     )

@@ -9,6 +9,7 @@ mod layouts;
 mod leftovers;
 mod lockdown;
 mod neighbours;
+mod owners;
 mod pods;
 mod restore;
 mod share;

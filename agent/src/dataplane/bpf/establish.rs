@@ -31,6 +31,7 @@ use crate::{
         pins,
         sightings::Sightings,
     },
+    preflight::PinFolder,
     shortcut::Established,
 };
 
@@ -53,10 +54,12 @@ impl Bpf {
     /// `pin`: the maps as they are, the links with this agent's programs. Pods that depend on programs of another version
     /// keep those.
     pub fn establish(
-        pin: &Path,
+        mut pins: PinFolder,
         cgroup: &Path,
         offsets: KernelOffsets,
     ) -> Result<Self, DataplaneError> {
+        pins.claim()?;
+        let pin = pins.path();
         let folder = version_folder(pin);
         let others = Others::take(pin, &folder)?;
         let fresh = !folder.exists();
@@ -66,17 +69,22 @@ impl Bpf {
             let _best_effort = fs::remove_dir_all(&folder);
             let _not_ours_alone = fs::remove_dir(pin);
         }
-        done.map(|bpf| Self { others, ..bpf })
+        done.map(|bpf| Self {
+            others,
+            pins: Some(pins),
+            ..bpf
+        })
     }
 
     /// The same programs with maps of their own, on a cgroup where no pod is: they can be tried before running pods depend
     /// on them. To be taken away with [`Dataplane::remove`]; what an agent that was killed left of one goes with the next.
     pub fn rehearse(
-        pin: &Path,
+        pins: &mut PinFolder,
         cgroup: &Path,
         offsets: KernelOffsets,
     ) -> Result<Self, DataplaneError> {
-        let folder = pin.join(REHEARSAL);
+        pins.claim()?;
+        let folder = pins.path().join(REHEARSAL);
         pins::remove_folder(&folder)?;
         let done = Self::load_and_attach(folder.clone(), cgroup, offsets);
         if done.is_err() {
@@ -119,6 +127,7 @@ impl Bpf {
             last_rules_id,
             shortcut: Established::default(),
             others: Others::default(),
+            pins: None,
         };
         bpf.adopt()?;
         Ok(bpf)
