@@ -11,7 +11,7 @@ use tokio::runtime::Builder;
 
 use crate::{
     node,
-    pods::health::Patience,
+    pods::timing::Patience,
     preflight, probe, run,
     shortcut::{Bounds, LIMIT, Reach, selftest},
     uninstall,
@@ -84,8 +84,9 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_seconds)]
     sandbox_patience: Duration,
 
-    /// How long the API server may be unreachable before the agent becomes not ready, with --node. The webhook then leaves
-    /// new pods to Istio; running pods are not affected
+    /// How long the API server may be unreachable before the agent becomes not ready, with --node: each agent waits up to half
+    /// as long again, so that not all of a cluster do so at once. The webhook then leaves new pods to Istio; running pods are
+    /// not affected
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = parse_seconds)]
     api_patience: Duration,
 

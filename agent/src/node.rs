@@ -35,8 +35,10 @@ use self::attempts::Attempts;
 use crate::{
     metrics::Metrics,
     pods::{
-        health::{ApiHealth, Patience},
+        connection::{connect, limit},
+        health::ApiHealth,
         observed::Change,
+        timing::Patience,
         watch,
     },
     report::Reports,
@@ -85,10 +87,12 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut config = Config::infer()
         .await
         .context("no API server: neither in a pod with a service account, nor with a kubeconfig")?;
-    settings.api_patience.limit(&mut config);
+    let patience = settings.api_patience.drawn();
     let health = ApiHealth::new(metrics.clone());
-    let client = Client::try_from(config.clone()).context("API server")?;
-    let watching = health.client(config).context("API server")?;
+    let connection = connect(&config, patience).context("API server")?;
+    let watching = health.client(connection, patience);
+    limit(&mut config, patience);
+    let client = Client::try_from(config).context("API server")?;
     let admin = listen(settings.admin_listen)
         .await
         .with_context(|| format!("listening for probes on {}", settings.admin_listen))?;
@@ -111,10 +115,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let (reports, reporting) = Reports::start(client, settings.pod.clone(), metrics.clone());
     tasks.spawn("Events", reporting);
     let changes = messages.clone();
-    let (failing, patience) = (health.clone(), settings.api_patience);
+    let failing = health.clone();
     let watching = watch::follow(
         watching,
-        watch::accelerated_on(&settings.node, patience),
+        watch::accelerated_on(&settings.node),
         move |error| failing.failed(error),
         move |change| {
             let _the_agent_ended = changes.send(Message::Pods(change));

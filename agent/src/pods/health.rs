@@ -1,107 +1,110 @@
-//! Whether the API server answers. A quiet watch and a dead connection look alike from where pods are read: what tells them
-//! apart is that the watch is asked anew every now and then, and answered.
+//! Whether the API server is there for the watch of this node's pods. A watch that is quiet is well: connections notice by
+//! themselves when their other end is gone ([`super::connection`]), and a watch that lost its connection fails.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use axum::http::Response;
-use kube::{Client, Config, client::ClientBuilder};
+use axum::{
+    body::{Bytes, HttpBody},
+    http::{Request, Response},
+};
+use kube::{
+    Client,
+    client::{Body, ClientBuilder},
+};
 use sidestep_runtime::Condition;
-use tower::util::MapResponseLayer;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+use tower::{
+    BoxError, Service,
+    timeout::TimeoutLayer,
+    util::{MapRequestLayer, MapResponseLayer},
+};
 
+use super::{connection::draw_time, timing::Patience};
 use crate::metrics::Metrics;
 
-/// Between looks at whether it answers again.
-const LOOK: Duration = Duration::from_millis(500);
+/// How often it is said anew for how long the API server has not answered.
+const REMINDER: Duration = Duration::from_secs(5);
 
-/// How long an API server may be silent, and what follows for single requests.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience(pub Duration);
-
-impl Patience {
-    /// After which time the API server ends a watch, seconds: it is asked anew at least twice before patience ends.
-    pub fn watch(self) -> u32 {
-        let seconds = self.0.as_secs() / 2;
-        u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
-    }
-
-    /// How long nothing may come on a connection of which something is expected. Longer than a watch, on which nothing
-    /// need come before its end.
-    fn read(self) -> Duration {
-        Duration::from_secs(self.watch().into()) * 5 / 4
-    }
-
-    /// How long making a connection may take, TLS included.
-    fn connect(self) -> Duration {
-        self.0 / 4
-    }
-
-    /// Limits every request, also those that have no limit by themselves: a list, and the first line of a watch's answer.
-    pub fn limit(self, config: &mut Config) {
-        config.connect_timeout = Some(self.connect());
-        config.read_timeout = Some(self.read());
-        config.write_timeout = Some(self.read());
-    }
-}
-
-/// When the API server answered last, and what failed since. A clone is the same.
+/// Since when the watch has failed, and why. A clone is the same.
 #[derive(Clone, Debug)]
 pub struct ApiHealth {
     metrics: Metrics,
-    beat: Arc<Mutex<Beat>>,
+    state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
 }
 
 #[derive(Debug)]
-struct Beat {
-    answered: Instant,
+struct State {
+    failing_since: Option<Instant>,
     error: Option<String>,
 }
 
 impl ApiHealth {
-    /// Patience begins now.
+    /// Nothing has been answered yet: patience begins now.
     pub fn new(metrics: Metrics) -> Self {
-        let beat = Beat {
-            answered: Instant::now(),
+        let state = State {
+            failing_since: Some(Instant::now()),
             error: None,
         };
         Self {
             metrics,
-            beat: Arc::new(Mutex::new(beat)),
+            state: Arc::new(Mutex::new(state)),
+            changed: Arc::default(),
         }
     }
 
-    /// A client of which every answer is noticed that is not a refusal.
-    pub fn client(&self, config: Config) -> kube::Result<Client> {
+    /// A client of which every answer is noticed that is not a refusal. Each watch gets its own time, and no request waits
+    /// for an answer for ever.
+    pub fn client<S, B>(&self, service: S, patience: Patience) -> Client
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
         let health = self.clone();
-        let notice = MapResponseLayer::new(move |response: Response<_>| {
+        let notice = MapResponseLayer::new(move |response: Response<B>| {
             if response.status().is_success() {
                 health.answered();
             }
             response
         });
-        Ok(ClientBuilder::try_from(config)?.with_layer(&notice).build())
+        ClientBuilder::new(service, "default")
+            .with_layer(&notice)
+            .with_layer(&TimeoutLayer::new(patience.answer()))
+            .with_layer(&MapRequestLayer::new(draw_time))
+            .build()
     }
 
     fn answered(&self) {
         self.metrics.watch_answers();
-        let mut beat = self.beat();
-        beat.answered = Instant::now();
-        beat.error = None;
+        let mut state = self.state();
+        state.failing_since = None;
+        state.error = None;
+        self.changed.notify_one();
     }
 
     /// A request of the watch failed.
     pub fn failed(&self, error: &dyn std::error::Error) {
         self.metrics.watch_failed();
-        self.beat().error = Some(error.to_string());
+        let mut state = self.state();
+        state.failing_since.get_or_insert_with(Instant::now);
+        state.error = Some(error.to_string());
+        self.changed.notify_one();
     }
 
     /// Why new pods cannot be told of, where that has been so for this long.
     fn silent(&self, patience: Duration) -> Option<String> {
-        let beat = self.beat();
-        let silence = beat.answered.elapsed();
-        let error = beat.error.as_deref().unwrap_or("nothing came back");
+        let state = self.state();
+        let silence = state.failing_since?.elapsed();
+        let error = state.error.as_deref().unwrap_or("nothing came back");
         (silence >= patience).then(|| {
             format!(
                 "the API server has not answered the watch of this node's pods for {} s ({error}); pods that run are not \
@@ -125,21 +128,25 @@ impl ApiHealth {
                     tracing::info!("the API server answers again");
                 }
             }
-            // It cannot have been silent for too long before patience ends.
-            let wait = if let Some(why) = silent {
+            let left = if let Some(why) = silent {
                 condition.unmet(why);
-                LOOK
+                Some(REMINDER)
             } else {
                 condition.met();
-                patience.saturating_sub(self.beat().answered.elapsed())
+                let failing_since = self.state().failing_since;
+                failing_since.map(|since| patience.saturating_sub(since.elapsed()))
             };
-            tokio::time::sleep(wait).await;
+            let changed = self.changed.notified();
+            match left {
+                Some(left) => drop(timeout(left, changed).await),
+                None => changed.await,
+            }
         }
     }
 
-    fn beat(&self) -> MutexGuard<'_, Beat> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves it whole.
-        self.beat.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -148,7 +155,7 @@ mod tests {
     use futures_util::StreamExt as _;
     use k8s_openapi::api::core::v1::Pod;
     use kube::{
-        Api,
+        Api, Config,
         runtime::watcher::{self, watcher},
     };
     use sidestep_runtime::Readiness;
@@ -156,10 +163,10 @@ mod tests {
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::TcpListener,
         sync::mpsc,
-        time::timeout,
     };
 
     use super::*;
+    use crate::pods::connection::connect;
 
     const PATIENCE: Patience = Patience(Duration::from_secs(2));
     const SOON: Duration = Duration::from_secs(20);
@@ -190,11 +197,10 @@ mod tests {
             }
         });
         let url = format!("http://{address}").parse().expect("a URL");
-        let mut config = Config::new(url);
-        PATIENCE.limit(&mut config);
         let health = ApiHealth::new(Metrics::default());
-        let pods: Api<Pod> = Api::all(health.client(config).expect("a client"));
-        let events = watcher(pods, crate::pods::watch::accelerated_on("node", PATIENCE));
+        let connection = connect(&Config::new(url), PATIENCE).expect("a client");
+        let pods: Api<Pod> = Api::all(health.client(connection, PATIENCE));
+        let events = watcher(pods, crate::pods::watch::accelerated_on("node"));
         let mut errors = Box::pin(events.filter_map(async |event| event.err()));
         let error = timeout(SOON, errors.next()).await;
         let error = error.expect("a request that fails in time");
@@ -219,8 +225,8 @@ mod tests {
             matches!(error, watcher::Error::InitialListFailed(_)),
             "{error}"
         );
-        assert!(begun.elapsed() >= PATIENCE.read());
-        assert!(health.silent(PATIENCE.read()).is_some());
+        assert!(begun.elapsed() >= PATIENCE.answer());
+        assert!(health.silent(PATIENCE.answer()).is_some());
     }
 
     #[tokio::test]
@@ -236,10 +242,9 @@ mod tests {
     #[tokio::test]
     async fn an_answer_ends_the_silence_whatever_follows() {
         // A list that the client cannot use is an answer.
-        let begun = Instant::now();
         let Outcome { health, .. } = outcome_of(http("200 OK", "{}")).await;
-        assert!(health.beat().answered > begun);
-        assert_eq!(health.beat().error, None);
+        assert_eq!(health.state().failing_since, None);
+        assert_eq!(health.state().error, None);
     }
 
     #[tokio::test]
@@ -254,29 +259,31 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn silence_takes_readiness_away_and_an_answer_gives_it_back() {
+    #[tokio::test(start_paused = true)]
+    async fn failure_takes_readiness_away_after_a_while_and_an_answer_gives_it_back() {
         let readiness = Readiness::default();
         let health = ApiHealth::new(Metrics::default());
         let condition = readiness.condition("api", "not looked at yet");
-        let patience = Patience(LOOK * 4);
-        let attending = tokio::spawn(health.clone().attend(patience, condition));
-        let missing = async |wanted: fn(&[String]) -> bool| {
-            let seen = timeout(SOON, async {
-                while !wanted(&readiness.missing()) {
-                    tokio::task::yield_now().await;
-                }
-            });
-            seen.await.expect("readiness that follows");
-        };
-        missing(<[String]>::is_empty).await;
-        missing(|missing| {
-            let first = missing.first();
-            first.is_some_and(|why| why.starts_with("api: the API server has not answered"))
-        })
-        .await;
+        tokio::spawn(health.clone().attend(PATIENCE, condition));
+        // The clock stands still while anything is left to do.
+        let after = |time| tokio::time::sleep(time);
+        after(PATIENCE.0 / 2).await;
+        assert!(readiness.missing().is_empty());
+        after(PATIENCE.0).await;
+        let why = readiness.missing().join("");
+        assert!(
+            why.starts_with("api: the API server has not answered"),
+            "{why}"
+        );
         health.answered();
-        missing(<[String]>::is_empty).await;
-        attending.abort();
+        after(PATIENCE.0 * 100).await;
+        assert!(readiness.missing().is_empty(), "a quiet watch is well");
+        health.failed(&std::io::Error::other("cut"));
+        after(PATIENCE.0 / 2).await;
+        health.failed(&std::io::Error::other("refused"));
+        assert!(readiness.missing().is_empty());
+        after(PATIENCE.0).await;
+        let why = readiness.missing().join("");
+        assert!(why.contains("for 2 s (refused)"), "{why}");
     }
 }

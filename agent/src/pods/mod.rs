@@ -6,11 +6,15 @@
 //! | [`folder`] | pods from a folder of Pod files |
 //! | [`watch`] | pods from the API server |
 //! | [`observed`] | what the API server told of each pod, kept for its uid |
+//! | [`connection`] | the watch's connection, which notices that its other end is gone |
+//! | [`timing`] | when the API server is asked, and for how long the agent waits |
 //! | [`health`] | whether the API server answers |
 
+pub mod connection;
 pub mod folder;
 pub mod health;
 pub mod observed;
+pub mod timing;
 pub mod wanted;
 pub mod watch;
 

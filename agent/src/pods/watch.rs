@@ -16,19 +16,19 @@ use kube::{
 use sidestep_contract::keys;
 
 use super::{
-    health::Patience,
     observed::{Change, ObservedPod},
+    timing::{Pauses, longest_watch},
 };
 
 /// Which pods are a node's.
 ///
 /// The list comes from the API server's cache, which is indexed by node: pages, and the newest state, come from etcd, which
 /// would read the pods of all nodes for each of them. What is a little old the watch that follows puts right.
-pub fn accelerated_on(node: &str, patience: Patience) -> Config {
+pub fn accelerated_on(node: &str) -> Config {
     let config = Config::default()
         .fields(&format!("spec.nodeName={node}"))
         .labels(keys::ACCELERATED)
-        .timeout(patience.watch())
+        .timeout(longest_watch())
         .any_semantic();
     // With a page size the client leaves `resourceVersion=0` out.
     Config {
@@ -45,7 +45,8 @@ pub fn follow(
     tell: impl Fn(Change) + Send,
 ) -> impl Future<Output = ()> + Send {
     let api: Api<Pod> = Api::all(client);
-    read(watcher(api, selection).default_backoff(), failed, tell)
+    let events = watcher(api, selection).backoff(Pauses::default());
+    read(events, failed, tell)
 }
 
 /// Turns a watch's events into changes. What is no change is told, too.

@@ -5,6 +5,7 @@ mod bad_input;
 mod capabilities;
 mod crowds;
 mod descriptors;
+mod fleet;
 mod life;
 mod sandboxes;
 mod share;
