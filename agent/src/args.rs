@@ -72,11 +72,11 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = PIN)]
     pin: PathBuf,
 
-    /// Unix socket on which the agent answers `sidestep status`
+    /// Unix socket on which the agent answers `sidestep status` and, with --node, kubelet's probes (`sidestep probe`)
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     socket: PathBuf,
 
-    /// Address for probes (/livez, /readyz) and metrics (/metrics), with --node
+    /// Address for /metrics, with --node
     #[arg(long, value_name = "ADDRESS", default_value = "[::]:8081")]
     admin_listen: SocketAddr,
 

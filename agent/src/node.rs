@@ -24,7 +24,7 @@ use kube::{Client, Config};
 use sidestep_runtime::{
     Liveness, Readiness, Signals, Tasks,
     admin::{self, Collect},
-    listen,
+    cached, listen,
 };
 use tokio::{
     sync::oneshot,
@@ -50,6 +50,9 @@ use crate::{
 /// How long the agent's thread may not go round before it counts as stuck.
 const SILENCE: Duration = Duration::from_mins(1);
 
+/// How old metrics may be. Anybody can ask for them, and collecting them takes the agent's thread.
+const SCRAPE_AGE: Duration = Duration::from_secs(1);
+
 /// What the command line says.
 #[derive(Debug)]
 pub struct Settings {
@@ -63,7 +66,7 @@ pub struct Settings {
     pub pin: PathBuf,
     /// Status socket.
     pub socket: PathBuf,
-    /// Probes and metrics.
+    /// Metrics.
     pub admin_listen: SocketAddr,
     /// How long a pod may be without a sandbox before somebody should know.
     pub sandbox_patience: Duration,
@@ -95,23 +98,21 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let client = Client::try_from(config).context("API server")?;
     let admin = listen(settings.admin_listen)
         .await
-        .with_context(|| format!("listening for probes on {}", settings.admin_listen))?;
+        .with_context(|| format!("listening for scrapes on {}", settings.admin_listen))?;
     let listener = status::bind(&socket)
         .await
         .with_context(|| format!("status socket {}", socket.display()))?;
     let address = admin.local_addr()?;
     let mut tasks = Tasks::default();
-    let router = admin::router(
-        liveness.clone(),
-        readiness.clone(),
-        collect(&metrics, &messages),
-    );
-    tasks.spawn("probes and metrics", admin::serve(admin, router));
+    let (collect, keep) = cached(collect(&metrics, &messages), SCRAPE_AGE);
+    tasks.spawn("collection of metrics", keep);
+    tasks.spawn("metrics", admin::serve(admin, admin::scrapes(collect)));
     let questions = messages.clone();
     let hand = Arc::new(move |question| {
         let _the_agent_ended = questions.send(Message::Ask(question));
     });
-    tasks.spawn("status", status::serve(listener, hand));
+    let probes = admin::probes(liveness.clone(), readiness.clone());
+    tasks.spawn("status and probes", status::serve(listener, hand, probes));
     let (reports, reporting) = Reports::start(client, settings.pod.clone(), metrics.clone());
     tasks.spawn("Events", reporting);
     let changes = messages.clone();

@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use axum::Router;
 use notify::{RecursiveMode, Watcher};
 use sidestep_kernel::netns::{Namespace, NetnsError};
 use sidestep_runtime::Readiness;
@@ -115,7 +116,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             let hand = move |question| {
                 let _the_agent_ended = events.send(Message::Ask(question));
             };
-            Some(tokio::spawn(status::serve(listener, Arc::new(hand))))
+            Some(tokio::spawn(status::serve(
+                listener,
+                Arc::new(hand),
+                Router::new(),
+            )))
         }
         Err(_) => None,
     };

@@ -35,11 +35,12 @@ pub async fn bind(path: &Path) -> io::Result<UnixListener> {
 /// Hands a question to whoever knows. Where nobody does any more it drops the question, and the asker is told so.
 pub type Hand = Arc<dyn Fn(Ask) + Send + Sync>;
 
-/// Answers on the socket.
-pub async fn serve(listener: UnixListener, hand: Hand) {
+/// Answers on the socket, also what is asked of `others`.
+pub async fn serve(listener: UnixListener, hand: Hand, others: Router) {
     let app = Router::new()
         .route(sidestep_agent_api::STATUS, get(status))
-        .with_state(hand);
+        .with_state(hand)
+        .merge(others);
     if let Err(error) = axum::serve(listener, app).await {
         tracing::error!(%error, "the status socket ended");
     }

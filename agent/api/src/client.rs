@@ -38,8 +38,44 @@ pub enum AskError {
     Version(#[source] serde_json::Error),
 }
 
+/// What kubelet wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// Whether it works, or must be started anew.
+    Alive,
+    /// Whether it arms new pods.
+    Ready,
+}
+
+impl Probe {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Alive => "/livez",
+            Self::Ready => "/readyz",
+        }
+    }
+}
+
 /// The status of the agent that listens on `socket`.
 pub async fn ask(socket: &Path) -> Result<Status, AskError> {
+    let (code, body) = get(socket, STATUS).await?;
+    if !code.is_success() {
+        return Err(AskError::Refused(code));
+    }
+    serde_json::from_slice(&body).map_err(AskError::Version)
+}
+
+/// Asks the agent what kubelet wants to know; where it is not so, the reasons, each on a line of its own.
+pub async fn probe(socket: &Path, probe: Probe) -> Result<Result<(), String>, AskError> {
+    let (code, body) = get(socket, probe.path()).await?;
+    match code {
+        StatusCode::OK => Ok(Ok(())),
+        StatusCode::SERVICE_UNAVAILABLE => Ok(Err(String::from_utf8_lossy(&body).into_owned())),
+        code => Err(AskError::Refused(code)),
+    }
+}
+
+async fn get(socket: &Path, path: &str) -> Result<(StatusCode, Bytes), AskError> {
     let stream = UnixStream::connect(socket).await;
     let stream = stream.map_err(|source| AskError::NoAgent {
         socket: socket.to_owned(),
@@ -47,14 +83,11 @@ pub async fn ask(socket: &Path) -> Result<Status, AskError> {
     })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = Request::get(STATUS)
+    let request = Request::get(path)
         .header("host", "agent")
         .body(Empty::<Bytes>::new())?;
     let response = sender.send_request(request).await?;
     let code = response.status();
     let body = response.into_body().collect().await?.to_bytes();
-    if !code.is_success() {
-        return Err(AskError::Refused(code));
-    }
-    serde_json::from_slice(&body).map_err(AskError::Version)
+    Ok((code, body))
 }

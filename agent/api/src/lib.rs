@@ -8,7 +8,7 @@ mod client;
 mod shortcut;
 mod status;
 
-pub use client::{AskError, ask};
+pub use client::{AskError, Probe, ask, probe};
 pub use shortcut::{Check, Proves, ShortcutStatus};
 pub use status::{PodState, PodStatus, Status};
 

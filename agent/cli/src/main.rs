@@ -8,6 +8,7 @@ use kube::Client;
 
 mod explain;
 mod mutate;
+mod probe;
 mod status;
 mod uninstall;
 
@@ -23,6 +24,8 @@ struct Args {
 enum Command {
     Explain(explain::Args),
     Mutate(mutate::Args),
+    #[command(hide = true)]
+    Probe(probe::Args),
     Status(status::Args),
     Uninstall(uninstall::Args),
 }
@@ -33,6 +36,7 @@ async fn main() -> ExitCode {
     let done = match command {
         Command::Explain(args) => args.run().await,
         Command::Mutate(args) => args.run(),
+        Command::Probe(args) => args.run().await,
         Command::Status(args) => args.run().await,
         Command::Uninstall(args) => args.run().await,
     };

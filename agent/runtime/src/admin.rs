@@ -22,12 +22,21 @@ pub type Text = Pin<Box<dyn Future<Output = Result<String, fmt::Error>> + Send>>
 /// Collects metrics, at each scrape anew.
 pub type Collect = Arc<dyn Fn() -> Text + Send + Sync>;
 
-/// What the port serves: `/livez`, `/readyz` and `/metrics`.
+/// Probes and metrics, for one port: `/livez`, `/readyz` and `/metrics`.
 pub fn router(liveness: Liveness, readiness: Readiness, collect: Collect) -> Router {
+    probes(liveness, readiness).merge(scrapes(collect))
+}
+
+/// Probes alone: `/livez` and `/readyz`.
+pub fn probes(liveness: Liveness, readiness: Readiness) -> Router {
     Router::new()
         .route("/livez", get(alive).with_state(liveness))
         .route("/readyz", get(ready).with_state(readiness))
-        .route("/metrics", get(metrics).with_state(collect))
+}
+
+/// Metrics alone: `/metrics`.
+pub fn scrapes(collect: Collect) -> Router {
+    Router::new().route("/metrics", get(metrics).with_state(collect))
 }
 
 /// Serves it on a listening socket, until the task is aborted. Where too many connections are open the oldest is ended.

@@ -5,6 +5,7 @@
 
 pub mod admin;
 mod bounded;
+mod cache;
 mod listen;
 pub mod liveness;
 pub mod logging;
@@ -13,6 +14,7 @@ pub mod signals;
 mod slots;
 pub mod tasks;
 
+pub use cache::cached;
 pub use listen::listen;
 pub use liveness::{Heartbeat, Liveness};
 pub use readiness::{Condition, Readiness};

@@ -6,8 +6,9 @@ mod pod;
 use std::{
     cell::{OnceCell, RefCell},
     fs,
-    io::{Read as _, Write as _},
+    io::{Read, Write},
     net::TcpStream,
+    os::unix::net::UnixStream,
     path::PathBuf,
     process::Command,
     sync::Arc,
@@ -186,28 +187,38 @@ impl KubeNode {
         &self.server
     }
 
-    /// What an HTTP GET on the admin port answers: status and body.
-    pub fn admin(&self, path: &str) -> (u16, String) {
+    /// Where the agent gives its metrics, in the API server's network namespace.
+    pub fn metrics_address(&self) -> String {
         let log = self.agent().log();
         let words = log.split_whitespace();
         let plain = words.map(strip_colours);
-        let address = plain
+        plain
             .filter_map(|word| word.strip_prefix("address=").map(ToOwned::to_owned))
             .next_back()
-            .expect("the agent tells where it listens");
-        let answer = self.server.namespace().enter(|| {
-            let mut stream = TcpStream::connect(&address).expect("the agent listens");
-            write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("a connection");
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).expect("an answer");
-            answer
-        });
-        let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok());
-        (status.expect("a status"), body.to_owned())
+            .expect("the agent tells where it listens")
+    }
+
+    /// What an HTTP GET of the agent answers, status and body: of its metrics on their port, of a probe on its socket.
+    pub fn admin(&self, path: &str) -> (u16, String) {
+        if path != "/metrics" {
+            let stream = UnixStream::connect(self.socket()).expect("the agent listens");
+            return get(stream, path);
+        }
+        let address = self.metrics_address();
+        self.server.namespace().enter(|| {
+            let stream = TcpStream::connect(&address).expect("the agent listens");
+            get(stream, path)
+        })
+    }
+
+    /// What kubelet runs in the agent's container; whether it is well, and what it prints.
+    pub fn probe(&self, what: &str) -> (bool, String) {
+        let mut command = Command::new(binary("sidestep"));
+        command.args(["probe", what, "--socket"]).arg(self.socket());
+        let output = command.output().expect("it runs");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        (output.status.success(), said)
     }
 
     /// The value of a metric, with its labels as they are written.
@@ -322,6 +333,18 @@ impl Drop for KubeNode {
             &self.name,
         ]);
     }
+}
+
+fn get(mut stream: impl Read + Write, path: &str) -> (u16, String) {
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: agent\r\n\r\n").expect("a connection");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
+    (status.expect("a status"), body.to_owned())
 }
 
 fn strip_colours(word: &str) -> String {

@@ -13,7 +13,7 @@ fn on_a_hardened_node_the_agent_is_ready_on_ipv4_without_the_shortcut() {
     let pod = Namespace::new("agent");
     api::serve(&pod);
     let mut agent = Container::start("agent", &config(&pod));
-    let said = said_when_ready(&mut agent, &pod);
+    let said = said_when_ready(&mut agent);
     let off = "shortcut off: kernel lockdown: programs may not read the kernel's memory";
     assert!(said.contains(off), "{said}");
     let log = agent.log();

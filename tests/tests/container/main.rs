@@ -10,8 +10,6 @@ mod seccomp;
 use std::{
     ffi::OsString,
     fs,
-    io::{Read as _, Write as _},
-    net::TcpStream,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -43,7 +41,7 @@ fn the_agent_becomes_ready_in_its_container_and_proves_the_shortcut() {
     let pod = Namespace::new("agent");
     api::serve(&pod);
     let mut agent = Container::start("agent", &config(&pod));
-    let said = said_when_ready(&mut agent, &pod);
+    let said = said_when_ready(&mut agent);
     assert!(
         said.contains("shortcut on, 0 ends"),
         "{said}\n{}",
@@ -76,14 +74,14 @@ fn the_agent_becomes_ready_in_its_container_and_proves_the_shortcut() {
 }
 
 /// What `sidestep status` prints of an agent that is ready. Before, it claims nothing that is not proven.
-fn said_when_ready(agent: &mut Container, pod: &Namespace) -> String {
+fn said_when_ready(agent: &mut Container) -> String {
     let mut said = String::new();
     let mut is_ready = false;
     eventually(PATIENCE, || {
         // The agent needs the emulated processors more than this.
         thread::sleep(Duration::from_millis(200));
         // First, so that it is not newer than what is asked next.
-        is_ready = readyz(pod).starts_with("HTTP/1.1 200");
+        is_ready = probe().0;
         said = status(&[]);
         assert!(!said.contains("Pod files"), "{said}");
         let unproven = said.contains("error: programs: ");
@@ -124,9 +122,11 @@ fn in_a_runtime_with_another_driver_than_kubelets_the_agent_is_not_ready_and_say
         format!("/system.slice/containerd.service/{slice}:cri-containerd:agent").into();
     let mut agent = Container::start("driver", &config);
     let said = eventually(PATIENCE, || {
-        readyz(&pod).contains("set SystemdCgroup = true for runc in containerd's configuration")
+        probe()
+            .1
+            .contains("set SystemdCgroup = true for runc in containerd's configuration")
     });
-    assert!(said, "{}\n{}", readyz(&pod), agent.log());
+    assert!(said, "{}\n{}", probe().1, agent.log());
     agent.end();
 }
 
@@ -200,16 +200,14 @@ fn control(words: &[&str]) -> Output {
     output.expect("runc is there: the container was started with it")
 }
 
-/// What the agent's pod answers to kubelet.
-fn readyz(pod: &Namespace) -> String {
-    pod.enter(|| {
-        let mut answer = String::new();
-        let mut stream = TcpStream::connect("127.0.0.1:8081")?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n")?;
-        stream.read_to_string(&mut answer)?;
-        Ok::<_, std::io::Error>(answer)
-    })
-    .unwrap_or_default()
+/// What kubelet's probe prints in the agent's container, and whether it succeeds.
+fn probe() -> (bool, String) {
+    let mut sidestep = Command::new(binary("sidestep"));
+    sidestep.args(["probe", "ready", "--socket", SOCKET]);
+    let output = sidestep.output().expect("it runs");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    (output.status.success(), said)
 }
 
 /// What `sidestep status` prints.

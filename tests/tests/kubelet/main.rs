@@ -6,6 +6,7 @@ mod capabilities;
 mod crowds;
 mod descriptors;
 mod fleet;
+mod flood;
 mod life;
 mod sandboxes;
 mod share;

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use serde_json::Value;
 use sidestep_kit::{
     binary,
     chart::{object, objects},
@@ -33,5 +34,21 @@ fn every_argument_is_one_that_the_program_knows() {
                 assert!(output.status.success(), "{name} {settings:?}: {error}");
             }
         }
+    }
+}
+
+#[needs(part("helm"))]
+fn every_probe_is_one_that_the_program_in_the_image_knows() {
+    let objects = objects(&[]);
+    let agent = object(&objects, "DaemonSet", "sidestep-agent");
+    let container = &agent["spec"]["template"]["spec"]["containers"][0];
+    for probe in ["livenessProbe", "readinessProbe"] {
+        let words = container[probe]["exec"]["command"].as_array();
+        let mut words = words.expect("a command").iter().filter_map(Value::as_str);
+        let mut command = Command::new(binary(words.next().expect("a program")));
+        let output = command.args(words).arg("--help").output();
+        let output = output.expect("it runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{probe}: {error}");
     }
 }

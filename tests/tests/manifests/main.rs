@@ -45,7 +45,7 @@ pub(crate) const EVERYTHING: &[&str] = &[
     "agent.podLabels.a=b",
     "agent.podAnnotations.a=b",
     "resourceQuota=always",
-    "networkPolicy.enabled=true",
+    "--set-json=networkPolicy.metricsFrom=[{\"podSelector\":{\"matchLabels\":{\"app\":\"prometheus\"}}}]",
     "podMonitor.enabled=true",
     "podMonitor.labels.release=prometheus",
 ];
@@ -66,6 +66,7 @@ pub(crate) const CERT_MANAGER: &[&str] = &[
 
 /// Little of anything.
 pub(crate) const LITTLE: &[&str] = &[
+    "networkPolicy.enabled=false",
     "webhook.priorityClassName=",
     "agent.priorityClassName=",
     "webhook.nodeSelector=null",

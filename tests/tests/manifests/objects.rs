@@ -48,10 +48,11 @@ fn selectors_ports_and_accounts_are_those_of_the_pods() {
             assert_eq!(spec["serviceAccountName"], name);
             object(&objects, "ServiceAccount", name);
             for probe in ["livenessProbe", "readinessProbe"] {
-                assert!(has_port(
-                    workload,
-                    &container(workload)[probe]["httpGet"]["port"]
-                ));
+                let probe = &container(workload)[probe];
+                let by_port = has_port(workload, &probe["httpGet"]["port"]);
+                // What every pod reaches is no place to ask the agent.
+                assert_eq!(by_port, kind == "Deployment", "{name}");
+                assert_eq!(probe["exec"].is_object(), kind == "DaemonSet", "{name}");
             }
             let mounts = container(workload)["volumeMounts"].as_array();
             for mount in mounts.into_iter().flatten() {
@@ -375,4 +376,22 @@ fn the_agent_has_the_capabilities_it_was_shown_to_need_and_no_more() {
     let paths = spec["volumes"].as_array().expect("volumes").iter();
     let paths: Vec<&Value> = paths.map(|volume| &volume["hostPath"]["path"]).collect();
     assert_eq!(paths, ["/sys/fs/bpf", "/sys/fs/cgroup", "/run/sidestep"]);
+}
+
+#[needs(part("helm"))]
+fn network_policies_let_in_what_listens_and_scrapes_from_whom_the_settings_say() {
+    let of = |settings| {
+        let all: Vec<Value> = objects(settings);
+        let policies = all.into_iter().filter(|it| it["kind"] == "NetworkPolicy");
+        policies.collect::<Vec<_>>()
+    };
+    for policy in of(&[]) {
+        assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress"]));
+        assert_eq!(policy["spec"]["ingress"][0]["from"], json!(null));
+    }
+    assert_eq!(of(&[]).len(), 2, "they are there unless somebody refuses");
+    assert_eq!(of(LITTLE).len(), 0);
+    let agents = object(&objects(EVERYTHING), "NetworkPolicy", "sidestep-agent").clone();
+    let from = &agents["spec"]["ingress"][0]["from"];
+    assert_eq!(from[0]["podSelector"]["matchLabels"]["app"], "prometheus");
 }
