@@ -8,6 +8,7 @@ mod descriptors;
 mod fleet;
 mod flood;
 mod life;
+mod name_servers;
 mod sandboxes;
 mod share;
 mod shortcut;

@@ -1,4 +1,6 @@
-//! A pod's name servers: those of the `resolv.conf` that its first process sees, as the kubelet gave it to the sandbox.
+//! A pod's name servers: those of the `resolv.conf` that its oldest process sees. That is the sandbox's, with the file as kubelet
+//! had it written; where a runtime starts no process for the sandbox, it is the first container's, which has the same file.
+//! What other containers have in its place decides nothing, also where the sandbox's names no server.
 //!
 //! While a runtime starts a container, a process of its own is in the pod's cgroup and still has the node's root (`runc init`
 //! before `pivot_root`): the node's name servers are not the pod's. Who has the node's root for good has none to tell.
@@ -62,22 +64,23 @@ impl Resolvers {
         }
     }
 
-    /// Those of the first process, in this order, that has any; where that takes too long, those seen last; where there are
-    /// none, those of the pod's `dnsConfig`.
+    /// Those of the oldest process that has the file; where reading it takes too long, those seen last; where there are none,
+    /// those of the pod's `dnsConfig`.
     pub(super) fn name_servers(
         &self,
         pod: &PodUid,
-        pids: Vec<i32>,
+        oldest_first: Vec<i32>,
         from_spec: &[IpAddr],
     ) -> Vec<IpAddr> {
         let node = self.node;
         self.read(pod, from_spec, PATIENCE, move || {
             let deadline = Instant::now() + STARTS;
             loop {
-                match first_of(&pids, |pid| servers_of(pid, node)) {
-                    Seen::Starting if Instant::now() < deadline => thread::sleep(PAUSE),
+                let is_late = Instant::now() >= deadline;
+                match oldest(&oldest_first, is_late, |pid| servers_of(pid, node)) {
+                    Seen::Starting => thread::sleep(PAUSE),
                     Seen::Servers(servers) => return servers,
-                    Seen::Starting | Seen::None => return Vec::new(),
+                    Seen::None => return Vec::new(),
                 }
             }
         })
@@ -129,27 +132,27 @@ impl Known {
     }
 }
 
-/// What one process tells, or several.
+/// What a process tells.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
-    /// These, at least one.
+    /// Its file names these.
     Servers(Vec<IpAddr>),
     /// Nothing yet: it has the node's root.
     Starting,
-    /// Nothing.
+    /// It has no such file, or is gone.
     None,
 }
 
-fn first_of(pids: &[i32], of: impl Fn(i32) -> Seen) -> Seen {
-    let mut all = Seen::None;
-    for pid in pids {
-        match of(*pid) {
-            Seen::None => {}
-            Seen::Starting => all = Seen::Starting,
-            servers @ Seen::Servers(_) => return servers,
-        }
-    }
-    all
+/// What the oldest process tells that tells anything. One that still starts is waited for, until it `is_late`: then it has the
+/// node's root for good.
+fn oldest(pids: &[i32], is_late: bool, of: impl Fn(i32) -> Seen) -> Seen {
+    let mut told = pids.iter().map(|pid| of(*pid));
+    let decides = |seen: &Seen| match seen {
+        Seen::Servers(_) => true,
+        Seen::Starting => !is_late,
+        Seen::None => false,
+    };
+    told.find(decides).unwrap_or(Seen::None)
 }
 
 fn servers_of(pid: i32, node: Option<Root>) -> Seen {
@@ -159,10 +162,9 @@ fn servers_of(pid: i32, node: Option<Root>) -> Seen {
         Ok(_) => {}
     }
     // What is in the container's root was there before any process had it.
-    let servers = resolv_conf(pid).map(|text| parse_resolv_conf(&text));
-    match servers {
-        Ok(servers) if !servers.is_empty() => Seen::Servers(servers),
-        _ => Seen::None,
+    match resolv_conf(pid) {
+        Ok(text) => Seen::Servers(parse_resolv_conf(&text)),
+        Err(_) => Seen::None,
     }
 }
 
@@ -256,16 +258,22 @@ mod tests {
     }
 
     #[test]
-    fn who_has_the_nodes_root_tells_nothing_and_the_first_of_the_others_does() {
+    fn the_oldest_process_that_has_the_file_decides_and_one_that_starts_is_waited_for() {
         let of = |pid| match pid {
             1 => Seen::Starting,
             2 => Seen::None,
+            3 => Seen::Servers(Vec::new()),
             pid => Seen::Servers(servers(u8::try_from(pid).expect("small"))),
         };
-        assert_eq!(first_of(&[], of), Seen::None);
-        assert_eq!(first_of(&[2, 2], of), Seen::None);
-        assert_eq!(first_of(&[1, 2], of), Seen::Starting);
-        assert_eq!(first_of(&[1, 2, 4, 3], of), Seen::Servers(servers(4)));
+        for is_late in [false, true] {
+            assert_eq!(oldest(&[], is_late, of), Seen::None);
+            assert_eq!(oldest(&[2, 2], is_late, of), Seen::None);
+            assert_eq!(oldest(&[2, 5, 4], is_late, of), Seen::Servers(servers(5)));
+            assert_eq!(oldest(&[3, 4], is_late, of), Seen::Servers(Vec::new()));
+        }
+        assert_eq!(oldest(&[2, 1, 4], false, of), Seen::Starting);
+        assert_eq!(oldest(&[2, 1, 4], true, of), Seen::Servers(servers(4)));
+        assert_eq!(oldest(&[1, 2], true, of), Seen::None);
     }
 
     #[test]
