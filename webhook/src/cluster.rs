@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, Pod, Taint};
+pub(crate) use sidestep_contract::node::ARCHITECTURES;
 use sidestep_contract::{keys, words};
-
-/// The architectures that Sidestep's images are for, as Kubernetes names them.
-pub(crate) const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
 /// Labels and annotations of a pod's namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -17,6 +17,7 @@ mod init;
 pub mod istio;
 pub mod keys;
 mod leave;
+pub mod node;
 mod pod;
 mod policy;
 mod port;
@@ -24,6 +25,7 @@ mod raw_sockets;
 mod runtime;
 mod short;
 pub mod shortcut;
+pub mod waiting;
 
 pub use init::{IstioInit, Redirector, istio_init, istio_inits};
 pub use leave::{Leave, Origin};

@@ -14,94 +14,23 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 use sidestep_contract::keys;
+use sidestep_contract::node::{Unfit, unfit};
 use tokio::time::{Instant, sleep_until};
-
-use crate::cluster::ARCHITECTURES;
-
-/// The oldest kernel with the features that the BPF programs need.
-const KERNEL: (u32, u32) = (6, 1);
 
 /// What webhooks before arm64 was supported wrote in the place of [`Unfit::OtherArchitecture`]'s word.
 const FORMER_WORD: &str = "not-amd64";
 
-/// Labels by which nodes without a kernel of their own are known: virtual-kubelet's, and Fargate's.
-const VIRTUAL: [(&str, &str); 2] = [
-    ("type", "virtual-kubelet"),
-    ("eks.amazonaws.com/compute-type", "fargate"),
-];
-
 /// Time until all nodes are looked at again after one could not be labelled. The time grows from the first to the second.
 const RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_mins(5);
-
-/// Why a node cannot run Sidestep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unfit {
-    /// The node is no machine: its pods run elsewhere.
-    Virtual,
-    /// Its operating system is not Linux.
-    NotLinux,
-    /// Its processor is of an architecture that there are no images for.
-    OtherArchitecture,
-    /// Its kernel lacks features that the BPF programs need.
-    KernelTooOld,
-}
-
-impl Unfit {
-    const ALL: [Self; 4] = [
-        Self::Virtual,
-        Self::NotLinux,
-        Self::OtherArchitecture,
-        Self::KernelTooOld,
-    ];
-
-    /// The label's value. Stable.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Virtual => "virtual",
-            Self::NotLinux => "not-linux",
-            Self::OtherArchitecture => "other-architecture",
-            Self::KernelTooOld => "kernel-too-old",
-        }
-    }
-}
-
-/// Why this node cannot run Sidestep; `None` if it can, or if that is unknown.
-pub fn unfit(node: &Node) -> Option<Unfit> {
-    let labels = node.labels();
-    if VIRTUAL
-        .iter()
-        .any(|(key, value)| labels.get(*key).is_some_and(|found| found == value))
-    {
-        return Some(Unfit::Virtual);
-    }
-    let info = node.status.as_ref()?.node_info.as_ref()?;
-    let differs = |said: &str, wanted: &[&str]| !said.is_empty() && !wanted.contains(&said);
-    if differs(&info.operating_system, &["linux"]) {
-        Some(Unfit::NotLinux)
-    } else if differs(&info.architecture, &ARCHITECTURES) {
-        Some(Unfit::OtherArchitecture)
-    } else if version(&info.kernel_version).is_some_and(|version| version < KERNEL) {
-        Some(Unfit::KernelTooOld)
-    } else {
-        None
-    }
-}
 
 /// The change to the label: `None` for no change, `Some(None)` to remove it. A value that is none of ours was written by
 /// the cluster's owner, and stays.
 pub fn change(node: &Node) -> Option<Option<&'static str>> {
     let wanted = unfit(node).map(Unfit::word);
     let found = node.labels().get(keys::UNSUPPORTED).map(String::as_str);
-    let is_ours =
-        |value| value == FORMER_WORD || Unfit::ALL.iter().any(|unfit| unfit.word() == value);
+    let is_ours = |value| value == FORMER_WORD || Unfit::WORDS.contains(&value);
     (found != wanted && found.is_none_or(is_ours)).then_some(wanted)
-}
-
-/// `6.1.0-13-amd64` → (6, 1).
-fn version(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// Labels nodes for as long as the future is polled.
@@ -226,55 +155,6 @@ mod tests {
             }},
         });
         serde_json::from_value(node).expect("a node")
-    }
-
-    fn linux(kernel: &str) -> Option<Unfit> {
-        unfit(&node("linux", "amd64", kernel, &json!({})))
-    }
-
-    #[test]
-    fn a_node_says_itself_that_it_cannot() {
-        for good in [
-            "6.1.0-13-cloud-amd64",
-            "6.1",
-            "6.12.48",
-            "10.0.1",
-            "6.6.87.2-microsoft-standard-WSL2",
-        ] {
-            assert_eq!(linux(good), None, "{good}");
-        }
-        for old in [
-            "5.15.0-1051-aws",
-            "4.19",
-            "6.0.19",
-            "5.10.199-190.747.amzn2.x86_64",
-        ] {
-            assert_eq!(linux(old), Some(Unfit::KernelTooOld), "{old}");
-        }
-        let windows = node("windows", "amd64", "10.0.20348.2113", &json!({}));
-        assert_eq!(unfit(&windows), Some(Unfit::NotLinux));
-        for (architecture, reason) in [
-            ("amd64", None),
-            ("arm64", None),
-            ("arm", Some(Unfit::OtherArchitecture)),
-            ("s390x", Some(Unfit::OtherArchitecture)),
-        ] {
-            let node = node("linux", architecture, "6.12.1", &json!({}));
-            assert_eq!(unfit(&node), reason, "{architecture}");
-        }
-        for (key, value) in VIRTUAL {
-            let labelled = node("linux", "amd64", "6.12.1", &json!({key: value}));
-            assert_eq!(unfit(&labelled), Some(Unfit::Virtual));
-        }
-    }
-
-    #[test]
-    fn what_is_not_known_is_not_held_against_it() {
-        assert_eq!(unfit(&Node::default()), None, "it registers just now");
-        for kernel in ["", "unknown", "six.one", "v5.4", "6", "99999999999.1"] {
-            assert_eq!(linux(kernel), None, "{kernel:?}");
-        }
-        assert_eq!(unfit(&node("", "", "", &json!({}))), None);
     }
 
     #[test]

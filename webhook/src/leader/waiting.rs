@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use sidestep_contract::{istio_init, keys};
+use sidestep_contract::istio_init;
+pub use sidestep_contract::waiting::Place;
 use tokio::time::Instant;
 
 use crate::cluster::{Cluster, Node};
@@ -30,15 +31,6 @@ const MOST: usize = 10_000;
 /// Most reports, and most deletions, in one round.
 const REPORTS: usize = 10;
 const DELETIONS: usize = 5;
-
-/// Where a pod waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// At its gate, on this node.
-    Gate(String),
-    /// Nowhere: the scheduler finds no node for it, for this reason.
-    Nowhere(String),
-}
 
 /// A gated pod that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,42 +77,15 @@ impl Waiting {
     }
 }
 
-impl Place {
-    fn of(pod: &Pod) -> Option<Self> {
-        let status = pod.status.as_ref()?;
-        let Some(node) = pod.spec.as_ref()?.node_name.clone() else {
-            let mut conditions = status.conditions.iter().flatten();
-            let says_no =
-                conditions.find(|one| one.type_ == "PodScheduled" && one.status == "False")?;
-            let is_final = says_no.reason.as_deref() == Some("Unschedulable");
-            return is_final.then(|| Self::Nowhere(says_no.message.clone().unwrap_or_default()));
-        };
-        let mut statuses = status.init_container_statuses.iter().flatten();
-        let waits = statuses.any(|status| status.name == keys::ISTIO_INIT && is_shut(status));
-        waits.then_some(Self::Gate(node))
-    }
-
-    /// Whether it is Sidestep for which the pod waits.
-    fn is_ours(&self, cluster: &Cluster) -> bool {
-        match self {
-            Self::Gate(node) => !cluster.opens(node),
-            Self::Nowhere(_) => {
-                let mut nodes = cluster.nodes.iter().flat_map(BTreeMap::values);
-                nodes.any(|node: &Node| !node.is_usable())
-            }
+/// Whether it is Sidestep for which a pod waits in this place.
+fn is_ours(place: &Place, cluster: &Cluster) -> bool {
+    match place {
+        Place::Gate(node) => !cluster.opens(node),
+        Place::Nowhere(_) => {
+            let mut nodes = cluster.nodes.iter().flat_map(BTreeMap::values);
+            nodes.any(|node: &Node| !node.is_usable())
         }
     }
-}
-
-/// Whether a gate has started and has not let its pod pass. A gate that gives up is restarted by kubelet: all of that is one
-/// wait.
-fn is_shut(status: &ContainerStatus) -> bool {
-    let state = status.state.as_ref();
-    let ended = state.and_then(|state| state.terminated.as_ref());
-    let runs = state.is_some_and(|state| state.running.is_some());
-    let last = status.last_state.as_ref();
-    let has_run = last.is_some_and(|last| last.terminated.is_some()) || status.restart_count > 0;
-    ended.map_or(runs || has_run, |ended| ended.exit_code != 0)
 }
 
 /// What is due.
@@ -226,7 +191,7 @@ impl Book {
         let Patience { report, delete } = patience;
         let mut waits: Vec<(Duration, &mut Entry)> = Vec::new();
         for entry in self.pods.values_mut() {
-            if entry.pod.place.is_ours(cluster) {
+            if is_ours(&entry.pod.place, cluster) {
                 let since = *entry.since.get_or_insert(now);
                 waits.push((now - since, entry));
             } else {

@@ -1,7 +1,6 @@
 //! Watches the pods at their gates; reports and deletes those for which it is due.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -114,7 +113,12 @@ impl Attendant {
                 outcome = Err(error);
                 continue;
             }
-            tracing::warn!(pod = pod.name, namespace = pod.namespace, "{}", pod.place);
+            tracing::warn!(
+                pod = pod.name,
+                namespace = pod.namespace,
+                "{}",
+                sentence(&pod.place)
+            );
             book.reported(&pod.uid);
         }
         for pod in delete {
@@ -130,13 +134,13 @@ impl Attendant {
                 pod = pod.name,
                 namespace = pod.namespace,
                 "deleted: {}",
-                pod.place
+                sentence(&pod.place)
             );
             self.metrics.deleted();
             book.deleted(&pod.uid);
             let note = format!(
                 "It is deleted so that its controller makes another one: {}.",
-                pod.place
+                sentence(&pod.place)
             );
             let said = self.report(&pod, "DeletedBySidestep", "Delete", note);
             outcome = said.await.and(outcome);
@@ -242,15 +246,13 @@ fn fits_nowhere(why: &str) -> String {
     )
 }
 
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gate(node) => write!(
-                f,
-                "the pod waits at its gate, and no agent is ready on node {node}"
-            ),
-            Self::Nowhere(why) => write!(f, "no node is found for the pod: {why}"),
+/// Where and why a pod waits, in a sentence for the log.
+fn sentence(place: &Place) -> String {
+    match place {
+        Place::Gate(node) => {
+            format!("the pod waits at its gate, and no agent is ready on node {node}")
         }
+        Place::Nowhere(why) => format!("no node is found for the pod: {why}"),
     }
 }
 
