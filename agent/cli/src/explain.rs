@@ -18,7 +18,7 @@ use sidestep_ebpf_common::Proto;
 use sidestep_rules::{Allowed, Facts, Outgoing, PASSTHROUGH6, Rules, compile};
 
 use self::told::{Asked, Connection, Told};
-use crate::{client, mutate::read};
+use crate::{cluster::client, mutate::read};
 
 /// The exit code where nothing can be told.
 const CANNOT_TELL: u8 = 2;

@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
-use kube::Client;
 
+mod cluster;
 mod explain;
 mod mutate;
 mod probe;
 mod status;
+mod table;
 mod uninstall;
 
 /// Shows what Sidestep does with a node's pods, and why.
@@ -47,12 +47,4 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Who asks the API server that kubectl would ask.
-async fn client() -> anyhow::Result<Client> {
-    // kube asks rustls for a provider of cryptography, and chooses none.
-    let _installed_already = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::try_default().await;
-    client.context("no API server: is there a kubeconfig?")
 }

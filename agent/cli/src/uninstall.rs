@@ -63,7 +63,7 @@ impl Args {
             webhook_configuration,
             timeout,
         } = self;
-        let client = crate::client().await?;
+        let client = crate::cluster::client().await?;
         let pods = accelerated(&client).await?;
         if !roll_back && !pods.is_empty() {
             for pod in &pods {

@@ -7,6 +7,8 @@ mod policy;
 mod registration;
 mod rights;
 mod standards;
+mod status;
+mod world;
 
 use std::{
     fs,

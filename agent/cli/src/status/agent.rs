@@ -1,55 +1,24 @@
-//! `sidestep status`.
+//! One agent: its pods, each with its state, its policy in short, and how many connections each row decided.
 
-use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
+use std::fmt::Write as _;
 
-use clap::ValueEnum;
-use sidestep_agent_api::{PodState, PodStatus, SOCKET, ShortcutStatus, Status};
+use serde_json::json;
+use sidestep_agent_api::{PodState, PodStatus, ShortcutStatus, Status};
 
-/// Shows every pod of the node: its state, its policy in short, and how many connections each row decided.
-///
-/// Exits with 0 if every pod is armed, active or left to Istio; with 2 if one is pending or a file cannot be used; with
-/// 1 if the agent does not answer.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  sidestep status
-  sidestep status --output json | jq '.pods[] | select(.state == \"pending\")'
-  kubectl -n sidestep-system exec ds/sidestep-agent -- sidestep status")]
-pub(crate) struct Args {
-    /// Unix socket of the agent
-    #[arg(long, value_name = "PATH", default_value = SOCKET)]
-    socket: PathBuf,
+use super::Shown;
 
-    /// Output format
-    #[arg(long, short, value_enum, default_value = "text")]
-    output: Output,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    /// A table for people
-    Text,
-    /// JSON for programs
-    Json,
-}
-
-impl Args {
-    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let Self { socket, output } = self;
-        let status = sidestep_agent_api::ask(&socket).await?;
-        match output {
-            Output::Text => print!("{}", text(&status)),
-            Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
-        }
-        let pending = status.pods.iter().any(|p| p.state == PodState::Pending);
-        Ok(if pending || !status.errors.is_empty() {
-            ExitCode::from(2)
-        } else {
-            ExitCode::SUCCESS
-        })
+/// What an agent told.
+pub(super) fn shown(status: &Status) -> Shown {
+    let pending = status.pods.iter().any(|p| p.state == PodState::Pending);
+    Shown {
+        text: text(status),
+        json: json!(status),
+        attention: pending || !status.errors.is_empty(),
     }
 }
 
-fn text(status: &Status) -> String {
+/// The same for people.
+pub(super) fn text(status: &Status) -> String {
     let mut out = format!("agent {} (pid {})", status.version, status.pid);
     if let Some(node) = &status.node {
         let _infallible = write!(out, ", node {node}");
@@ -110,7 +79,8 @@ fn no_pods(status: &Status) -> &'static str {
     }
 }
 
-fn line(out: &mut String, pod: &PodStatus) {
+/// A pod and what its agent tells of it.
+pub(super) fn line(out: &mut String, pod: &PodStatus) {
     let state = pod.state.name();
     let _infallible = write!(out, "\n{}/{}  {state}", pod.namespace, pod.name);
     if let Some(us) = pod.programmed_us {
@@ -138,7 +108,7 @@ fn line(out: &mut String, pod: &PodStatus) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     use super::*;
 

@@ -1,0 +1,46 @@
+//! The cluster as people's commands read it: its client, lists by pages, agents by exec, and the pods that concern Sidestep.
+
+mod agents;
+mod pages;
+mod pods;
+
+use std::io::{IsTerminal as _, stderr};
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::Context;
+use kube::Client;
+use tokio::time::timeout;
+
+pub(crate) use self::agents::{AgentPod, Answer, agent_pods, answers};
+pub(crate) use self::pages::each;
+pub(crate) use self::pods::{Seen, SeenPod, seen};
+
+/// The namespace that Sidestep is installed in, unless told otherwise.
+pub(crate) const NAMESPACE: &str = "sidestep-system";
+
+/// How long a command may be silent before it says what it waits for.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// A client of the API server that kubectl would ask.
+pub(crate) async fn client() -> anyhow::Result<Client> {
+    // kube asks rustls for a provider of cryptography, and chooses none.
+    let _installed_already = rustls::crypto::ring::default_provider().install_default();
+    let client = Client::try_default().await;
+    client.context("no API server: is there a kubeconfig?")
+}
+
+/// The result of `work`. If it takes longer than a second, a terminal shows what is awaited.
+pub(crate) async fn awaited<T>(what: &str, work: impl Future<Output = T>) -> T {
+    if !stderr().is_terminal() {
+        return work.await;
+    }
+    let mut work = pin!(work);
+    if let Ok(done) = timeout(SILENCE, &mut work).await {
+        return done;
+    }
+    eprint!("{what} …");
+    let done = work.await;
+    eprint!("\r\x1b[K");
+    done
+}

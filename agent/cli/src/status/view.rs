@@ -1,0 +1,313 @@
+//! The cluster as `sidestep status` sees it: what the API server has, joined with what the agents tell. The joining is pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt as _};
+use serde::Serialize;
+use sidestep_agent_api::{PodState, PodStatus, Status};
+use sidestep_contract::keys;
+use sidestep_contract::node::unfit;
+use sidestep_contract::waiting::Place;
+
+use crate::cluster::{self, AgentPod, Answer, Seen, SeenPod};
+
+/// What was read.
+#[derive(Default)]
+pub(super) struct View {
+    pub(super) nodes: Vec<NodeSeen>,
+    /// By node.
+    pub(super) agents: BTreeMap<String, (AgentPod, Answer)>,
+    pub(super) pods: Vec<SeenPod>,
+}
+
+/// A node, as it reports itself.
+pub(super) struct NodeSeen {
+    pub(super) name: String,
+    pub(super) kernel: String,
+    /// Why it cannot run Sidestep.
+    pub(super) unsupported: Option<String>,
+}
+
+/// How far a node's agent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum AgentState {
+    Ready,
+    NotReady,
+    /// There is one, and it does not answer.
+    Unreachable,
+    /// There should be one.
+    Missing,
+    /// The node cannot run Sidestep.
+    Unsupported,
+}
+
+/// A line of the nodes' table.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct NodeRow {
+    pub(super) node: String,
+    pub(super) agent: AgentState,
+    /// Why it is not ready.
+    pub(super) cause: Option<String>,
+    pub(super) kernel: String,
+    pub(super) version: Option<String>,
+    pub(super) accelerated: usize,
+    pub(super) waiting: usize,
+    pub(super) left: usize,
+    /// Absent where no agent tells.
+    pub(super) shortcut: Option<bool>,
+    /// Why it is off.
+    pub(super) shortcut_off: Option<String>,
+}
+
+/// What became of a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum State {
+    Accelerated,
+    /// It is to be accelerated and is not yet.
+    Waiting,
+    /// Left to Istio.
+    Left,
+}
+
+/// A line of the pods' table.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct PodRow {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) node: Option<String>,
+    pub(super) state: State,
+    /// Why it waits or is left, in a word.
+    pub(super) reason: Option<String>,
+    /// The same in a sentence; also what is remarkable of an accelerated pod.
+    pub(super) message: Option<String>,
+    /// The reach in effect; absent where the pod is not accelerated.
+    pub(super) shortcut: Option<String>,
+}
+
+impl View {
+    /// Reads it; the pods of one namespace, or of all.
+    pub(super) async fn of(
+        client: &Client,
+        sidestep: &str,
+        namespace: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let mut nodes = Vec::new();
+        let api: Api<Node> = Api::all(client.clone());
+        cluster::each(&api, ListParams::default(), |node| {
+            nodes.push(NodeSeen::of(&node));
+        })
+        .await
+        .context("listing nodes")?;
+        nodes.sort_by(|one, other| one.name.cmp(&other.name));
+        let agents = cluster::agent_pods(client, sidestep)
+            .await
+            .with_context(|| format!("listing the agents' pods in namespace {sidestep}"))?;
+        let (agents, pods) = tokio::join!(
+            cluster::answers(client, sidestep, agents),
+            cluster::seen(client, namespace)
+        );
+        let mut pods = pods.context("listing pods")?;
+        pods.sort_by(|one, other| {
+            (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name))
+        });
+        let agents = agents.into_iter();
+        Ok(Self {
+            nodes,
+            agents: agents.map(|one| (one.0.node.clone(), one)).collect(),
+            pods,
+        })
+    }
+
+    /// The nodes. One that has an agent and is not in the list, which may be newer, is there, too.
+    pub(super) fn node_rows(&self) -> Vec<NodeRow> {
+        let pods = self.pod_rows();
+        let known: BTreeSet<_> = self.nodes.iter().map(|node| &node.name).collect();
+        let newer = self.agents.keys().filter(|node| !known.contains(node));
+        let newer: Vec<_> = newer.map(|name| NodeSeen::named(name)).collect();
+        let all = self.nodes.iter().chain(&newer);
+        all.map(|node| self.node_row(node, &pods)).collect()
+    }
+
+    fn node_row(&self, node: &NodeSeen, pods: &[PodRow]) -> NodeRow {
+        let answer = self.agents.get(&node.name).map(|(_, answer)| answer);
+        let status = answer.and_then(|answer| answer.as_ref().ok());
+        let (agent, cause) = match answer {
+            None => match &node.unsupported {
+                Some(why) => (AgentState::Unsupported, Some(why.clone())),
+                None => (
+                    AgentState::Missing,
+                    Some("no agent's pod is there".to_owned()),
+                ),
+            },
+            Some(Err(why)) => (AgentState::Unreachable, Some(why.clone())),
+            Some(Ok(status)) if status.ready => (AgentState::Ready, errors(status)),
+            Some(Ok(status)) => (AgentState::NotReady, errors(status)),
+        };
+        let here = pods
+            .iter()
+            .filter(|pod| pod.node.as_ref() == Some(&node.name));
+        let count = |state| here.clone().filter(|pod| pod.state == state).count();
+        NodeRow {
+            node: node.name.clone(),
+            agent,
+            cause,
+            kernel: node.kernel.clone(),
+            version: status.map(|status| status.version.clone()),
+            accelerated: count(State::Accelerated),
+            waiting: count(State::Waiting),
+            left: count(State::Left),
+            shortcut: status.map(|status| status.shortcut.on),
+            shortcut_off: status.and_then(shortcut_off),
+        }
+    }
+
+    /// The pods.
+    pub(super) fn pod_rows(&self) -> Vec<PodRow> {
+        self.pods.iter().map(|pod| self.pod_row(pod)).collect()
+    }
+
+    fn pod_row(&self, pod: &SeenPod) -> PodRow {
+        let node = pod.node.as_ref();
+        let answer = node.and_then(|node| self.agents.get(node));
+        let answer = answer.map(|(_, answer)| answer);
+        let (state, reason, message) = joined(pod, answer);
+        let off = answer.and_then(|answer| shortcut_off(answer.as_ref().ok()?));
+        let reach = pod.reach.clone().filter(|_| state == State::Accelerated);
+        PodRow {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            node: pod.node.clone(),
+            state,
+            reason: reason.map(ToOwned::to_owned).or_else(|| pod.left_word()),
+            message,
+            shortcut: reach.map(|reach| off.map_or(reach, |_| "off".to_owned())),
+        }
+    }
+
+    /// What a pod's agent tells of it.
+    pub(super) fn told(&self, pod: &SeenPod) -> Option<&PodStatus> {
+        let (_, answer) = self.agents.get(pod.node.as_ref()?)?;
+        told(answer.as_ref().ok()?, pod)
+    }
+}
+
+impl NodeSeen {
+    fn of(node: &Node) -> Self {
+        let info = node.status.as_ref();
+        let info = info.and_then(|status| status.node_info.as_ref());
+        let label = node.labels().get(keys::UNSUPPORTED).cloned();
+        let why = label.or_else(|| unfit(node).map(|why| why.word().to_owned()));
+        Self {
+            name: node.name_any(),
+            kernel: info
+                .map(|info| info.kernel_version.clone())
+                .unwrap_or_default(),
+            unsupported: why,
+        }
+    }
+
+    fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            kernel: String::new(),
+            unsupported: None,
+        }
+    }
+}
+
+fn told<'a>(status: &'a Status, pod: &SeenPod) -> Option<&'a PodStatus> {
+    let mut pods = status.pods.iter();
+    pods.find(|one| one.namespace == pod.namespace && one.name == pod.name)
+}
+
+fn errors(status: &Status) -> Option<String> {
+    let none = !status.ready && status.errors.is_empty();
+    let none = none.then(|| "it is not ready, and does not say why".to_owned());
+    none.or_else(|| Some(status.errors.join("; ")).filter(|errors| !errors.is_empty()))
+}
+
+fn shortcut_off(status: &Status) -> Option<String> {
+    let why = status.shortcut.reason.clone();
+    (!status.shortcut.on).then(|| why.unwrap_or_else(|| "not proven yet".to_owned()))
+}
+
+/// What became of a pod, as it says itself and as its node's agent says: the state, the reason if the pod itself has no word
+/// for it, and a sentence.
+fn joined(pod: &SeenPod, answer: Option<&Answer>) -> (State, Option<&'static str>, Option<String>) {
+    let status = answer.and_then(|answer| answer.as_ref().ok());
+    let own = status.and_then(|status| told(status, pod));
+    match &pod.seen {
+        Seen::Left { sentence, .. } => (State::Left, None, Some(sentence.clone())),
+        Seen::NotAsked => (
+            State::Left,
+            Some("not-asked"),
+            Some("the webhook was not asked when it was made: it is older than Sidestep here, or the webhook did not answer".to_owned()),
+        ),
+        Seen::Begins => {
+            let why = match &pod.node {
+                Some(_) => "its gate has not begun",
+                None => "it is on no node yet",
+            };
+            (State::Waiting, Some("begins"), Some(why.to_owned()))
+        }
+        Seen::Waits(Place::Nowhere(why)) => {
+            (State::Waiting, Some("unschedulable"), Some(why.clone()))
+        }
+        Seen::Waits(Place::Gate(node)) => {
+            (State::Waiting, Some("at-its-gate"), Some(shut(node, answer, own)))
+        }
+        Seen::Passed => passed(answer, own),
+    }
+}
+
+/// Why a gate is shut.
+fn shut(node: &str, answer: Option<&Answer>, own: Option<&PodStatus>) -> String {
+    match (answer, own) {
+        (None, _) => format!("node {node} has no agent"),
+        (Some(Err(why)), _) => format!("the agent of node {node} does not answer: {why}"),
+        (Some(Ok(_)), Some(own)) => match (own.state, &own.reason) {
+            (PodState::Pending | PodState::Left, Some(why)) => why.clone(),
+            (PodState::Pending, None) => "its agent is about to program it".to_owned(),
+            _ => "its agent has programmed it, and its gate is about to open".to_owned(),
+        },
+        (Some(Ok(status)), None) => match errors(status) {
+            Some(why) if !status.ready => format!("the agent of node {node} is not ready: {why}"),
+            _ => format!("the agent of node {node} does not know of it yet"),
+        },
+    }
+}
+
+/// A pod that passed its gate is accelerated, unless its agent knows better.
+fn passed(
+    answer: Option<&Answer>,
+    own: Option<&PodStatus>,
+) -> (State, Option<&'static str>, Option<String>) {
+    let accelerated = |message: &str| (State::Accelerated, None, Some(message.to_owned()));
+    match (answer, own) {
+        (None, _) => accelerated("its gate opened; its node has no agent now"),
+        (Some(Err(_)), _) => accelerated("its gate opened; its node's agent does not answer now"),
+        (Some(Ok(_)), None) => accelerated("its gate opened; its node's agent does not list it"),
+        (Some(Ok(_)), Some(own)) => match own.state {
+            PodState::Pending => (State::Waiting, Some("not-programmed"), own.reason.clone()),
+            PodState::Left => (State::Left, Some("left-by-the-agent"), own.reason.clone()),
+            _ => (State::Accelerated, None, own.reason.clone()),
+        },
+    }
+}
+
+impl SeenPod {
+    fn left_word(&self) -> Option<String> {
+        match &self.seen {
+            Seen::Left { word, .. } => Some(word.clone()),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
