@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context;
-use kube::Client;
+use kube::{Client, Config};
 use tokio::time::timeout;
 
 pub(crate) use self::agents::{AgentPod, Answer, agent_pods, answers};
@@ -24,10 +24,22 @@ const SILENCE: Duration = Duration::from_secs(1);
 
 /// A client of the API server that kubectl would ask.
 pub(crate) async fn client() -> anyhow::Result<Client> {
+    client_of(true).await
+}
+
+/// A client that asks once, and passes on what it is told: by default kube asks again for half a minute where a server says that it
+/// is not available.
+pub(crate) async fn client_that_asks_once() -> anyhow::Result<Client> {
+    client_of(false).await
+}
+
+async fn client_of(asks_again: bool) -> anyhow::Result<Client> {
     // kube asks rustls for a provider of cryptography, and chooses none.
     let _installed_already = rustls::crypto::ring::default_provider().install_default();
-    let client = Client::try_default().await;
-    client.context("no API server: is there a kubeconfig?")
+    let config = Config::infer().await;
+    let mut config = config.context("no API server: is there a kubeconfig?")?;
+    config.default_retry = asks_again;
+    Ok(Client::try_from(config)?)
 }
 
 /// The result of `work`. If it takes longer than a second, a terminal shows what is awaited.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod check;
 mod cluster;
 mod explain;
 mod mutate;
@@ -22,6 +23,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Args),
     Explain(explain::Args),
     Mutate(mutate::Args),
     #[command(hide = true)]
@@ -34,6 +36,7 @@ enum Command {
 async fn main() -> ExitCode {
     let Args { command } = Args::parse();
     let done = match command {
+        Command::Check(args) => args.run().await,
         Command::Explain(args) => args.run().await,
         Command::Mutate(args) => args.run(),
         Command::Probe(args) => args.run().await,

@@ -24,6 +24,7 @@ pub mod bpftool;
 pub mod certs;
 pub mod cgroup;
 pub mod chart;
+pub mod desk;
 pub mod envoy;
 pub mod exchange;
 pub mod foreign;

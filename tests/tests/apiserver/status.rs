@@ -1,9 +1,9 @@
 //! `sidestep status` from a desk. There is no kubelet, so no agent can be asked: that is a row with its cause.
 
 use serde_json::{Value, json};
-use sidestep_kit::{apiserver::ApiServer, needs, parts};
+use sidestep_kit::{apiserver::ApiServer, desk::sidestep, needs, parts};
 
-use crate::world::{accelerated, agent, left, node, opened, shut, sidestep};
+use crate::world::{accelerated, agent, left, node, opened, shut};
 
 /// A cluster of nodes with and without agents, and of pods in several states.
 fn cluster() -> ApiServer {

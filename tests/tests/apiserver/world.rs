@@ -1,45 +1,11 @@
 //! A cluster without kubelets as a person at a desk sees it: nodes of several kinds, agents' pods, pods in every state.
 
-use std::process::Output;
-
 use serde_json::{Value, json};
-use sidestep_kit::{apiserver::ApiServer, binary};
+use sidestep_kit::apiserver::ApiServer;
 
 use crate::pods::{gated, injected};
 
 pub(crate) const SIDESTEP: &str = "sidestep-system";
-
-/// What `sidestep` said: its exit code, standard output, and standard error.
-pub(crate) struct Said {
-    pub(crate) code: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) error: String,
-}
-
-impl Said {
-    #[track_caller]
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.out)
-            .unwrap_or_else(|error| panic!("{error}: {}{}", self.out, self.error))
-    }
-}
-
-/// Runs `sidestep` on a desk of this cluster.
-pub(crate) fn sidestep(server: &ApiServer, words: &str) -> Said {
-    let mut command = server.namespace().command(binary("sidestep"));
-    command.env("KUBECONFIG", server.kubeconfig());
-    let output = command.args(words.split_whitespace()).output();
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = output.expect("it runs");
-    Said {
-        code: status.code(),
-        out: String::from_utf8_lossy(&stdout).into_owned(),
-        error: String::from_utf8_lossy(&stderr).into_owned(),
-    }
-}
 
 /// Registers a node that reports this of itself, as its kubelet would. Nothing answers at its address.
 pub(crate) fn node(server: &ApiServer, name: &str, arch: &str, kernel: &str, labels: &Value) {

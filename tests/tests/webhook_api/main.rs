@@ -1,6 +1,7 @@
 //! The admission server as the chart installs it, with its ServiceAccount's rights, against a real API server.
 
 mod certificates;
+mod check;
 mod cluster;
 mod duties;
 mod kinds;

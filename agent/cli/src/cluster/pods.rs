@@ -59,7 +59,8 @@ impl SeenPod {
 }
 
 impl Seen {
-    fn of(pod: &Pod) -> Option<Self> {
+    /// `None` for a pod that Istio did not inject.
+    pub(crate) fn of(pod: &Pod) -> Option<Self> {
         let init = istio_init(pod);
         if init.as_ref().is_ok_and(|init| init.is_gate) {
             return Some(match Place::of(pod) {

@@ -1,0 +1,159 @@
+//! Reads the facts. What cannot be read is a fact, too.
+
+mod certificates;
+mod installed;
+mod mesh;
+mod rights;
+mod trials;
+
+use anyhow::Context;
+use k8s_openapi::api::core::v1::{Event, Node};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt as _};
+use sidestep_contract::keys;
+use sidestep_contract::node::unfit;
+
+use super::facts::{EventFact, Facts, Known, NodeFact};
+use super::finding::Stage;
+use crate::cluster;
+
+/// Who writes Sidestep's Events.
+const REPORTERS: [&str; 2] = ["sidestep.dev/agent", "sidestep.dev/webhook"];
+
+/// What to look at.
+#[derive(Clone, Debug)]
+pub(super) struct Scope {
+    pub(super) stage: Stage,
+    /// The namespace that Sidestep is installed in.
+    pub(super) home: String,
+    /// Where a pod that looks injected is tried.
+    pub(super) probe: String,
+    /// Where a plain pod is tried; otherwise in the first namespace that is injected.
+    pub(super) trial: Option<String>,
+}
+
+/// Reads everything, as much as possible at once. An error means that the API server does not answer.
+pub(super) async fn gather(client: &Client, scope: &Scope) -> anyhow::Result<Facts> {
+    let home = &scope.home;
+    let kubernetes = version(client).await?;
+    let (rights, nodes, mesh, installed, certificate) = tokio::join!(
+        rights::rights(client, scope),
+        nodes(client),
+        mesh::mesh(client),
+        installed::installed(client, home),
+        certificates::serving(client, home),
+    );
+    let (probe, trial, agents, pods, events) = tokio::join!(
+        trials::probe(client, scope),
+        trials::trial(client, scope),
+        agents(client, scope),
+        pods(client, scope),
+        events(client),
+    );
+    Ok(Facts {
+        stage: scope.stage,
+        now: Timestamp::now(),
+        home: home.clone(),
+        kubernetes,
+        rights,
+        nodes,
+        istiods: mesh.istiods,
+        istio_cni: mesh.istio_cni,
+        registrations: mesh.registrations,
+        namespace: installed.namespace,
+        webhook: installed.webhook,
+        daemonset: installed.daemonset,
+        certificate,
+        policies: installed.policies,
+        lease: installed.lease,
+        probe,
+        trial,
+        agents,
+        pods,
+        events,
+    })
+}
+
+/// A fact, or what the API server says about it.
+fn known<T>(result: kube::Result<T>) -> Known<T> {
+    result.map_err(|error| match error {
+        kube::Error::Api(status) => status.message,
+        other => other.to_string(),
+    })
+}
+
+async fn version(client: &Client) -> anyhow::Result<(u32, u32)> {
+    let info = client.apiserver_version().await;
+    let info = info.context("the API server does not answer")?;
+    let number = |text: &str| {
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        digits.parse().ok()
+    };
+    let version = number(&info.major).zip(number(&info.minor));
+    version.with_context(|| format!("the API server's version is {}.{}", info.major, info.minor))
+}
+
+async fn nodes(client: &Client) -> Known<Vec<NodeFact>> {
+    let api: Api<Node> = Api::all(client.clone());
+    let mut nodes = Vec::new();
+    let take = |node: Node| {
+        let info = node
+            .status
+            .as_ref()
+            .and_then(|status| status.node_info.as_ref());
+        let label = |key| node.labels().get(key).cloned();
+        nodes.push(NodeFact {
+            name: node.name_any(),
+            kernel: info
+                .map(|info| info.kernel_version.clone())
+                .unwrap_or_default(),
+            unfit: label(keys::UNSUPPORTED).or_else(|| Some(unfit(&node)?.word().to_owned())),
+            without_agent: label(keys::WITHOUT_AGENT),
+        });
+    };
+    known(cluster::each(&api, ListParams::default(), take).await)?;
+    Ok(nodes)
+}
+
+async fn agents(
+    client: &Client,
+    scope: &Scope,
+) -> Known<Vec<(cluster::AgentPod, cluster::Answer)>> {
+    if scope.stage == Stage::Before {
+        return Ok(Vec::new());
+    }
+    let pods = known(cluster::agent_pods(client, &scope.home).await)?;
+    Ok(cluster::answers(client, &scope.home, pods).await)
+}
+
+async fn pods(client: &Client, scope: &Scope) -> Known<Vec<cluster::SeenPod>> {
+    match scope.stage {
+        Stage::Before => Ok(Vec::new()),
+        Stage::After => known(cluster::seen(client, None).await),
+    }
+}
+
+async fn events(client: &Client) -> Known<Vec<EventFact>> {
+    let api: Api<Event> = Api::all(client.clone());
+    let mut events = Vec::new();
+    for reporter in REPORTERS {
+        let selected = format!("type=Warning,reportingComponent={reporter}");
+        let selected = ListParams::default().fields(&selected);
+        known(cluster::each(&api, selected, |event| events.push(event_fact(event))).await)?;
+    }
+    Ok(events)
+}
+
+fn event_fact(event: Event) -> EventFact {
+    let series = event.series.and_then(|series| series.last_observed_time);
+    let last = event.last_timestamp.map(|time| time.0);
+    let about = event.involved_object;
+    let parts = [about.kind, about.namespace, about.name];
+    EventFact {
+        reason: event.reason.unwrap_or_default(),
+        object: parts.into_iter().flatten().collect::<Vec<_>>().join("/"),
+        note: event.message.unwrap_or_default(),
+        at: series.or(event.event_time).map(|time| time.0).or(last),
+    }
+}
