@@ -6,6 +6,8 @@ use sidestep_ebpf_common::{
     Row, flow::FLOW_SHARE,
 };
 
+use sidestep_ebpf_hook::memory::add;
+
 use crate::maps::{ADDRS, COUNTS, GROUPS, OPEN, PODS, PORTS, PROXIES};
 
 /// An armed pod.
@@ -86,26 +88,6 @@ impl Open {
     pub fn add(self, more: i64) {
         // SAFETY: as above; every other CPU adds atomically too.
         unsafe { add(self.0, more) };
-    }
-}
-
-/// One atomic instruction: Rust has no atomic read-modify-write for this target.
-///
-/// # Safety
-///
-/// `to` must be valid for writes.
-#[inline(always)]
-unsafe fn add(to: *mut i64, value: i64) {
-    #[cfg(target_arch = "bpf")]
-    // SAFETY: as the caller promises; nothing else is touched.
-    unsafe {
-        core::arch::asm!("lock *(u64 *)({to} + 0) += {value}", to = in(reg) to, value = in(reg) value);
-    }
-    // For clippy, which knows only the host.
-    #[cfg(not(target_arch = "bpf"))]
-    // SAFETY: as the caller promises.
-    unsafe {
-        *to += value;
     }
 }
 

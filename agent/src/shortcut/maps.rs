@@ -1,6 +1,11 @@
 //! The shortcut's maps, each opened by its name in the BPF object.
 
-use std::{collections::HashSet, path::Path, thread, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use sidestep_ebpf_common::{
     Addr,
@@ -15,12 +20,14 @@ use sidestep_kernel::{
 use super::{ShortcutError, error::file};
 
 /// Every pinned map.
-pub(super) const NAMES: [&str; 9] = [
+pub(super) const NAMES: [&str; 11] = [
     "MEMBERS",
     "SWITCHES",
     "PROXY_PROCESSES",
     "ADDRESSES",
     "ENDS",
+    "ENDS_OF",
+    "ENDS_SWEPT",
     "RECEIVERS",
     "SENDERS",
     "TALLY",
@@ -34,6 +41,8 @@ const LAYOUT: [(usize, usize); NAMES.len()] = [
     (4, 4),
     (size_of::<Addr>(), 8),
     (size_of::<EndKey>(), size_of::<EndRecord>()),
+    (4, 8),
+    (4, 8),
     (8, 4),
     (8, 4),
     (4, size_of::<[u64; COUNTS]>()),
@@ -68,6 +77,9 @@ pub(super) struct Maps {
     pub(super) proxies: Array<u32>,
     pub(super) addresses: Table<Addr, u64>,
     pub(super) ends: Table<EndKey, EndRecord>,
+    ends_of: Array<i64>,
+    ends_swept: Array<i64>,
+    pub(super) manners_of: Array<i64>,
     receivers: SocketTable<u64>,
     pub(super) senders: SocketTable<u64>,
     pub(super) tally: PerCpuArray<[u64; COUNTS]>,
@@ -84,6 +96,9 @@ impl Maps {
             proxies: object.take("PROXY_PROCESSES")?,
             addresses: object.take("ADDRESSES")?,
             ends: object.take("ENDS")?,
+            ends_of: object.take("ENDS_OF")?,
+            ends_swept: object.take("ENDS_SWEPT")?,
+            manners_of: object.take("MANNERS_OF")?,
             receivers: object.take("RECEIVERS")?,
             senders: object.take("SENDERS")?,
             tally: object.take("TALLY")?,
@@ -104,6 +119,21 @@ impl Maps {
             if before.contains(&(key, id)) {
                 self.ends.remove(&key)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Corrects what these pods, by their places, are said to have of the records: some went without a program. Where connections
+    /// come or go meanwhile it is a few off.
+    pub(super) fn recount_ends(&mut self, places: &[u32]) -> Result<(), MapError> {
+        let mut there: HashMap<u32, i64> = HashMap::new();
+        for (_, record) in self.ends.iter().flatten() {
+            *there.entry(record.place).or_default() += 1;
+        }
+        for place in places {
+            let there = there.get(place).copied().unwrap_or_default();
+            let swept = self.ends_of.get(*place)? - there;
+            self.ends_swept.set(*place, swept)?;
         }
         Ok(())
     }

@@ -17,7 +17,11 @@ impl Shortcut {
         let place = match self.pods.get(&pod.cookie) {
             Some((_, Some(known))) if known == pod => return Ok(()),
             Some((place, _)) => *place,
-            None => self.free_place(pod.cookie)?,
+            None => {
+                let place = self.free_place(pod.cookie)?;
+                self.maps.manners_of.set(place, 0)?;
+                place
+            }
         };
         self.publish(pod.cookie, &pod.addresses)?;
         // The switch before the member: nothing reads a place that no member has.

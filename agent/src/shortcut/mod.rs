@@ -27,7 +27,7 @@ use std::{
 
 use sidestep_ebpf_common::{
     Ids,
-    shortcut::{COUNTS, Count, EndState},
+    shortcut::{COUNTS, Count, ENDS_SHARE, EndState},
 };
 use sidestep_kernel::{
     hooks::Hooks,
@@ -100,7 +100,7 @@ enum Watch {
 }
 
 /// Where fewer ends are known, those whose end another program kept from ours harm nobody.
-const MANY: usize = 16_384;
+const MANY: usize = ENDS_SHARE as usize;
 /// Between looks for such.
 const SWEEP: Duration = Duration::from_mins(10);
 
@@ -281,6 +281,8 @@ impl Shortcut {
     /// Forgets ends whose sockets were closed while no program looked, and counts those that there are.
     fn sweep_ends(&mut self) -> Result<(), ShortcutError> {
         self.maps.sweep_ends()?;
+        let places: Vec<_> = self.pods.values().map(|(place, _)| *place).collect();
+        self.maps.recount_ends(&places)?;
         self.ends_swept = Instant::now();
         // Again where connections came or went meanwhile; who never pauses is a few off.
         for _ in 0..3 {

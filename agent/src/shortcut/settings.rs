@@ -1,6 +1,6 @@
 //! Where the running kernel keeps what the programs read: from its BTF, put into the programs before they are loaded.
 
-use sidestep_ebpf_common::shortcut::ShortcutSettings;
+use sidestep_ebpf_common::shortcut::{ENDS_SHARE, ShortcutSettings};
 use sidestep_kernel::btf::Types;
 
 use super::ShortcutError;
@@ -35,6 +35,8 @@ pub struct Options {
     pub limit: u32,
     /// Percent of `tcp_mem`'s first value: where all TCP sockets have more, what is not read at once goes by TCP.
     pub memory_share: u32,
+    /// Most ends of one pod: its connections beyond that stay with TCP.
+    pub ends_share: u32,
     /// Seconds of silence on the way between two pods before the kernel asks whether the other is still there.
     pub keepalive: u32,
     /// Seconds between two such questions.
@@ -49,6 +51,7 @@ impl Default for Options {
         Self {
             limit: LIMIT,
             memory_share: 100,
+            ends_share: ENDS_SHARE,
             keepalive: 240,
             keepalive_interval: 15,
             #[cfg(feature = "test-switches")]
@@ -62,6 +65,7 @@ pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> 
     let Options {
         limit,
         memory_share,
+        ends_share,
         keepalive,
         keepalive_interval,
         #[cfg(feature = "test-switches")]
@@ -72,6 +76,7 @@ pub(super) fn find(options: Options) -> Result<ShortcutSettings, ShortcutError> 
     let mut settings = ShortcutSettings::NONE;
     settings.limit = limit;
     settings.memory_share = memory_share;
+    settings.ends_share = ends_share;
     settings.keepalive = keepalive;
     settings.keepalive_interval = keepalive_interval;
     #[cfg(feature = "test-switches")]

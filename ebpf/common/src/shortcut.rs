@@ -13,10 +13,24 @@ pub use end::{
 pub use settings::ShortcutSettings;
 
 /// Version of everything that is pinned, part of the name of the shortcut's pin folder. One that was released keeps its layout.
-pub const SHORTCUT_ABI_VERSION: u32 = 7 + crate::NEXT;
+pub const SHORTCUT_ABI_VERSION: u32 = 8 + crate::NEXT;
 
 /// Places in the array of pods. Place 0 is never given to a pod.
 pub const PLACES: u32 = 4096;
+
+/// Ends of shortcuts that a node may have.
+pub const MAX_ENDS: usize = 262_144;
+
+/// Most of them that may be one pod's, so that none takes what the others need: an eighth of the sockets of a sockhash, which
+/// are half of [`MAX_ENDS`]. Connections beyond that stay with TCP.
+pub const ENDS_SHARE: u32 = MAX_ENDS as u32 / 16;
+
+/// Programs and ports of applications of which it is known whether they block, on a node.
+pub const MAX_MANNERS: usize = 32_768;
+
+/// Most of them that may be one pod's, since the one that nobody asked for longest makes room: 256 such pods. What is beyond
+/// that is not learnt, and stays with TCP.
+pub const MANNERS_SHARE: i64 = MAX_MANNERS as i64 / 256;
 
 /// [`PodSwitch::flags`]: bytes may go between an application and its own sidecar.
 pub const REACH_POD: u32 = 1 << 0;
@@ -108,7 +122,7 @@ impl PodSwitch {
 const _: () = assert!(
     matches!(
         (SHORTCUT_ABI_VERSION, LAYOUT),
-        (7, [72, 16, 56, 32, 152, 23]) | (8, [80, 16, 56, 32, 152, 23])
+        (8, [72, 16, 56, 32, 152, 23]) | (9, [80, 16, 56, 32, 152, 23])
     ),
     "raise SHORTCUT_ABI_VERSION, and write here what its layout is"
 );

@@ -99,6 +99,26 @@ pub fn peek_pair(at: u64) -> Option<(u64, u64)> {
     Some((pair[0], pair[1]))
 }
 
+/// Adds in one atomic instruction: Rust has no atomic read-modify-write for this target.
+///
+/// # Safety
+///
+/// `to` must be valid for writes.
+#[inline(always)]
+pub unsafe fn add(to: *mut i64, value: i64) {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: as the caller promises; nothing else is touched.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({to} + 0) += {value}", to = in(reg) to, value = in(reg) value);
+    }
+    // For clippy, which knows only the host.
+    #[cfg(not(target_arch = "bpf"))]
+    // SAFETY: as the caller promises.
+    unsafe {
+        *to += value;
+    }
+}
+
 /// What is read after this is read after all that was read before it. arm64 may read in another order otherwise.
 ///
 /// Linux makes an atomic operation that returns a value a full barrier. BPF's own instructions for this came with 6.15.

@@ -25,6 +25,7 @@ mod message;
 mod mptcp;
 mod proxy;
 mod readers;
+mod share;
 mod sockops;
 mod whose;
 

@@ -14,7 +14,7 @@ use sidestep_ebpf_common::shortcut::{
     Count, FROM_APPLICATION, HAS_REDIRECTED, INTO_APPLICATION, IS_PROXY, Member, WATCHED,
 };
 use sidestep_ebpf_hook::{
-    NOEXIST,
+    EXIST, NOEXIST,
     context::{callbacks, netns_cookie, set_callbacks},
     load,
     memory::Known,
@@ -23,6 +23,7 @@ use sidestep_ebpf_hook::{
 use crate::{
     ctx,
     maps::{CONFIG, MANNERS, Whose},
+    share,
 };
 
 /// None of them was seen to block, and at least one was seen not to.
@@ -51,8 +52,10 @@ pub fn never_block(
 
 /// Another program may listen there now.
 #[inline(always)]
-pub fn forget(whose: Whose) {
-    let _: Result<(), i32> = MANNERS.remove(whose);
+pub fn forget(member: &Member, whose: Whose) {
+    if MANNERS.remove(whose).is_ok() {
+        share::count_manners(member.place, -1);
+    }
 }
 
 /// Looks at an application's socket that is in use, or about to be closed. Where bytes may be put into the application
@@ -81,12 +84,19 @@ pub fn learn(ctx: &SockOpsContext, sk: *mut bpf_sock) {
     };
     // SAFETY: copied at once.
     let known = unsafe { MANNERS.get(whose) }.copied();
-    // Where there is no room nothing is known.
-    let _: Result<(), i32> = match (known, calm) {
-        (None, true) => MANNERS.insert(whose, CALM, NOEXIST),
-        (None | Some(CALM), false) => MANNERS.insert(whose, BLOCKING, 0),
-        _ => Ok(()),
-    };
+    match (known, calm) {
+        // Where there is no room nothing is known.
+        (None, _) if share::has_room_for_manners(state.place) => {
+            let manner = if calm { CALM } else { BLOCKING };
+            if MANNERS.insert(whose, manner, NOEXIST).is_ok() {
+                share::count_manners(state.place, 1);
+            }
+        }
+        (Some(CALM), false) => {
+            let _is_known: Result<(), i32> = MANNERS.insert(whose, BLOCKING, EXIST);
+        }
+        _ => {}
+    }
     if state.flags & WATCHED != 0 {
         state.flags &= !WATCHED;
         set_callbacks(ctx, callbacks(ctx) & !BPF_SOCK_OPS_RTT_CB_FLAG);

@@ -8,7 +8,10 @@ use aya_ebpf::{
 };
 use sidestep_ebpf_common::{
     Addr,
-    shortcut::{COUNTS, EndKey, EndRecord, EndState, Member, PLACES, PodSwitch, ShortcutSettings},
+    shortcut::{
+        COUNTS, EndKey, EndRecord, EndState, MAX_ENDS, MAX_MANNERS, Member, PLACES, PodSwitch,
+        ShortcutSettings,
+    },
 };
 use sidestep_ebpf_hook::constants;
 
@@ -32,7 +35,11 @@ pub static ADDRESSES: HashMap<Addr, u64, 65_536, LAZY> = HashMap::new();
 
 /// Whether the sockets of an application block, as far as it was seen. What is crowded out is learnt anew.
 #[btf_map]
-pub static MANNERS: LruHashMap<Whose, u32, 16_384> = LruHashMap::new();
+pub static MANNERS: LruHashMap<Whose, u32, MAX_MANNERS> = LruHashMap::new();
+
+/// How many of [`MANNERS`] are each pod's, by its place. What was crowded out counts for as long as the pod is there.
+#[btf_map]
+pub static MANNERS_OF: Array<i64, { PLACES as usize }> = Array::new();
 
 /// Whose connections are alike.
 #[derive(Clone, Copy)]
@@ -68,16 +75,24 @@ impl Whose {
 
 /// Ends of connections that may be shortcut, from establishment until their socket is closed.
 #[btf_map]
-pub static ENDS: HashMap<EndKey, EndRecord, 262_144, LAZY> = HashMap::new();
+pub static ENDS: HashMap<EndKey, EndRecord, MAX_ENDS, LAZY> = HashMap::new();
+
+/// How many of [`ENDS`] the programs made for each pod, by its place, less those that they took back.
+#[btf_map]
+pub static ENDS_OF: Array<i64, { PLACES as usize }> = Array::new();
+
+/// How many of these went without a program: the agent took them back, and writes this alone.
+#[btf_map]
+pub static ENDS_SWEPT: Array<i64, { PLACES as usize }> = Array::new();
 
 /// The sockets into which bytes may be put, by socket cookie. No program is attached to it: who only receives keeps
 /// TCP's own way to send.
 #[btf_map]
-pub static RECEIVERS: SockHash<u64, 131_072> = SockHash::new();
+pub static RECEIVERS: SockHash<u64, { MAX_ENDS / 2 }> = SockHash::new();
 
 /// The sockets whose messages are looked at. The program on it decides each.
 #[btf_map]
-pub static SENDERS: SockHash<u64, 131_072> = SockHash::new();
+pub static SENDERS: SockHash<u64, { MAX_ENDS / 2 }> = SockHash::new();
 
 /// What happened, per CPU.
 #[btf_map]
@@ -162,6 +177,7 @@ impl Config {
         proto_allocated,
         proto_limits,
         memory_share,
+        ends_share,
     );
     #[cfg(feature = "test-switches")]
     constants!(SETTINGS: naive, trusting,);

@@ -20,7 +20,7 @@ pub fn listening(
     ends: &Ends,
 ) -> Result<(), Count> {
     if !member.captures_on(ends.local_port) {
-        manners::forget(Whose::port(cookie, ends.local_port));
+        manners::forget(member, Whose::port(cookie, ends.local_port));
         // It may have listened where the proxy does.
         if let Some(state) = ctx::state(sk) {
             state.reuse(0);

@@ -32,7 +32,7 @@ use crate::{
     manners,
     maps::{CONFIG, ENDS, MEMBERS, RECEIVERS, SENDERS, Whose},
     message::{between, needs},
-    proxy,
+    proxy, share,
     whose::{kinship, peer_of},
 };
 
@@ -289,6 +289,9 @@ fn join(
     if !sends && !receives {
         return Err(Count::Hazards);
     }
+    if !share::has_room_for_an_end(member.place) {
+        return Err(Count::Refused);
+    }
     let sock = address_of(sk).ok_or(Count::Unreadable)?;
     // SAFETY: takes this context.
     let id = unsafe { bpf_get_socket_cookie(ctx.ops.cast()) };
@@ -323,6 +326,7 @@ fn join(
     }
     state.flags |= joined;
     if ENDS.insert(own, record, NOEXIST).is_ok() {
+        share::count_ends(member.place, 1);
         count(Count::Ends);
     } else {
         // An entry of the same ends is of a socket that is no more, and whose end nobody saw: the kernel lets a namespace have one
@@ -355,6 +359,7 @@ fn closed(sk: *mut bpf_sock) {
     // SAFETY: copied at once.
     let record = unsafe { ENDS.get(own) }.copied();
     if record.is_some_and(|record| record.state == address) && ENDS.remove(own).is_ok() {
+        share::count_ends(state.place, -1);
         count(Count::Closed);
     }
 }

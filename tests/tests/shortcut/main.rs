@@ -12,6 +12,7 @@ mod preflight;
 mod reach;
 mod readers;
 mod selftest;
+mod share;
 mod stage;
 mod stall;
 mod torture;

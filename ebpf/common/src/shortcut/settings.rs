@@ -62,7 +62,8 @@ pub struct ShortcutSettings {
     pub proto_limits: u32,
     /// Percent of `tcp_mem`'s first value beyond which memory is scarce.
     pub memory_share: u32,
-    reserved: u32,
+    /// Most ends of one pod ([`super::ENDS_SHARE`]).
+    pub ends_share: u32,
     /// Not 0: redirect whatever has a peer, as earlier projects did, for tests that must see it fail.
     #[cfg(feature = "test-switches")]
     pub naive: u32,
@@ -103,7 +104,7 @@ impl ShortcutSettings {
         proto_allocated: 0,
         proto_limits: 0,
         memory_share: 0,
-        reserved: 0,
+        ends_share: 0,
         #[cfg(feature = "test-switches")]
         naive: 0,
         #[cfg(feature = "test-switches")]
