@@ -9,13 +9,25 @@ mod cluster;
 mod explain;
 mod mutate;
 mod probe;
+mod shell;
 mod status;
 mod table;
 mod uninstall;
 
-/// Shows what Sidestep does with a node's pods, and why.
+/// Shows what Sidestep does with a cluster's pods, and why; finds what is wrong; and takes it away again.
+///
+/// It asks the API server that kubectl would ask: KUBECONFIG names the file.
 #[derive(Debug, Parser)]
-#[command(version, name = "sidestep")]
+#[command(
+    version,
+    name = "sidestep",
+    after_help = "Examples:
+  sidestep check --pre                                # may Sidestep be installed here?
+  sidestep check                                      # does it work?
+  sidestep status -A                                  # what became of each pod, and why
+  sidestep explain pod/web-0 -n shop --to 10.0.0.7:5432
+  sidestep COMMAND --help                             # more, with examples"
+)]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -24,7 +36,10 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Completions(shell::Completions),
     Explain(explain::Args),
+    #[command(hide = true)]
+    Man(shell::Man),
     Mutate(mutate::Args),
     #[command(hide = true)]
     Probe(probe::Args),
@@ -37,7 +52,9 @@ async fn main() -> ExitCode {
     let Args { command } = Args::parse();
     let done = match command {
         Command::Check(args) => args.run().await,
+        Command::Completions(args) => args.run::<Args>(),
         Command::Explain(args) => args.run().await,
+        Command::Man(args) => args.run::<Args>(),
         Command::Mutate(args) => args.run(),
         Command::Probe(args) => args.run().await,
         Command::Status(args) => args.run().await,

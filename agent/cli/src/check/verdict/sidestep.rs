@@ -91,6 +91,7 @@ pub(in crate::check) fn webhook(facts: &Facts) -> Verdict {
 
     match workload(&facts.webhook, "Deployment sidestep-webhook") {
         Err(verdict) => verdict,
+        Ok(Workload { desired: 0, .. }) => Verdict::failure("it is scaled to no replica", hint),
         Ok(Workload {
             desired, ready: 0, ..
         }) => Verdict::failure(format!("none of {desired} replicas is available"), hint),

@@ -87,6 +87,11 @@ fn replicas_that_are_missing_are_counted() {
     };
     assert_found(Check::Webhook, Failure, "none of 2", ready(0));
     assert_found(Check::Webhook, Warning, "1 of 2", ready(1));
+    assert_found(Check::Webhook, Failure, "scaled to no replica", |facts| {
+        let webhook = facts.webhook.as_mut().expect("known").as_mut();
+        let webhook = webhook.expect("it is there");
+        (webhook.desired, webhook.ready) = (0, 0);
+    });
     assert_found(Check::Webhook, Failure, "no Deployment", |facts| {
         facts.webhook = Ok(None);
     });
