@@ -104,7 +104,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .with_context(|| format!("status socket {}", socket.display()))?;
     let address = admin.local_addr()?;
     let mut tasks = Tasks::default();
-    let (collect, keep) = cached(collect(&metrics, &messages), SCRAPE_AGE);
+    let (collect, keep) = cached(collect(&metrics, &readiness, &messages), SCRAPE_AGE);
     tasks.spawn("collection of metrics", keep);
     tasks.spawn("metrics", admin::serve(admin, admin::scrapes(collect)));
     let questions = messages.clone();
@@ -171,17 +171,19 @@ async fn until_told(
     }
 }
 
-/// Pods are counted by who knows them.
-fn collect(metrics: &Metrics, messages: &Sender<Message<Change>>) -> Collect {
-    let (metrics, messages) = (metrics.clone(), messages.clone());
+/// Pods are counted by the thread that knows them.
+fn collect(
+    metrics: &Metrics,
+    readiness: &Readiness,
+    messages: &Sender<Message<Change>>,
+) -> Collect {
+    let (metrics, readiness) = (metrics.clone(), readiness.clone());
+    let messages = messages.clone();
     Arc::new(move || {
-        let metrics = metrics.clone();
+        let (metrics, readiness) = (metrics.clone(), readiness.clone());
         let (reply, answer) = oneshot::channel();
         let _the_agent_ended = messages.send(Message::Count(reply));
-        Box::pin(async move {
-            let (states, lingering, shortcut) = answer.await.unwrap_or_default();
-            metrics.text(&states, lingering, &shortcut)
-        })
+        Box::pin(async move { metrics.text(&readiness, &answer.await.unwrap_or_default()) })
     })
 }
 

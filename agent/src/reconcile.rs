@@ -5,6 +5,7 @@
 //! is known of each pod and decide whose turn it is. The machine is behind [`Node`], the kernel's maps and links behind
 //! [`Dataplane`], and the clock is read once a turn.
 
+mod decisions;
 mod flows;
 mod mode;
 mod pace;
@@ -23,16 +24,17 @@ use std::{
 use sidestep_contract::RawSockets;
 use sidestep_kernel::netns::Cookie;
 
-pub use self::{
-    mode::{Mode, PodEvent, Release, Tell},
-    take::{ArmError, Armed},
-};
 use self::{
+    decisions::Decisions,
     pace::Pace,
     plan::{Entrance, Visit},
     pod::Pod,
     release::Departed,
     take::{Litter, Wish},
+};
+pub use self::{
+    mode::{Mode, PodEvent, Release, Tell},
+    take::{ArmError, Armed},
 };
 use crate::{
     clock::Now,
@@ -56,6 +58,9 @@ pub struct Reconciler<D, N> {
     sweep: Pace,
     /// When captured connections are looked at next.
     flows_due: Option<Instant>,
+    /// Armed namespaces and captured connections, at that look.
+    occupied: (usize, usize),
+    decisions: Decisions,
     tell: Tell,
 }
 
@@ -72,6 +77,8 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
             more_to_release: false,
             sweep: Pace::default(),
             flows_due: None,
+            occupied: (0, 0),
+            decisions: Decisions::default(),
             tell,
         }
     }

@@ -22,11 +22,12 @@ pub(crate) use self::{
 };
 use crate::{
     dataplane::Bpf,
+    metrics::Snapshot,
     pods::{Source, Step},
     reconcile::Reconciler,
     sandbox::Node,
     shortcut::ShortcutStatus,
-    status::{Ask, PodState, Status},
+    status::{Ask, Status},
 };
 
 /// Most repairs that the status remembers.
@@ -41,14 +42,11 @@ pub(crate) enum Message<C> {
     Seen,
     /// Somebody wants to know everything.
     Ask(Ask),
-    /// Somebody counts.
-    Count(Count),
+    /// Somebody wants metrics.
+    Count(oneshot::Sender<Snapshot>),
     /// The end.
     Stop,
 }
-
-/// Takes the states of all pods, how many namespaces are armed that no pod wants any more, and the shortcut's state.
-pub(crate) type Count = oneshot::Sender<(Vec<PodState>, usize, ShortcutStatus)>;
 
 /// Programs that are attached, and the pods that they act for.
 pub(crate) struct Worker<S, N> {
@@ -71,6 +69,9 @@ impl<S: Source, N: Node> Worker<S, N> {
     /// Works until it is told to stop.
     pub(crate) fn work(&mut self, inbox: &Receiver<Message<S::Change>>) {
         let mut next_check = Instant::now() + self.interval;
+        if let Some(duties) = &self.duties {
+            duties.metrics.tried(true);
+        }
         loop {
             if let Some(duties) = &self.duties {
                 duties.heartbeat.beat();
@@ -85,8 +86,7 @@ impl<S: Source, N: Node> Worker<S, N> {
                     let _asker_left = question.send(self.status());
                 }
                 Ok(Message::Count(reply)) => {
-                    let (states, lingering) = self.reconciler.states();
-                    let _asker_left = reply.send((states, lingering, self.reconciler.shortcut()));
+                    let _asker_left = reply.send(self.reconciler.snapshot());
                 }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -147,8 +147,10 @@ impl<S: Source, N: Node> Worker<S, N> {
             let duties = self.duties.as_mut()?;
             // What was restored is attached, and nobody has seen it act yet.
             let again = !done.restored.is_empty();
-            let proof = &mut duties.proof;
-            let unproven = proof.renew(self.reconciler.dataplane(), &self.cgroup, again);
+            let (proof, metrics) = (&mut duties.proof, &duties.metrics);
+            let unproven = proof.renew(self.reconciler.dataplane(), &self.cgroup, again, |act| {
+                metrics.tried(act);
+            });
             unproven.map(ToOwned::to_owned)
         });
         if let (Some(duties), Some(node)) = (&mut self.duties, &self.node)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the parts of a real one-node cluster into .parts/cluster: Kubernetes, Istio, CoreDNS and Helm from their Go modules, etcd, containerd,
-# runc and the CNI plugins out of Debian's packages, which are unpacked and never installed: no service starts and nothing that is
+# runc, the CNI plugins and Prometheus out of Debian's packages, which are unpacked and never installed: no service starts and nothing that is
 # installed changes. Called by `tests/setup.sh cluster`. About ten minutes the first time on two cores, nothing when all is there.
 # Versions and checksums: parts/*/go.mod and go.sum. A part is put in place only when it is whole, so this may be interrupted at any time.
 set -euo pipefail
@@ -76,22 +76,35 @@ go_part() {
     say "built $name in $((SECONDS - began)) s"
 }
 
-debian() {
-    local pins
-    pins="$DEBIAN, $(cat /etc/debian_version)"
-    ! stamped debian "$pins" || return 0
-    command -v apt-get >/dev/null || fail "not a Debian: put the programs of $DEBIAN into $home/bin"
-    say "fetching $DEBIAN"
-    mkdir "$work/debian"
-    # shellcheck disable=SC2086 # a list of words
-    (cd "$work/debian" && { apt-get download -qq $DEBIAN || { apt-get update -qq && apt-get download -qq $DEBIAN; }; } 2>"$work/log") ||
+# unpacked NAME PACKAGE…: unpacks Debian's packages into $work/NAME; fails where the part NAME is there as they are now.
+unpacked() {
+    local name=$1 package
+    shift
+    ! stamped "$name" "$(pins "$@")" || return 1
+    command -v apt-get >/dev/null || fail "not a Debian: put the programs of $* into $home/bin"
+    say "fetching $*"
+    mkdir -p "$work/$name.packages"
+    (cd "$work/$name.packages" && { apt-get download -qq "$@" || { apt-get update -qq && apt-get download -qq "$@"; }; } 2>"$work/log") ||
         { tail -5 "$work/log" >&2; fail "apt-get could not download them"; }
-    local package
-    for package in "$work"/debian/*.deb; do dpkg-deb -x "$package" "$work/debian/root"; done
+    for package in "$work/$name.packages"/*.deb; do dpkg-deb -x "$package" "$work/$name"; done
+}
+pins() { echo "$*, $(cat /etc/debian_version)"; }
+
+debian() {
+    # shellcheck disable=SC2086 # a list of words
+    unpacked debian $DEBIAN || return 0
     rm -rf "$home/cni"
-    mv "$work/debian/root/usr/lib/cni" "$home/cni"
-    mv "$work"/debian/root/usr/sbin/runc "$work"/debian/root/usr/bin/{etcd,containerd,containerd-shim-runc-v2,ctr} "$home/bin/"
-    stamp debian "$pins"
+    mv "$work/debian/usr/lib/cni" "$home/cni"
+    mv "$work"/debian/usr/sbin/runc "$work"/debian/usr/bin/{etcd,containerd,containerd-shim-runc-v2,ctr} "$home/bin/"
+    # shellcheck disable=SC2086
+    stamp debian "$(pins $DEBIAN)"
+}
+
+# A part of its own: a running cluster has nothing of it.
+prometheus() {
+    unpacked prometheus prometheus || return 0
+    mv "$work"/prometheus/usr/bin/{prometheus,promtool} "$home/bin/"
+    stamp prometheus "$(pins prometheus)"
 }
 
 istio_bootstrap() {
@@ -120,6 +133,7 @@ small="-s -w" # no symbols: half the size
 helm=$(version helm.sh/helm/v4 helm)
 go_part helm -ldflags "$small -X helm.sh/helm/v4/internal/version.version=$helm" -- helm.sh/helm/v4/cmd/helm
 debian
+prometheus
 k=$(version k8s.io/kubernetes kubernetes)
 minor=${k#v1.}
 minor=${minor%%.*}

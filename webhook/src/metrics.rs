@@ -1,94 +1,54 @@
-//! The server's metrics. Names and labels are stable; buckets are not.
+//! What the webhook counts. The list below is the only one: the exposition and the reference (`manifests/METRICS.md`) are made
+//! of it.
 
 use std::fmt;
-use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use sidestep_contract::gate::LANGUAGE;
+use sidestep_runtime::Readiness;
+use sidestep_runtime::metrics::{Gauge, seconds};
 
-/// The server's metrics.
-#[derive(Debug)]
-pub struct Metrics {
-    registry: Registry,
-    reviews: Family<Review, Counter<u64, AtomicU64>>,
-    seconds: Histogram,
-    connections: Gauge,
-    certificate: Gauge<f64, AtomicU64>,
-    leads: Gauge,
-    waiting: Gauge,
-    deleted: Counter,
-}
+use crate::cluster::Share;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Review {
-    path: &'static str,
-    decision: &'static str,
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        let mut registry = Registry::with_prefix("sidestep_webhook");
-        let reviews = Family::default();
-        registry.register(
-            "reviews",
-            "Reviews answered, by path and decision: accelerated, or the reason why not",
-            reviews.clone(),
-        );
-        let seconds = Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0]);
-        registry.register(
-            "review_duration_seconds",
-            "From a review's last byte to its answer",
-            seconds.clone(),
-        );
-        let connections = Gauge::default();
-        registry.register("connections", "Open connections", connections.clone());
-        let certificate = Gauge::default();
-        registry.register(
-            "certificate_expiry_timestamp_seconds",
-            "When the certificate that is served expires, since 1970; 0 while there is none",
-            certificate.clone(),
-        );
-        let leads = Gauge::default();
-        registry.register(
-            "leader",
-            "Whether this replica leads: 1 on one of them, 0 on the others",
-            leads.clone(),
-        );
-        let waiting = Gauge::default();
-        registry.register(
-            "waiting_pods",
-            "Pods that have long waited at their gates on nodes without a ready agent; set on the leader only",
-            waiting.clone(),
-        );
-        let deleted = Counter::default();
-        registry.register(
-            "waiting_pods_deleted",
-            "Pods deleted because they waited too long",
-            deleted.clone(),
-        );
-        Self {
-            registry,
-            reviews,
-            seconds,
-            connections,
-            certificate,
-            leads,
-            waiting,
-            deleted,
-        }
+sidestep_runtime::metrics! {
+    /// The webhook's metrics.
+    pub struct Metrics = "sidestep_webhook" {
+        /// Always 1: the webhook's version, and the version of the gates that it makes, which agents must be able to read.
+        Stable build_info: Gauges["version", "gates"],
+        /// 1 while this condition of readiness is met, and otherwise 0. The replica is ready while all are met.
+        Stable ready: Gauges["condition"],
+        /// Reviews answered, by path and decision: accelerated, or the reason why not.
+        Stable reviews: Counters["path", "decision"],
+        /// From a review's arrival to its answer.
+        Stable review_duration_seconds: Histogram,
+        /// When the replica last answered a review; 0 while it has answered none.
+        Stable last_review_timestamp_seconds: Moment,
+        /// Open connections for reviews.
+        Stable connections: Gauge,
+        /// When the certificate that is served expires; 0 while there is none.
+        Stable certificate_expiry_timestamp_seconds: Moment,
+        /// 1 on the replica that leads, 0 on the others.
+        Stable leader: Gauge,
+        /// Nodes that should have a ready agent, as far as the replica knows.
+        Stable nodes: Gauge,
+        /// Those of them that have one, or had one in the last two minutes.
+        Stable nodes_ready: Gauge,
+        /// Failures of the replica's watches of the API server, by what is watched. Each is tried again.
+        Stable watch_errors: Counters["watch"],
+        /// Pods that have long waited at their gates on nodes without a ready agent; set on the leader only.
+        Stable waiting_pods: Gauge,
+        /// Pods that the leader deleted because they waited too long.
+        Stable waiting_pods_deleted: Counter,
     }
 }
 
 impl Metrics {
     /// Counts an answered review.
     pub fn answered(&self, path: &'static str, decision: &'static str, took: Duration) {
-        self.reviews.get_or_create(&Review { path, decision }).inc();
-        self.seconds.observe(took.as_secs_f64());
+        self.reviews.with([path, decision]).inc();
+        self.review_duration_seconds.observe(took.as_secs_f64());
+        self.last_review_timestamp_seconds
+            .set(seconds(SystemTime::now()));
     }
 
     /// Counts an open connection until the returned value is dropped.
@@ -99,34 +59,53 @@ impl Metrics {
 
     /// Sets when the certificate that is served expires.
     pub fn certificate_until(&self, not_after: SystemTime) {
-        let since = not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.certificate.set(since.as_secs_f64());
+        self.certificate_expiry_timestamp_seconds
+            .set(seconds(not_after));
     }
 
     /// Sets whether this replica leads. A replica that does not lead counts no waiting pods.
     pub fn leads(&self, leads: bool) {
-        self.leads.set(i64::from(leads));
+        self.leader.set(i64::from(leads));
         if !leads {
-            self.waiting.set(0);
+            self.waiting_pods.set(0);
         }
     }
 
     /// Sets how many pods have long waited.
     pub fn waiting(&self, pods: usize) {
-        self.waiting.set(i64::try_from(pods).unwrap_or(i64::MAX));
+        self.waiting_pods.set(whole(pods));
     }
 
     /// Counts a deleted pod.
     pub fn deleted(&self) {
-        self.deleted.inc();
+        self.waiting_pods_deleted.inc();
     }
 
-    /// All metrics in the OpenMetrics text format.
-    pub fn text(&self) -> Result<String, fmt::Error> {
-        let mut text = String::new();
-        text::encode(&mut text, &self.registry)?;
-        Ok(text)
+    /// Counts a watch that failed.
+    pub fn watch_failed(&self, watch: &'static str) {
+        self.watch_errors.with([watch]).inc();
     }
+
+    /// All of them in the OpenMetrics text format, with what is read when somebody asks.
+    pub fn text(&self, readiness: &Readiness, agents: Option<Share>) -> Result<String, fmt::Error> {
+        self.table.text(|| {
+            let gates = LANGUAGE.to_string();
+            self.build_info
+                .with([env!("CARGO_PKG_VERSION"), &gates])
+                .set(1);
+            for (condition, met) in readiness.conditions() {
+                self.ready.with([condition]).set(met.into());
+            }
+            let (ready, of) = agents.map_or((0, 0), |share| (share.ready, share.of));
+            self.nodes.set(whole(of));
+            self.nodes_ready.set(whole(ready));
+        })
+    }
+}
+
+/// As a gauge's value.
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// A connection that is counted.

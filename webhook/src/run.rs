@@ -17,7 +17,7 @@ use crate::server::listen::{Phase, Server, bind};
 use crate::server::{App, Limits};
 use crate::settings::Settings;
 use crate::tls::{Files, Managed};
-use crate::world::Agents;
+use crate::world::{Agents, World};
 
 mod background;
 
@@ -91,7 +91,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let server = Server {
         router: Arc::new(App::new(
             options.settings,
-            world,
+            Arc::clone(&world),
             Arc::clone(&metrics),
             options.limits,
         ))
@@ -109,7 +109,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         .await
         .with_context(listening("probes"))?;
     let heartbeat = liveness.heartbeat("accepting connections", SILENCE);
-    let router = admin::router(liveness, readiness.clone(), collect(metrics));
+    let router = admin::router(
+        liveness,
+        readiness.clone(),
+        collect(metrics, readiness.clone(), world),
+    );
     tasks.spawn("probes and metrics", admin::serve(admin, router));
     tracing::info!(%address, %admin_address, "listening");
 
@@ -143,6 +147,6 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     Ok(told?)
 }
 
-fn collect(metrics: Arc<Metrics>) -> Collect {
-    Arc::new(move || Box::pin(ready(metrics.text())))
+fn collect(metrics: Arc<Metrics>, readiness: Readiness, world: Arc<World>) -> Collect {
+    Arc::new(move || Box::pin(ready(metrics.text(&readiness, world.cluster().share()))))
 }

@@ -1,12 +1,15 @@
 //! A pinned BPF map of whatever layout: an earlier version's, which no type of this one describes.
 
 use std::{
-    fs, io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
-use crate::sys::{bpf, obj_get, raw};
+use crate::{
+    fdinfo::FdInfo,
+    sys::{bpf, obj_get, raw},
+};
 
 const BPF_MAP_LOOKUP_ELEM: i32 = 1;
 const BPF_MAP_UPDATE_ELEM: i32 = 2;
@@ -39,11 +42,8 @@ impl AnyMap {
     /// Opens what is pinned there; `None` where that is no map.
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
         let fd = obj_get(path)?;
-        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
-        let field = |name: &str| -> Option<u32> {
-            let line = info.lines().find_map(|line| line.strip_prefix(name));
-            line?.trim().parse().ok()
-        };
+        let info = FdInfo::read(&fd)?;
+        let field = |name| info.number(name);
         let size = |name| field(name).and_then(|size| size.try_into().ok());
         let map = || {
             Some((

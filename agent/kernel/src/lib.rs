@@ -15,9 +15,11 @@
 //! | [`any_map`] | a pinned map of which no layout is known, such as an earlier version's |
 //! | [`netns`] | network namespaces: opened, entered for a step, told apart by their cookies |
 //! | [`cgroups`] | a cgroup by its id: where it is, or that it is gone |
+//! | [`usage`] | how long programs ran, and how much maps can hold |
 //! | [`btf`] | where the running kernel keeps the members of its structs |
 //! | [`ancestors`] | the processes that brought this one about |
 //! | [`process`] | what this process asks of the kernel for itself |
+//! | `fdinfo` | what the kernel says of a descriptor |
 //! | `sys` | bpf(2), as far as the BPF library does not have it |
 //! | `verifier` | what the verifier says of a program that it refuses, cut to its last lines |
 //!
@@ -28,6 +30,7 @@ pub mod ancestors;
 pub mod any_map;
 pub mod btf;
 pub mod cgroups;
+mod fdinfo;
 pub mod hooks;
 pub mod link;
 pub mod maps;
@@ -39,6 +42,7 @@ pub mod ring;
 pub mod storage;
 mod sys;
 pub mod template;
+pub mod usage;
 mod verifier;
 
 /// A type whose bytes may be copied to and from the kernel: a key or a value of a map, or a constant of a program.

@@ -56,7 +56,7 @@ pub struct Pins<'a> {
 
 /// An object whose maps are open.
 pub struct Object {
-    ebpf: Ebpf,
+    pub(crate) ebpf: Ebpf,
     pub(crate) bytes: &'static [u8],
     pub(crate) pinned: Arc<[PinnedMap]>,
 }

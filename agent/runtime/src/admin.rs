@@ -5,13 +5,17 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use tokio::net::TcpListener;
 
-use crate::{Liveness, Readiness, bounded::Bounded};
+use crate::{
+    Liveness, Readiness,
+    bounded::Bounded,
+    metrics::{CLASSIC, classic},
+};
 
 /// Most connections at a time. Probes and scrapes have one each, for a moment.
 const CONNECTIONS: usize = 64;
@@ -64,10 +68,19 @@ fn well_or(well: &'static str, reasons: &[String]) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
-async fn metrics(State(collect): State<Collect>) -> Response {
-    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// In the OpenMetrics format for whoever says that it reads that, as Prometheus does.
+async fn metrics(State(collect): State<Collect>, headers: HeaderMap) -> Response {
+    const OPEN_METRICS: &str = "application/openmetrics-text";
+    let wanted = headers.get_all(header::ACCEPT).iter();
+    let reads_it = wanted
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains(OPEN_METRICS));
     match collect().await {
-        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Ok(text) if reads_it => {
+            let kind = format!("{OPEN_METRICS}; version=1.0.0; charset=utf-8");
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Ok(text) => ([(header::CONTENT_TYPE, CLASSIC)], classic(&text)).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
@@ -84,9 +97,14 @@ mod tests {
     use super::*;
 
     async fn ask(listener: &TcpStream, path: &str) -> String {
+        ask_as(listener, path, "").await
+    }
+
+    /// With these lines in its head.
+    async fn ask_as(listener: &TcpStream, path: &str, head: &str) -> String {
         let address = listener.peer_addr().expect("a connection");
         let mut stream = TcpStream::connect(address).await.expect("a server");
-        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.0\r\n{head}\r\n");
         stream
             .write_all(request.as_bytes())
             .await
@@ -97,7 +115,8 @@ mod tests {
     }
 
     async fn serve_nothing_but(liveness: Liveness, readiness: Readiness) -> TcpStream {
-        let collect: Collect = Arc::new(|| Box::pin(async { Ok("# EOF\n".to_owned()) }));
+        let text = "# TYPE a counter\na_total 1\n# EOF\n";
+        let collect: Collect = Arc::new(|| Box::pin(async { Ok(text.to_owned()) }));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         tokio::spawn(serve(listener, router(liveness, readiness, collect)));
@@ -115,7 +134,30 @@ mod tests {
         assert!(answer.ends_with("programs: not attached yet\n"), "{answer}");
         condition.met();
         assert!(ask(&probe, "/readyz").await.starts_with("HTTP/1.0 200"));
-        assert!(ask(&probe, "/metrics").await.ends_with("# EOF\n"));
+    }
+
+    #[tokio::test]
+    async fn metrics_are_in_the_format_that_is_asked_for() {
+        let probe = serve_nothing_but(Liveness::default(), Readiness::default()).await;
+        // As Prometheus 2 and 3 ask.
+        let accept = "accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n";
+        let open = ask_as(&probe, "/metrics", accept).await;
+        assert!(
+            open.contains("application/openmetrics-text; version=1.0.0"),
+            "{open}"
+        );
+        assert!(
+            open.ends_with("# TYPE a counter\na_total 1\n# EOF\n"),
+            "{open}"
+        );
+        for accept in ["", "accept: */*\r\n", "accept: text/plain\r\n"] {
+            let classic = ask_as(&probe, "/metrics", accept).await;
+            assert!(classic.contains("text/plain; version=0.0.4"), "{classic}");
+            assert!(
+                classic.ends_with("# TYPE a_total counter\na_total 1\n"),
+                "{classic}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! What every long-running program of the project has: [`readiness`] and [`liveness`] as values, background [`tasks`],
-//! [`signals`], sockets that [`listen`], room for connections ([`Slots`]), the [`admin`] server with probes and metrics, and [`logging`].
+//! [`signals`], sockets that [`listen`], room for connections ([`Slots`]), [`metrics`], the [`admin`] server with probes and those,
+//! and [`logging`].
 
 #![forbid(unsafe_code)]
 
@@ -9,6 +10,7 @@ mod cache;
 mod listen;
 pub mod liveness;
 pub mod logging;
+pub mod metrics;
 pub mod readiness;
 pub mod signals;
 mod slots;

@@ -13,6 +13,8 @@ pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, State>>>);
 
 /// A condition's state.
 enum State {
+    /// It is met.
+    Met,
     /// It is not met, for this reason.
     Unmet(String),
     /// It says itself why it is not met.
@@ -24,6 +26,7 @@ type Look = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Met => f.write_str("Met"),
             Self::Unmet(why) => f.debug_tuple("Unmet").field(why).finish(),
             Self::Asked(_) => f.write_str("Asked"),
         }
@@ -60,14 +63,19 @@ impl Readiness {
     /// Why it is not ready: every condition that is not met, as `name: why`.
     pub fn missing(&self) -> Vec<String> {
         let all = self.all();
-        let reasons = all.iter().filter_map(|(name, state)| {
-            let why = match state {
-                State::Unmet(why) => Some(why.clone()),
-                State::Asked(look) => look(),
-            };
-            Some(format!("{name}: {}", why?))
-        });
+        let reasons = all
+            .iter()
+            .filter_map(|(name, state)| Some(format!("{name}: {}", state.why()?)));
         reasons.collect()
+    }
+
+    /// Every condition by its name, and whether it is met.
+    pub fn conditions(&self) -> Vec<(&'static str, bool)> {
+        let all = self.all();
+        let conditions = all
+            .iter()
+            .map(|(name, state)| (*name, state.why().is_none()));
+        conditions.collect()
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<&'static str, State>> {
@@ -76,10 +84,21 @@ impl Readiness {
     }
 }
 
+impl State {
+    /// Why it is not met, if it is not.
+    fn why(&self) -> Option<String> {
+        match self {
+            Self::Met => None,
+            Self::Unmet(why) => Some(why.clone()),
+            Self::Asked(look) => look(),
+        }
+    }
+}
+
 impl Condition {
     /// It is met from now on.
     pub fn met(&self) {
-        self.all.all().remove(self.name);
+        self.all.all().insert(self.name, State::Met);
     }
 
     /// It is not met for this reason.
@@ -106,6 +125,10 @@ mod tests {
         assert!(readiness.missing().is_empty());
         programs.unmet("a link was lost");
         assert_eq!(readiness.missing(), ["programs: a link was lost"]);
+        assert_eq!(
+            readiness.conditions(),
+            [("pods", true), ("programs", false)]
+        );
     }
 
     #[test]

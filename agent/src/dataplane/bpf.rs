@@ -25,9 +25,12 @@ use sidestep_kernel::{
     object::Object,
     repaired::Repaired,
     template::Template,
+    usage::Usage,
 };
 
-use super::{Dataplane, DataplaneError, Repairs, hooks::INBOUND, maps::Maps, others::Others, pins};
+use super::{
+    Capacity, Dataplane, DataplaneError, Repairs, hooks::INBOUND, maps::Maps, others::Others, pins,
+};
 use crate::{
     clock::monotonic,
     preflight::{self, PinFolder},
@@ -284,6 +287,24 @@ impl Dataplane for Bpf {
 
     fn forget_all(&mut self, pods: &HashSet<Cookie>) -> Result<(), DataplaneError> {
         Ok(self.maps.forget_all(|pod| pods.contains(&pod))?)
+    }
+
+    fn capacity(&self) -> Capacity {
+        let of = |map| {
+            self.object
+                .capacity(map)
+                .and_then(|room| room.try_into().ok())
+        };
+        Capacity {
+            pods: of("PODS").unwrap_or(0),
+            flows: of("FLOWS").unwrap_or(0),
+        }
+    }
+
+    fn usage(&self) -> Vec<Usage> {
+        let mut usage = self.object.usage();
+        usage.extend(self.shortcut.usage());
+        usage
     }
 
     fn repair(&mut self) -> Repairs {

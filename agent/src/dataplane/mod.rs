@@ -26,6 +26,7 @@ use sidestep_kernel::{
     object::ObjectError,
     repaired::{Lost, Repaired},
     storage::NoStorage,
+    usage::Usage,
 };
 pub use sightings::{Missed, Sightings};
 use thiserror::Error;
@@ -113,6 +114,15 @@ impl Repairs {
     }
 }
 
+/// How much there is room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// Armed namespaces.
+    pub pods: usize,
+    /// Captured connections that are open.
+    pub flows: usize,
+}
+
 /// One domain verb per thing that is written. Every verb may be repeated. What cannot be read is an error, never "no".
 pub trait Dataplane {
     /// Pods that are armed now.
@@ -183,6 +193,14 @@ pub trait Dataplane {
     /// Forgets every connection of these pods, which are not armed any more.
     fn forget_all(&mut self, _pods: &HashSet<Cookie>) -> Result<(), DataplaneError> {
         Ok(())
+    }
+    /// How much its maps can hold.
+    fn capacity(&self) -> Capacity {
+        Capacity::default()
+    }
+    /// How long its programs ran.
+    fn usage(&self) -> Vec<Usage> {
+        Vec::new()
     }
     /// Looks after links, pins and maps.
     fn repair(&mut self) -> Repairs;

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     complaint::Complaint,
     dataplane::Bpf,
-    metrics::Metrics,
+    metrics::{Metrics, Snapshot},
     pods::{
         Source, Step,
         observed::{Change, Pods},
@@ -191,7 +191,7 @@ impl Attempts {
                     let _asker_left = question.send(status);
                 }
                 Ok(Message::Count(reply)) => {
-                    let _asker_left = reply.send(Default::default());
+                    let _asker_left = reply.send(Snapshot::default());
                 }
                 Ok(Message::Seen) => {}
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return true,

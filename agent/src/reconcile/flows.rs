@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The rows by which what a program asks for is refused, though its proxy listens.
-pub(super) const REFUSED: [Row; 2] = [Row::OutFull, Row::RawRefused];
+const REFUSED: [Row; 2] = [Row::OutFull, Row::RawRefused];
 
 /// Who has fewer is not looked at: what is wrong there harms nobody, even in each of 256 pods.
 const MANY: i64 = FLOW_SHARE / 32;
@@ -32,8 +32,10 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
             return Ok(());
         }
         self.flows_due = Some(now + self.mode.look);
-        self.tell_of_refusals();
+        self.look_at_counts();
         let mut open = self.dataplane.open()?;
+        let flows: i64 = open.values().sum();
+        self.occupied = (open.len(), usize::try_from(flows).unwrap_or(0));
         open.retain(|_, count| *count >= MANY);
         if open.is_empty() {
             return Ok(());
@@ -72,24 +74,19 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
         (sandbox.cookie().ok()? == cookie).then_some(sandbox)
     }
 
-    fn tell_of_refusals(&mut self) {
+    /// Adds up what was decided, and tells of what was refused.
+    fn look_at_counts(&mut self) {
         let mut news = Vec::new();
-        for (name, pod) in &mut self.pods {
+        for (name, pod) in &self.pods {
             let Some(cookie) = pod.armed_in() else {
                 continue;
             };
-            let counts = self.dataplane.counts(cookie);
-            for (row, before) in REFUSED.iter().zip(&mut pod.refused) {
-                let found = counts.iter().find(|(counted, _)| counted == row);
-                let refused = found.map_or(0, |(_, count)| *count);
-                // A namespace that was made anew counts from the start.
-                let more = refused.checked_sub(*before).unwrap_or(refused);
-                *before = refused;
-                if more > 0 {
-                    news.push((name.clone(), *row, more));
-                }
-            }
+            let more = self.decisions.take(cookie, &self.dataplane.counts(cookie));
+            let refused = REFUSED.iter().map(|row| (*row, more[*row as usize]));
+            let refused = refused.filter(|(_, count)| *count > 0);
+            news.extend(refused.map(|(row, count)| (name.clone(), row, count)));
         }
+        self.decisions.begin();
         for (name, row, count) in news {
             tracing::warn!(pod = %name, row = row.name(), count, "refused what a pod's programs asked for");
             (self.tell)(&name, PodEvent::Refused { row, count });

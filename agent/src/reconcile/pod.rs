@@ -7,7 +7,7 @@ use std::{
 
 use sidestep_kernel::netns::Cookie;
 
-use super::{ArmError, Armed, Mode, flows::REFUSED, pace::Pace};
+use super::{ArmError, Armed, Mode, pace::Pace};
 use crate::pods::wanted::{Entry, Place, PodName, Wanted};
 
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -31,8 +31,6 @@ pub(super) struct Pod {
     pub(super) waiting: Option<Instant>,
     /// Of looks at it because one of its processes was seen.
     pub(super) pace: Pace,
-    /// How much of each row of [`REFUSED`](super::flows::REFUSED) was told of.
-    pub(super) refused: [u64; REFUSED.len()],
     /// Whether it was told that it waits for too long.
     told: bool,
     /// When its link is looked at next …
@@ -45,6 +43,8 @@ pub(super) struct Pod {
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) error: String,
+    /// The same in a word.
+    pub(super) reason: &'static str,
     next: Instant,
     wait: Duration,
 }
@@ -62,7 +62,6 @@ impl Pod {
             reaction: None,
             waiting: None,
             pace: Pace::default(),
-            refused: [0; REFUSED.len()],
             told: false,
             look: now,
             study: now + spread(name, mode.study),
@@ -149,10 +148,12 @@ impl Pod {
         let wait = before
             .as_ref()
             .map_or(FIRST_RETRY, |f| (f.wait * 2).min(LAST_RETRY));
+        let reason = error.reason();
         let error = error.to_string();
         let news = before.is_none_or(|before| before.error != error);
         self.failure = Some(Failure {
             error,
+            reason,
             next: now + wait,
             wait,
         });

@@ -149,11 +149,14 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
 
     /// Disarms a namespace; whether that succeeded.
     fn disarm(&mut self, cookie: Cookie, name: Option<&PodName>, batch: &mut Batch) -> bool {
+        // Its counts go with it.
+        self.decisions.take(cookie, &self.dataplane.counts(cookie));
         let done = batch.ask(self.dataplane.disarm(cookie)).is_some();
         if done {
             let pod = name.map(ToString::to_string);
             tracing::info!(pod, cookie, "disarmed");
             batch.disarmed += 1;
+            self.decisions.forget(cookie);
             self.litter.connections.insert(cookie);
         }
         done

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{Pod, Reconciler};
 use crate::{
     dataplane::Dataplane,
+    metrics::{Occupancy, Snapshot},
     pods::wanted::{LeaveReason, Place, PodName, Wanted},
     sandbox::Node,
     shortcut::ShortcutStatus,
@@ -32,10 +33,28 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
         self.dataplane.shortcut()
     }
 
-    /// The state of every pod, and how many namespaces are armed that no pod wants any more.
-    pub fn states(&self) -> (Vec<PodState>, usize) {
-        let states = self.pods.values().map(|pod| self.state(pod)).collect();
-        (states, self.departed.len())
+    /// What metrics are made of.
+    pub fn snapshot(&self) -> Snapshot {
+        let pods = self.pods.values();
+        let (armed, flows) = self.occupied;
+        let room = self.dataplane.capacity();
+        let occupancy = |map, entries, capacity| Occupancy {
+            map,
+            entries,
+            capacity,
+        };
+        Snapshot {
+            pods: pods.map(|pod| (self.state(pod), reason(pod))).collect(),
+            lingering: self.departed.len(),
+            layouts: self.layouts(),
+            shortcut: self.shortcut(),
+            decisions: self.decisions.total(),
+            maps: vec![
+                occupancy("pods", armed, room.pods),
+                occupancy("flows", flows, room.flows),
+            ],
+            programs: self.dataplane.usage(),
+        }
     }
 
     fn state(&self, pod: &Pod) -> PodState {
@@ -88,6 +107,16 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
                 .collect(),
             flows,
         }
+    }
+}
+
+/// Why a pod is left or pending, in a word; nothing where it is neither.
+fn reason(pod: &Pod) -> &'static str {
+    match (&pod.entry, &pod.failure) {
+        (Err(left), _) => left.reason(),
+        (Ok(_), Some(failure)) => failure.reason,
+        (Ok(_), None) if pod.waiting.is_some() => "no-sandbox",
+        (Ok(_), None) => "",
     }
 }
 

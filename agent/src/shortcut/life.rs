@@ -9,7 +9,7 @@ use std::{
 };
 
 use sidestep_agent_api::{Check, ShortcutStatus};
-use sidestep_kernel::{netns::Cookie, process::trim_heaps};
+use sidestep_kernel::{netns::Cookie, process::trim_heaps, usage::Usage};
 
 use super::{
     Allowed, Options, Participant, Reach, Shortcut, left,
@@ -269,6 +269,12 @@ impl Established {
         {
             tracing::error!(%error, "could not remove all of the shortcut");
         }
+    }
+
+    /// How long its programs ran.
+    pub fn usage(&self) -> Vec<Usage> {
+        let shortcut = self.shortcut.as_ref().ok();
+        shortcut.map_or_else(Vec::new, |shortcut| shortcut.usage())
     }
 
     /// For people and programs.

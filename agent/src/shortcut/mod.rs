@@ -36,6 +36,7 @@ use sidestep_kernel::{
     object::Object,
     repaired::{Lost, Repaired},
     storage,
+    usage::Usage,
 };
 
 use self::{claims::Claims, error::file, hooks::HOOKS, maps::Maps, namespaces::Namespaces};
@@ -257,6 +258,11 @@ impl Shortcut {
         // What cannot be read was not counted, as far as anybody knows.
         let sums = self.maps.tally.sums(0).unwrap_or([0; COUNTS]);
         Count::ALL.into_iter().zip(sums).collect()
+    }
+
+    /// How long its programs ran.
+    pub fn usage(&self) -> Vec<Usage> {
+        self.object.usage()
     }
 
     /// How many ends of connections are there now.

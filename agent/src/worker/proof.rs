@@ -29,12 +29,14 @@ impl Proof {
         }
     }
 
-    /// Tries the programs if it is time, or must be done `again` now. The answer is what they do not do.
+    /// Tries the programs if it is time, or must be done `again` now, and says whether they `acted`. The answer is what they do
+    /// not do.
     pub(crate) fn renew(
         &mut self,
         dataplane: &mut impl Dataplane,
         cgroup: &Path,
         again: bool,
+        acted: impl FnOnce(bool),
     ) -> Option<&str> {
         if again || Instant::now() >= self.next {
             // A machine that has no time for anything fails it, too, for a moment.
@@ -45,6 +47,7 @@ impl Proof {
                 );
                 prove(dataplane, cgroup)
             });
+            acted(done.is_ok());
             self.note(done.err().map(|error| format!("{error:#}")));
         }
         self.unproven.as_deref()

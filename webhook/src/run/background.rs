@@ -75,7 +75,7 @@ pub(super) async fn start(
     config.read_timeout = Some(SILENCE);
     let client = Client::try_from(config).context(no_api_server)?;
     let world = Arc::new(World::unknown(Some(client.clone())));
-    let missing = follow(&client, &agents, &world, &mut tasks);
+    let missing = follow(&client, &agents, &world, metrics, &mut tasks);
 
     let (leads, leading) = watch::channel(false);
     let trouble = managed.map(|managed| {

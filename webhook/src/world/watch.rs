@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{
     Namespace as KubeNamespace, Node, NodeSelector, PersistentVolume, PersistentVolumeClaim, Pod,
 };
@@ -22,6 +22,7 @@ use tokio::time::interval;
 use super::World;
 use super::nodes::{self, AgentPod, Claim};
 use crate::cluster::{Facts, Namespace};
+use crate::metrics::Metrics;
 
 /// Between looks at whether an agent has been away for long.
 const TICK: Duration = Duration::from_secs(5);
@@ -40,14 +41,19 @@ pub fn follow(
     client: &Client,
     agents: &Agents,
     world: &Arc<World>,
+    metrics: &Arc<Metrics>,
     tasks: &mut Tasks,
 ) -> Arc<AtomicUsize> {
     let missing = Arc::new(AtomicUsize::new(5));
+    let failing = |watch| {
+        let metrics = Arc::clone(metrics);
+        move |_: &watcher::Error| metrics.watch_failed(watch)
+    };
 
     let api: Api<PartialObjectMeta<KubeNamespace>> = Api::all(client.clone());
     let target = Arc::clone(world);
     let namespaces = mirror(
-        watcher(api, Config::default()),
+        watcher(api, Config::default()).inspect_err(failing("namespaces")),
         |namespace| Some(Arc::new(words_of(namespace))),
         move |all: &BTreeMap<String, Arc<Namespace>>| {
             let all = all.iter().map(|(name, n)| (name.clone(), Arc::clone(n)));
@@ -60,7 +66,7 @@ pub fn follow(
     let api: Api<Pod> = Api::namespaced(client.clone(), &agents.namespace);
     let target = Arc::clone(world);
     let agents = mirror(
-        watcher(api, Config::default().labels(&agents.selector)),
+        watcher(api, Config::default().labels(&agents.selector)).inspect_err(failing("agents")),
         AgentPod::of,
         move |all: &BTreeMap<String, AgentPod>| {
             target.change_nodes(|known, now| known.agents(all.values(), now));
@@ -75,7 +81,8 @@ pub fn follow(
         watcher(
             Api::<Node>::all(client.clone()),
             Config::default().page_size(50),
-        ),
+        )
+        .inspect_err(failing("nodes")),
         |node| Some(nodes::facts(node)),
         move |all: &BTreeMap<String, Arc<Facts>>| {
             target.change_nodes(|known, _| known.nodes(all.values().cloned()));
@@ -89,7 +96,8 @@ pub fn follow(
         watcher(
             Api::<PersistentVolumeClaim>::all(client.clone()),
             Config::default(),
-        ),
+        )
+        .inspect_err(failing("claims")),
         nodes::claim,
         move |all: &BTreeMap<String, Claim>| {
             target.change_nodes(|known, _| known.claims(all.values()));
@@ -103,7 +111,8 @@ pub fn follow(
         watcher(
             Api::<PersistentVolume>::all(client.clone()),
             Config::default(),
-        ),
+        )
+        .inspect_err(failing("volumes")),
         nodes::reached_from,
         move |all: &BTreeMap<String, NodeSelector>| {
             target.change_nodes(|known, _| known.volumes(all.clone()));

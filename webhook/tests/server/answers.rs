@@ -3,6 +3,7 @@
 use hyper::Version;
 use serde_json::{Value, json};
 use sidestep_contract::keys;
+use sidestep_runtime::Readiness;
 use sidestep_webhook::admission::review_of;
 
 use crate::client::Client;
@@ -46,7 +47,8 @@ async fn what_is_decided_is_counted_in_the_same_words() {
     for name in ["client", "cni", "tproxy", "multus"] {
         client.mutate("u", &fixture(name)).await;
     }
-    let text = server.metrics.text().expect("metrics");
+    let text = server.metrics.text(&Readiness::default(), None);
+    let text = text.expect("metrics");
     for (decision, count) in [("accelerated", 2), ("tproxy", 1), ("several-networks", 1)] {
         let line = format!(
             "sidestep_webhook_reviews_total{{path=\"mutate\",decision=\"{decision}\"}} {count}\n"

@@ -1,6 +1,7 @@
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
+use sidestep_runtime::Readiness;
 
 use super::*;
 use crate::leader::fake;
@@ -132,7 +133,10 @@ async fn the_pod_that_was_seen_is_deleted_and_no_other_and_only_then_it_is_told(
     let preconditions = json!({"uid": "uid-of-seen", "resourceVersion": "7"});
     assert_eq!(asked[2].2["preconditions"], preconditions);
     assert_eq!(asked[3].2["regarding"]["uid"], "uid-of-seen");
-    let metrics = attendant.metrics.text().expect("text");
+    let metrics = attendant
+        .metrics
+        .text(&Readiness::default(), None)
+        .expect("text");
     assert!(
         metrics.contains("waiting_pods_deleted_total 1"),
         "{metrics}"
