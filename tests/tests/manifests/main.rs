@@ -3,6 +3,7 @@
 mod files;
 mod flags;
 mod images;
+mod metrics;
 mod objects;
 mod policy;
 mod refusals;
