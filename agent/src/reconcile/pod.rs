@@ -176,6 +176,11 @@ impl Pod {
         missed
     }
 
+    /// Whether it was said that it waits, and it still does.
+    pub(super) const fn is_overdue(&self) -> bool {
+        self.told && self.waiting.is_some()
+    }
+
     /// It waits for too long, and nobody was told.
     fn is_missed(&self, now: Instant, patience: Duration) -> bool {
         let waits = |since| now.saturating_duration_since(since);

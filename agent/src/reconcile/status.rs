@@ -115,7 +115,7 @@ fn reason(pod: &Pod) -> &'static str {
     match (&pod.entry, &pod.failure) {
         (Err(left), _) => left.reason(),
         (Ok(_), Some(failure)) => failure.reason,
-        (Ok(_), None) if pod.waiting.is_some() => "no-sandbox",
+        (Ok(_), None) if pod.is_overdue() => "no-sandbox",
         (Ok(_), None) => "",
     }
 }

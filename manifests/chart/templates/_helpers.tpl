@@ -24,6 +24,15 @@ annotations, and who loops over them keeps the API server busy. */}}
 ['sidestep.dev/{{ join "', 'sidestep.dev/" $words }}']
 {{- end }}
 
+{{/* Annotations by which a Prometheus without the operator finds a part's pods. Call with (list . 8080). */}}
+{{- define "sidestep.scraped" -}}
+{{- if (index . 0).Values.monitoring.scrapeAnnotations -}}
+prometheus.io/scrape: "true"
+prometheus.io/port: {{ index . 1 | quote }}
+prometheus.io/path: /metrics
+{{- end }}
+{{- end }}
+
 {{/* Image of a part, with how it is pulled. Call with (list . "webhook"). */}}
 {{- define "sidestep.image" -}}
 {{- $image := (index . 0).Values.image -}}

@@ -10,7 +10,7 @@
 //! | a machine with pods, redirected by Istio's rules or by an agent | [`redirect`] |
 //! | two pods with an application and Envoy sidecars, with mutual TLS | [`mesh`], of [`envoy`], [`certs`], [`app`], [`exchange`] |
 //! | load on a server | [`traffic`], of [`load`], [`pour`] |
-//! | a Kubernetes API server without nodes; the chart | [`apiserver`], [`chart`] |
+//! | a Kubernetes API server without nodes; the chart; its alerts and dashboard | [`apiserver`], [`chart`], [`monitoring`] |
 //! | a node of it: the test is kubelet and runtime | [`kubelet`] |
 //! | what is in the kernel's maps | [`bpftool`], [`shortcut_maps`] |
 //! | BPF programs of somebody else | [`foreign`] |
@@ -31,6 +31,7 @@ pub mod foreign;
 pub mod kubelet;
 pub mod load;
 pub mod mesh;
+pub mod monitoring;
 pub mod needs;
 pub mod net;
 pub mod parts;

@@ -4,6 +4,7 @@ mod files;
 mod flags;
 mod images;
 mod metrics;
+mod monitoring;
 mod objects;
 mod policy;
 mod refusals;
@@ -49,6 +50,11 @@ pub(crate) const EVERYTHING: &[&str] = &[
     "--set-json=networkPolicy.metricsFrom=[{\"podSelector\":{\"matchLabels\":{\"app\":\"prometheus\"}}}]",
     "podMonitor.enabled=true",
     "podMonitor.labels.release=prometheus",
+    "monitoring.scrapeAnnotations=true",
+    "monitoring.rules.enabled=true",
+    "monitoring.rules.labels.release=prometheus",
+    "monitoring.rules.runbooks=https://wiki.example/sidestep",
+    "monitoring.dashboard.enabled=true",
 ];
 
 /// Certificates that somebody else makes.

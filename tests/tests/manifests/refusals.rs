@@ -23,6 +23,7 @@ fn a_name_that_does_not_exist() {
         ("enrollment=opt-in", &["'enrollment'"]),
         ("webhook.replica=3", &["'/webhook'", "'replica'"]),
         ("waiting.delete=30", &["'/waiting'", "'delete'"]),
+        ("monitoring.rule.enabled=true", &["'/monitoring'", "'rule'"]),
         (
             "certificates.lifetime=30",
             &["'/certificates'", "'lifetime'"],
