@@ -12,6 +12,7 @@
 //! | load on a server | [`traffic`], of [`load`], [`pour`] |
 //! | a Kubernetes API server without nodes; the chart; its alerts and dashboard | [`apiserver`], [`chart`], [`monitoring`] |
 //! | a node of it: the test is kubelet and runtime | [`kubelet`] |
+//! | a Prometheus that scrapes them | [`prometheus`] |
 //! | what is in the kernel's maps | [`bpftool`], [`shortcut_maps`] |
 //! | BPF programs of somebody else | [`foreign`] |
 //! | what a test cannot run without | [`needs`](mod@needs), as an [attribute](macro@needs) |
@@ -37,6 +38,7 @@ pub mod net;
 pub mod parts;
 pub mod pour;
 pub mod process;
+pub mod prometheus;
 pub mod redirect;
 pub mod shortcut_maps;
 pub mod traffic;

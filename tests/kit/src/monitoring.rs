@@ -38,7 +38,7 @@ pub fn rules() -> Value {
 /// Every alert of a rules file.
 pub fn alerts(rules: &Value) -> Vec<Value> {
     let groups = rules["groups"].as_array().expect("groups");
-    let rules = groups.iter().flat_map(|group| group["rules"].as_array());
+    let rules = groups.iter().filter_map(|group| group["rules"].as_array());
     rules.flatten().cloned().collect()
 }
 

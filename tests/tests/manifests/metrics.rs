@@ -1,14 +1,9 @@
 //! The metrics: their reference, and what Prometheus' own linter says of them.
 
-use std::{
-    fmt::Write as _,
-    fs,
-    io::Write as _,
-    process::{Command, Stdio},
-};
+use std::{fmt::Write as _, fs};
 
 use sidestep_agent::metrics::Snapshot;
-use sidestep_kit::{needs, parts};
+use sidestep_kit::{needs, parts, prometheus::complaints};
 use sidestep_runtime::{
     Readiness,
     metrics::{Row, classic},
@@ -61,23 +56,6 @@ fn the_reference_is_what_the_programs_declare() {
     }
     let kept = fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(now, kept, "UPDATE_EXPECTED=1 writes {}", path.display());
-}
-
-/// What `promtool check metrics` complains of.
-fn complaints(text: &str) -> String {
-    let mut promtool = Command::new(parts::program("promtool"))
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("promtool runs");
-    let mut stdin = promtool.stdin.take().expect("a pipe");
-    stdin.write_all(text.as_bytes()).expect("promtool reads");
-    drop(stdin);
-    let output = promtool.wait_with_output().expect("promtool ends");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.success(), said.is_empty(), "{said}");
-    said
 }
 
 #[needs(part("promtool"))]

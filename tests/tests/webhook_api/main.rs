@@ -6,6 +6,7 @@ mod cluster;
 mod duties;
 mod kinds;
 mod leader;
+mod monitoring;
 mod pods;
 mod replica;
 mod second;
