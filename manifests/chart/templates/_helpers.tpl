@@ -47,6 +47,13 @@ helm.sh/hook-weight: "-1"
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
 {{- end }}
 
+{{/* The same of what `helm test` runs with. */}}
+{{- define "sidestep.testRights" -}}
+helm.sh/hook: test
+helm.sh/hook-weight: "-1"
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
+{{- end }}
+
 {{/* What values.schema.json cannot say in a way that people can read. */}}
 {{- define "sidestep.check" -}}
 {{- $provided := .Values.certificates.provided -}}

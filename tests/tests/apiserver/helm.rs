@@ -1,9 +1,9 @@
 //! The chart's life: installed, upgraded, removed.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
-use serde_json::json;
-use sidestep_kit::{apiserver::ApiServer, needs, parts};
+use serde_json::{Value, json};
+use sidestep_kit::{apiserver::ApiServer, chart, desk::sidestep_with, needs, parts};
 
 pub(crate) const BUNDLE: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
 const KINDS: &str = "deployments,daemonsets,services,serviceaccounts,secrets,poddisruptionbudgets,networkpolicies,\
@@ -84,5 +84,37 @@ fn applying_the_file_again_does_not_touch_the_ca() {
         assert_eq!(bundle(&server), BUNDLE, "{side}");
         server.must(&format!("delete --wait=false -f {}", file.display()));
         assert_eq!(ours(&server), "");
+    }
+}
+
+#[needs(apiserver, part("helm"))]
+fn what_helm_test_runs_may_read_all_that_it_checks_but_the_key() {
+    let server = ApiServer::start();
+    let file = parts::workspace().join("manifests/install.yaml");
+    server.must(&format!("apply --server-side -f {}", file.display()));
+    let of_test = |object: &Value| {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        name.starts_with("sidestep-test") && object["kind"] != "Pod"
+    };
+    let objects: Vec<_> = chart::objects(&[]).into_iter().filter(of_test).collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    server.feed("create", &list).expect("rights");
+
+    let token = server.must("create token sidestep-test -n sidestep-system");
+    let admin = fs::read_to_string(server.kubeconfig()).expect("a file");
+    let mut config: Value = serde_json::from_str(&admin).expect("JSON");
+    config["users"][0]["user"] = json!({"token": token.trim()});
+    let folder = tempfile::tempdir().expect("a folder");
+    let kubeconfig = folder.path().join("kubeconfig");
+    fs::write(&kubeconfig, config.to_string()).expect("a file");
+    let said = sidestep_with(&server, &kubeconfig, "check -o json");
+    let (level, message) = said.found("rights");
+    assert_eq!(level, "warning", "{said:?}");
+    assert!(
+        message.contains("get secrets/sidestep-webhook-tls"),
+        "{message}"
+    );
+    for allowed in ["pods", "nodes", "leases", "services", "deployments"] {
+        assert!(!message.contains(allowed), "{allowed}: {message}");
     }
 }

@@ -38,6 +38,24 @@ fn every_argument_is_one_that_the_program_knows() {
 }
 
 #[needs(part("helm"))]
+fn what_helm_test_runs_is_something_that_the_program_in_the_image_knows() {
+    let objects = objects(&[]);
+    let pod = object(&objects, "Pod", "sidestep-test");
+    let container = &pod["spec"]["containers"][0];
+    let words = |field: &str| container[field].as_array().into_iter().flatten();
+    let words = words("command").chain(words("args"));
+    let mut words = words.filter_map(Value::as_str);
+    assert_eq!(words.next(), Some("/usr/bin/sidestep"));
+    let output = Command::new(binary("sidestep"))
+        .args(words)
+        .arg("--help")
+        .output();
+    let output = output.expect("it runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+}
+
+#[needs(part("helm"))]
 fn every_probe_is_one_that_the_program_in_the_image_knows() {
     let objects = objects(&[]);
     let agent = object(&objects, "DaemonSet", "sidestep-agent");

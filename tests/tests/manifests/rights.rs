@@ -73,6 +73,8 @@ fn each_role_is_bound_to_its_own_account_and_no_other() {
         ("Role", "sidestep-webhook"),
         ("ClusterRole", "sidestep-agent"),
         ("ClusterRole", "sidestep-uninstall"),
+        ("ClusterRole", "sidestep-test"),
+        ("Role", "sidestep-test"),
     ] {
         object(&objects, kind, name);
         object(&objects, "ServiceAccount", name);
@@ -85,5 +87,5 @@ fn each_role_is_bound_to_its_own_account_and_no_other() {
         assert_eq!(subjects[0]["namespace"], "sidestep-system");
     }
     let bindings = objects.iter().filter(|it| it["roleRef"].is_object());
-    assert_eq!(bindings.count(), 5, "with the one in `default`");
+    assert_eq!(bindings.count(), 8, "with the two in `default`");
 }
