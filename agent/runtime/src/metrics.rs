@@ -22,7 +22,7 @@ pub use self::{
 /// Whether a metric keeps its name, type, labels and the meaning of its label values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stability {
-    /// Until the next major version.
+    /// Until the next major version; before 1.0, the next minor one.
     Stable,
     /// Until the next release at least; it shows how something is built, and goes with that.
     Unstable,

@@ -10,6 +10,7 @@ mod policy;
 mod refusals;
 mod rights;
 mod values;
+mod versions;
 
 /// Settings that switch on whatever can be switched on, with certificates of the webhook's own.
 pub(crate) const EVERYTHING: &[&str] = &[

@@ -16,7 +16,7 @@ The agent serves its metrics on port 8081 of each node's agent pod, the webhook 
 the OpenMetrics format to whoever asks for it, as Prometheus does, and else in Prometheus' older text format.
 [README.md](README.md#monitoring) says how they are scraped, [RUNBOOKS.md](RUNBOOKS.md) what to do when an alert fires.
 
-A **stable** metric keeps its name, type, labels and the meaning of their values until the next major version. An **unstable** one shows
+A **stable** metric keeps its name, type, labels and the meaning of their values until the next major version (before 1.0, the next minor one). An **unstable** one shows
 how something is built, and may change with that in any release. Buckets of histograms are unstable.
 
 This file is made from the code: `UPDATE_EXPECTED=1 cargo test -p sidestep-tests --test manifests` writes it.
