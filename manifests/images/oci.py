@@ -47,6 +47,51 @@ def root(text):
     return architecture, folder
 
 
+PREFIX = "application/vnd.oci.image."
+
+
+class Archive:
+    """An OCI archive in the making: blobs by their digests, and other files by their names."""
+
+    def __init__(self):
+        self.files = {"oci-layout": b'{"imageLayoutVersion": "1.0.0"}'}
+
+    def blob(self, content, media):
+        """Adds bytes, or a value as JSON; what names it."""
+        if not isinstance(content, bytes):
+            content = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+        part = {"mediaType": media, "digest": f"sha256:{hashlib.sha256(content).hexdigest()}", "size": len(content)}
+        self.files[path(part)] = content
+        return part
+
+    def manifest(self, config, layers):
+        media = PREFIX + "manifest.v1+json"
+        return self.blob({"schemaVersion": 2, "mediaType": media, "config": config, "layers": layers}, media)
+
+    def index(self, parts):
+        return self.blob(index(parts), PREFIX + "index.v1+json")
+
+    def write(self, output, named):
+        """Writes the archive, whose index names these."""
+        self.files["index.json"] = json.dumps(index(named), sort_keys=True).encode()
+        part = f"{output}.{os.getpid()}.part"
+        with tarfile.open(part, "w", format=tarfile.GNU_FORMAT) as archive:
+            for name in ("blobs", "blobs/sha256"):
+                archive.addfile(entry(name, kind=tarfile.DIRTYPE, mode=0o755))
+            for name in sorted(self.files):
+                archive.addfile(entry(name, len(self.files[name])), io.BytesIO(self.files[name]))
+        os.replace(part, output)
+
+
+def path(part):
+    """Where a blob is in the archive."""
+    return "blobs/sha256/" + part["digest"].split(":")[1]
+
+
+def index(parts):
+    return {"schemaVersion": 2, "mediaType": PREFIX + "index.v1+json", "manifests": parts}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", required=True, help="the image's name with its tag")
@@ -55,25 +100,12 @@ def main():
     parser.add_argument("--output", required=True, help="the archive to write")
     parser.add_argument("--config", default="{}", help="Entrypoint, Env, User, Labels …, as JSON")
     arguments = parser.parse_args()
-
-    blobs = {}
-
-    def blob(content, media):
-        if not isinstance(content, bytes):
-            content = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
-        digest = hashlib.sha256(content).hexdigest()
-        blobs[digest] = content
-        return {"mediaType": media, "digest": f"sha256:{digest}", "size": len(content)}
-
-    prefix = "application/vnd.oci.image."
-
-    def path(part):
-        return "blobs/sha256/" + part["digest"].split(":")[1]
+    archive = Archive()
 
     def image(architecture, folder):
         """The descriptor of the image's manifest, and what `docker load` reads of it."""
-        content = blob(layer(folder), prefix + "layer.v1.tar")
-        config = blob(
+        content = archive.blob(layer(folder), PREFIX + "layer.v1.tar")
+        config = archive.blob(
             {
                 "architecture": architecture,
                 "os": "linux",
@@ -81,38 +113,23 @@ def main():
                 "rootfs": {"type": "layers", "diff_ids": [content["digest"]]},
                 "history": [{"created_by": "oci.py"}],
             },
-            prefix + "config.v1+json",
+            PREFIX + "config.v1+json",
         )
-        manifest = blob(
-            {"schemaVersion": 2, "mediaType": prefix + "manifest.v1+json", "config": config, "layers": [content]},
-            prefix + "manifest.v1+json",
-        )
+        manifest = archive.manifest(config, [content])
         manifest["platform"] = {"architecture": architecture, "os": "linux"}
         return manifest, {"Config": path(config), "RepoTags": [arguments.name], "Layers": [path(content)]}
 
-    def index(descriptors):
-        return {"schemaVersion": 2, "mediaType": prefix + "index.v1+json", "manifests": descriptors}
-
     images = [image(architecture, folder) for architecture, folder in arguments.root]
     manifests = [manifest for manifest, _ in images]
-    named = manifests[0] if len(manifests) == 1 else blob(index(manifests), prefix + "index.v1+json")
+    named = manifests[0] if len(manifests) == 1 else archive.index(manifests)
     # The first of these names is containerd's, the second the specification's.
     named["annotations"] = {
         "io.containerd.image.name": arguments.name,
         "org.opencontainers.image.ref.name": arguments.name.rsplit(":", 1)[-1],
     }
-    part = f"{arguments.output}.{os.getpid()}.part"
-    with tarfile.open(part, "w", format=tarfile.GNU_FORMAT) as archive:
-        for name in ("blobs", "blobs/sha256"):
-            archive.addfile(entry(name, kind=tarfile.DIRTYPE, mode=0o755))
-        files = {f"blobs/sha256/{digest}": content for digest, content in blobs.items()}
-        files["index.json"] = json.dumps(index([named]), sort_keys=True).encode()
-        # For `docker load` where Docker keeps no images in containerd's store: it knows one architecture.
-        files["manifest.json"] = json.dumps([images[0][1]], sort_keys=True).encode()
-        files["oci-layout"] = b'{"imageLayoutVersion": "1.0.0"}'
-        for name in sorted(files):
-            archive.addfile(entry(name, len(files[name])), io.BytesIO(files[name]))
-    os.replace(part, arguments.output)
+    # For `docker load` where Docker keeps no images in containerd's store: it knows one architecture.
+    archive.files["manifest.json"] = json.dumps([images[0][1]], sort_keys=True).encode()
+    archive.write(arguments.output, [named])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-//! The archives that images are packed into, by the OCI image specification.
+//! The archives that images and the chart are packed into, by the OCI image specification.
 
 use std::{
     fs,
@@ -151,4 +151,63 @@ fn containerd_takes_the_image_for_its_own_architecture_and_for_another() {
     let line = list.lines().find(|line| line.starts_with(NAME));
     let line = line.unwrap_or_else(|| panic!("{list}"));
     assert!(line.contains("linux/amd64,linux/arm64"), "{line}");
+}
+
+/// The module that reads Chart.yaml.
+fn python_reads_yaml() -> Result<(), String> {
+    needs::program("python3")?;
+    let mut python = Command::new("python3");
+    parts::finish(python.args(["-c", "import yaml"]))
+        .map_err(|_| "it needs python3-yaml".to_owned())?;
+    Ok(())
+}
+
+#[needs(part("helm"), self::python_reads_yaml)]
+fn the_chart_is_packed_as_helm_takes_it_and_always_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    // Another folder, with other times and other rights.
+    let chart = parts::workspace().join("manifests/chart");
+    let mut copy = Command::new("cp");
+    parts::finish(copy.arg("-r").args([&chart, &at("copy")])).expect("it is copied");
+    fs::write(at("copy/.left"), "by an editor").expect("a file");
+    let [one, two] = [(&chart, "one"), (&at("copy"), "two")].map(|(chart, name)| {
+        let mut python = Command::new("python3");
+        python.arg(parts::workspace().join("manifests/images/chart.py"));
+        python.arg("--chart").arg(chart);
+        python.arg("--archive").arg(at(&format!("{name}.tgz")));
+        python.arg("--oci").arg(at(&format!("{name}.tar")));
+        parts::finish(&mut python).expect("it is packed");
+        ["tgz", "tar"].map(|kind| fs::read(at(&format!("{name}.{kind}"))).expect("a file"))
+    });
+    assert!(one == two, "the archives differ");
+
+    let rendered = |chart: &Path| {
+        let mut helm = Command::new(parts::program("helm"));
+        helm.args(["template", "sidestep", "--namespace=sidestep-system"]);
+        parts::finish(helm.arg(chart)).expect("it is a chart")
+    };
+    assert_eq!(rendered(&at("one.tgz")), rendered(&chart));
+
+    let mut tar = Command::new("tar");
+    tar.arg("-xf")
+        .arg(at("one.tar"))
+        .arg("-C")
+        .arg(folder.path());
+    parts::finish(&mut tar).expect("it is a tar archive");
+    let index = parsed(&fs::read(at("index.json")).expect("an index"));
+    let named = &index["manifests"][0];
+    let version = &named["annotations"]["org.opencontainers.image.ref.name"];
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+    let manifest = parsed(&blob(folder.path(), named, "manifest.v1+json"));
+    let media = |part: &Value| part["mediaType"].as_str().expect("a type").to_owned();
+    // As Helm names them.
+    let [config, layer] = [&manifest["config"], &manifest["layers"][0]];
+    assert_eq!(media(config), "application/vnd.cncf.helm.config.v1+json");
+    assert_eq!(
+        media(layer),
+        "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
+    );
+    let size = usize::try_from(layer["size"].as_u64().expect("a size")).expect("a size");
+    assert_eq!(size, one[0].len());
 }

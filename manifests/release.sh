@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Makes what a release consists of, into .parts/release/VERSION; `make release` calls it.
+#   manifests/release.sh                        for amd64 and arm64
+#   manifests/release.sh --architecture amd64   only for this one; may be repeated
+#
+#   sidestep-linux-ARCHITECTURE   the command line, linked statically
+#   webhook.tar, agent.tar        the images, as OCI archives
+#   sidestep-VERSION.tgz          the chart, as `helm install` takes it
+#   chart.tar                     the same as an OCI archive, for a registry
+#   install.yaml                  the chart with its default values, for kubectl
+#   NAME.cdx.json                 what each program is made of (CycloneDX)
+#   METRICS.md, RUNBOOKS.md, rules.yaml, dashboard.json, CHANGELOG.md, LICENSE
+#   SHA256SUMS
+#
+# The same source gives the same bytes, whatever folder and machine it is built on: by the toolchain of rust-toolchain.toml, and without times,
+# owners or paths. `sha256sum -c SHA256SUMS` checks a copy, and building once more checks the release.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+architectures=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --architecture) architectures+=("$2"); shift 2 ;;
+    *) echo "release: unknown argument $1 (--architecture NAME)" >&2; exit 1 ;;
+    esac
+done
+[ ${#architectures[@]} -gt 0 ] || architectures=(amd64 arm64)
+
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+output=.parts/release/$version
+part=.parts/release/.part
+# What an interrupted run left.
+rm -rf "$part"
+mkdir -p "$part"
+PATH=$PWD/.parts/bin:$PWD/.parts/cluster/bin:$PATH
+# Of the commit, for whatever writes a time. A release is made of a commit; without one there is no better time than none.
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
+export SOURCE_DATE_EPOCH
+
+arguments=()
+for architecture in "${architectures[@]}"; do arguments+=(--architecture "$architecture"); done
+manifests/images/build.sh --output "$part" --programs "$part" "${arguments[@]}"
+
+manifests/render.sh >"$part/install.yaml"
+# Every path in it must be there for `helm package` to take the chart; the archive is written without what that would add.
+helm lint --strict --quiet manifests/chart
+python3 manifests/images/chart.py --chart manifests/chart --archive "$part/sidestep-$version.tgz" --oci "$part/chart.tar"
+
+for program in sidestep sidestep-agent sidestep-webhook; do
+    manifest=$(cargo metadata --no-deps --format-version 1 --locked |
+        python3 -c 'import json, sys; print(next(p["manifest_path"] for p in json.load(sys.stdin)["packages"] if p["name"] == sys.argv[1]))' "$program")
+    cargo cyclonedx --manifest-path "$manifest" --format json --spec-version 1.5 --target x86_64-unknown-linux-gnu --override-filename "$program.cdx" >/dev/null
+    python3 manifests/images/parts.py "$(dirname "$manifest")/$program.cdx.json" "$part/$program.cdx.json"
+    rm "$(dirname "$manifest")/$program.cdx.json"
+done
+
+cp CHANGELOG.md LICENSE manifests/METRICS.md manifests/RUNBOOKS.md manifests/chart/monitoring/{rules.yaml,dashboard.json} "$part/"
+(cd "$part" && sha256sum -- * >SHA256SUMS)
+rm -rf "$output"
+mv "$part" "$output"
+echo "release: $output"
