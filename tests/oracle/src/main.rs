@@ -1,0 +1,147 @@
+//! Compares Sidestep's decisions with the rules of Istio's own program. Root; every namespace it makes is removed.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use sidestep_oracle::{
+    case::Case,
+    compare::{answer, describe},
+    mutants::try_all,
+    plan::{Reason, plan},
+    record::record,
+    report::Report,
+    shrink::shrink,
+};
+
+#[derive(Debug, Parser)]
+#[command(about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compare random policies and connections, and show what differs
+    Compare {
+        /// About how many (policy, connection) pairs
+        #[arg(long, default_value_t = 30_000)]
+        cases: usize,
+        /// The seed of all chance; drawn, and printed, if it is not given
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Turn round or leave out every row of the decision lists, one at a time, in a copy of the sources: each must be seen
+    Mutate {
+        /// The seed of all chance; the same each time, so that no row goes unseen by bad luck
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Print how many of these recorded cases are answered otherwise than by Istio's rules
+    #[command(hide = true)]
+    Check { file: PathBuf },
+}
+
+/// Connections of one policy.
+const CONNECTIONS: usize = 60;
+/// Policies with random settings, at the least.
+const RANDOMS: usize = 100;
+/// Differences that are shrunk and shown; shrinking one takes Istio's program dozens of runs.
+const SHOWN: usize = 5;
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Arguments::parse().command {
+        Command::Compare { cases, seed } => compare(cases, seed),
+        Command::Mutate { seed } => mutate(seed),
+        Command::Check { file } => check(&file),
+    }
+}
+
+/// A drawn seed is printed, so that the same can be had again.
+fn seeded(seed: Option<u64>) -> u64 {
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("the same again: --seed {seed}");
+    seed
+}
+
+fn mutate(seed: u64) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    // The large policies add time, and no rows.
+    let mut plan = plan(seed, RANDOMS);
+    plan.retain(|planned| planned.reason != Reason::Large);
+    let cases = record(&plan, CONNECTIONS);
+    let tried = try_all(&cases)?;
+    let unseen: Vec<_> = tried.iter().filter(|it| it.differences == 0).collect();
+    println!(
+        "\nOf {} policies with {CONNECTIONS} connections each:",
+        cases.len()
+    );
+    for it in &tried {
+        println!("  {it}");
+    }
+    println!("took {} s", began.elapsed().as_secs());
+    for it in &unseen {
+        println!("not seen: {}", it.mutant);
+    }
+    Ok(exit_code(unseen.is_empty()))
+}
+
+fn check(file: &Path) -> anyhow::Result<ExitCode> {
+    let json = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let cases: Vec<Case> = serde_json::from_slice(&json)?;
+    println!("{}", judge(&cases)?.differences.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn judge(cases: &[Case]) -> anyhow::Result<Report> {
+    let mut report = Report::default();
+    for (index, case) in cases.iter().enumerate() {
+        let answer = answer(case).with_context(|| format!("the rules of {}", case.policy))?;
+        report.count(index, case, answer);
+    }
+    Ok(report)
+}
+
+fn exit_code(good: bool) -> ExitCode {
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn compare(cases: usize, seed: Option<u64>) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let seed = seeded(seed);
+    let fixed = plan(seed, 0).len();
+    let randoms = (cases / CONNECTIONS).saturating_sub(fixed).max(RANDOMS);
+    let cases = record(&plan(seed, randoms), CONNECTIONS);
+    let report = judge(&cases)?;
+    println!("{report}");
+    println!("took {} s", began.elapsed().as_secs());
+    show(&cases, &report);
+    let unreached = report.unreached();
+    if !unreached.is_empty() {
+        bail!("no connection was decided by {}", unreached.join(", "));
+    }
+    Ok(exit_code(report.differences.is_empty()))
+}
+
+/// Of each kind of difference one, as small as it goes.
+fn show(cases: &[Case], report: &Report) {
+    let mut kinds = BTreeSet::new();
+    for (index, difference) in &report.differences {
+        let by = difference.istio.by.as_ref().map(|by| by.text.clone());
+        if kinds.len() < SHOWN && kinds.insert((difference.sidestep.row.name(), by)) {
+            let (case, difference) = shrink(&cases[*index], difference);
+            println!("differs:\n{}", describe(&case, &difference));
+        }
+    }
+}
