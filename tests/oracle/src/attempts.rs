@@ -1,10 +1,14 @@
 //! The connections that are tried with a policy: chosen near the policy's own values, where a mistake would show.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use fastrand::Rng;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use sidestep_kit::net::{Namespace, OUTSIDE_V4, OUTSIDE_V6};
 use sidestep_walker::{Packet, Protocol, Way};
 
 use crate::{host, host::State, lists, policy::Written};
@@ -20,8 +24,65 @@ pub struct Attempt {
     pub packet: Packet,
 }
 
+impl Attempt {
+    /// A connection of the pod, by this uid and gid, if the kernel has such. To be asked in the pod's namespace.
+    pub fn out(
+        protocol: Protocol,
+        to: SocketAddr,
+        bound: Option<IpAddr>,
+        (uid, gid): (u32, u32),
+    ) -> Option<Self> {
+        let route = host::route(to, bound)?;
+        let packet = Packet {
+            way: Way::Out {
+                uid,
+                gid,
+                loopback: route.loopback,
+            },
+            protocol,
+            source: route.source,
+            destination: SocketAddr::new(route.destination, to.port()),
+        };
+        Some(Self { to, bound, packet })
+    }
+
+    /// A connection from outside.
+    pub fn into(source: IpAddr, to: SocketAddr) -> Self {
+        let packet = Packet {
+            way: Way::In,
+            protocol: Protocol::Tcp,
+            source,
+            destination: to,
+        };
+        Self {
+            to,
+            bound: None,
+            packet,
+        }
+    }
+}
+
+/// Chooses `count` different connections of a pod by chance, if there are so many.
+pub fn near(
+    namespace: &Namespace,
+    policy: &Written,
+    state: &State,
+    seed: u64,
+    count: usize,
+) -> Vec<Attempt> {
+    let choice = Choice::of(policy, state);
+    let mut rng = Rng::with_seed(seed);
+    let mut known = HashSet::new();
+    namespace.enter(|| {
+        // Of what is chosen the kernel now and then has no such connection.
+        let tries = (0..count * 8).filter_map(|_| choice.attempt(&mut rng));
+        let fresh = tries.filter(|it| known.insert((it.to, it.bound, it.packet)));
+        fresh.take(count).collect()
+    })
+}
+
 /// Values that rules of a policy speak of, and their neighbours.
-pub(crate) struct Choice {
+struct Choice {
     addresses: Vec<IpAddr>,
     local: Vec<IpAddr>,
     name_servers: Vec<IpAddr>,
@@ -60,11 +121,13 @@ const ALWAYS: [&str; 10] = [
     "10.1.2.3",
     "fd00::5",
 ];
+/// Who calls from outside.
+const OUTSIDE: [&str; 2] = [OUTSIDE_V4, OUTSIDE_V6];
 const APPLICATION: u32 = 1000;
 const PASSTHROUGH: [&str; 2] = ["127.0.0.6", "::6"];
 
 impl Choice {
-    pub(crate) fn of(policy: &Written, state: &State) -> Self {
+    fn of(policy: &Written, state: &State) -> Self {
         let address = |text: &&str| text.parse::<IpAddr>().expect("an address");
         let mut choice = Self {
             addresses: ALWAYS.iter().map(address).collect(),
@@ -106,7 +169,7 @@ impl Choice {
     }
 
     /// A connection, if the kernel has such. To be asked in the pod's namespace.
-    pub(crate) fn attempt(&self, rng: &mut Rng) -> Option<Attempt> {
+    fn attempt(&self, rng: &mut Rng) -> Option<Attempt> {
         if rng.u8(..5) == 0 {
             return self.inbound(rng);
         }
@@ -122,23 +185,11 @@ impl Choice {
             _ => None,
         };
         let bound = bound.filter(|it: &IpAddr| it.is_ipv4() == address.is_ipv4());
-        let route = host::route(to, bound)?;
-        let (uid, gid) = self.user(rng);
-        let packet = Packet {
-            way: Way::Out {
-                uid,
-                gid,
-                loopback: route.loopback,
-            },
-            protocol: if rng.u8(..4) == 0 {
-                Protocol::Udp
-            } else {
-                Protocol::Tcp
-            },
-            source: route.source,
-            destination: SocketAddr::new(route.destination, port),
+        let protocol = match rng.u8(..4) {
+            0 => Protocol::Udp,
+            _ => Protocol::Tcp,
         };
-        Some(Attempt { to, bound, packet })
+        Attempt::out(protocol, to, bound, self.user(rng))
     }
 
     fn destination(&self, rng: &mut Rng) -> (IpAddr, u16) {
@@ -172,25 +223,12 @@ impl Choice {
             .iter()
             .filter(|it| !it.is_loopback() && **it != PASSTHROUGH6);
         let ours: Vec<IpAddr> = ours.copied().collect();
-        let to = SocketAddr::new(
-            *ours.get(rng.usize(..ours.len().max(1)))?,
-            pick(&self.ports, rng),
-        );
-        let source = match to {
-            SocketAddr::V4(_) => Ipv4Addr::new(10, 78, 0, 2).into(),
-            SocketAddr::V6(_) => Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, 2).into(),
-        };
-        let packet = Packet {
-            way: Way::In,
-            protocol: Protocol::Tcp,
-            source,
-            destination: to,
-        };
-        Some(Attempt {
-            to,
-            bound: None,
-            packet,
-        })
+        let address = ours.get(rng.usize(..ours.len().max(1)))?;
+        let source = OUTSIDE.map(|it| it.parse().expect("an address"));
+        let of_family = |it: &IpAddr| it.is_ipv4() == address.is_ipv4();
+        let source = source.into_iter().find(of_family)?;
+        let to = SocketAddr::new(*address, pick(&self.ports, rng));
+        Some(Attempt::into(source, to))
     }
 }
 
@@ -211,25 +249,16 @@ fn around(network: IpNet) -> Vec<IpAddr> {
     vec![first, last, step(first, false), step(last, true)]
 }
 
+/// The next address, or the one before.
 fn step(address: IpAddr, up: bool) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
-            let bits = v4.to_bits();
-            Ipv4Addr::from_bits(if up {
-                bits.wrapping_add(1)
-            } else {
-                bits.wrapping_sub(1)
-            })
-            .into()
+            let step = if up { 1 } else { u32::MAX };
+            Ipv4Addr::from_bits(v4.to_bits().wrapping_add(step)).into()
         }
         IpAddr::V6(v6) => {
-            let bits = v6.to_bits();
-            Ipv6Addr::from_bits(if up {
-                bits.wrapping_add(1)
-            } else {
-                bits.wrapping_sub(1)
-            })
-            .into()
+            let step = if up { 1 } else { u128::MAX };
+            Ipv6Addr::from_bits(v6.to_bits().wrapping_add(step)).into()
         }
     }
 }

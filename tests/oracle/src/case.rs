@@ -1,13 +1,10 @@
 //! One policy in one pod: the rules that Istio wrote for it and the connections that are tried, as they were recorded.
 
-use std::collections::HashSet;
-
-use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    attempts::{Attempt, Choice},
-    host::{Host, State},
+    attempts::{self, Attempt},
+    host::{Host, Kind, State},
     istio::{self, Loaded},
     plan::{Planned, Reason},
     policy::Written,
@@ -20,6 +17,8 @@ pub struct Case {
     pub reason: Reason,
     /// The policy.
     pub policy: Written,
+    /// Which addresses the pod was given.
+    pub kind: Kind,
     /// The pod's namespace, after the rules were written.
     pub state: State,
     /// The rules.
@@ -38,27 +37,16 @@ impl Case {
             ..
         } = planned;
         let loaded = istio::write_rules(host.namespace(), policy, name_servers);
-        let state = host.state(name_servers);
-        let choice = Choice::of(policy, &state);
-        let attempts = host
-            .namespace()
-            .enter(|| choose(&choice, planned.seed, count));
+        let state = State::read(host.namespace(), name_servers);
+        let attempts = attempts::near(host.namespace(), policy, &state, planned.seed, count);
         host.clear();
         Self {
             reason: planned.reason,
             policy: policy.clone(),
+            kind: planned.kind,
             state,
             loaded,
             attempts,
         }
     }
-}
-
-/// Different connections, by chance: of what is chosen now and then the kernel has no such connection.
-fn choose(choice: &Choice, seed: u64, count: usize) -> Vec<Attempt> {
-    let mut rng = Rng::with_seed(seed);
-    let mut known = HashSet::new();
-    let tries = (0..count * 8).filter_map(|_| choice.attempt(&mut rng));
-    let fresh = tries.filter(|it| known.insert((it.to, it.bound, it.packet)));
-    fresh.take(count).collect()
 }

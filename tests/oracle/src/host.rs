@@ -54,8 +54,6 @@ pub(crate) const NAME_SERVERS: [&[&str]; 6] = [
 /// What is known of a namespace after rules were written in it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
-    /// Which addresses the pod was given.
-    pub kind: Kind,
     /// Every address of every interface, in the kernel's order.
     pub addresses: Vec<IpAddr>,
     /// Where IPv4 connections to elsewhere come from.
@@ -69,7 +67,6 @@ pub struct State {
 /// The namespace.
 #[derive(Debug)]
 pub struct Host {
-    kind: Kind,
     namespace: Namespace,
 }
 
@@ -104,7 +101,7 @@ impl Host {
                 namespace.ip(&format!("{family} route add default dev eth0"));
             }
         }
-        Self { kind, namespace }
+        Self { namespace }
     }
 
     /// The namespace itself.
@@ -122,20 +119,21 @@ impl Host {
             .output();
         added.expect("ip can be run");
     }
+}
 
-    /// What is known of it, as soon as its new addresses can be used: the kernel routes to none of them before.
-    pub fn state(&self, name_servers: &[&str]) -> State {
-        let tentative = || self.namespace.ip("-o -6 addr show tentative").stdout;
+impl State {
+    /// What is known of a pod's namespace, as soon as its new addresses can be used: the kernel routes to none of them before.
+    pub fn read(namespace: &Namespace, name_servers: &[&str]) -> Self {
+        let tentative = || namespace.ip("-o -6 addr show tentative").stdout;
         let usable = eventually(PATIENCE, || tentative().is_empty());
-        assert!(usable, "an address stays tentative: {:?}", self.namespace);
-        let [v4, v6] = ["-4", "-6"].map(|family| self.addresses(family));
+        assert!(usable, "an address stays tentative: {namespace:?}");
+        let [v4, v6] = ["-4", "-6"].map(|family| addresses(namespace, family));
         let source = |to: &str| {
             let to = to.parse().expect("an address and a port");
-            self.namespace.enter(|| route(to, None))
+            namespace.enter(|| route(to, None))
         };
         let sources = ELSEWHERE.map(|to| source(to).map(|route| route.source));
-        State {
-            kind: self.kind,
+        Self {
             addresses: [v4, v6].concat(),
             source4: sources.iter().flatten().find_map(|it| v4_of(*it)),
             source6: sources.iter().flatten().find_map(|it| v6_of(*it)),
@@ -145,17 +143,17 @@ impl Host {
                 .collect(),
         }
     }
+}
 
-    fn addresses(&self, family: &str) -> Vec<IpAddr> {
-        let listed = self.namespace.ip(&format!("-o {family} addr show"));
-        let text = String::from_utf8(listed.stdout).expect("ip prints text");
-        let address = |line: &str| {
-            let field = line.split_whitespace().nth(3).expect("an address");
-            let address = field.split('/').next().expect("an address");
-            address.parse().expect("an address")
-        };
-        text.lines().map(address).collect()
-    }
+fn addresses(namespace: &Namespace, family: &str) -> Vec<IpAddr> {
+    let listed = namespace.ip(&format!("-o {family} addr show"));
+    let text = String::from_utf8(listed.stdout).expect("ip prints text");
+    let address = |line: &str| {
+        let field = line.split_whitespace().nth(3).expect("an address");
+        let address = field.split('/').next().expect("an address");
+        address.parse().expect("an address")
+    };
+    text.lines().map(address).collect()
 }
 
 const fn v4_of(address: IpAddr) -> Option<Ipv4Addr> {

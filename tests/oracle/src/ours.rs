@@ -30,6 +30,11 @@ impl Ours {
         let container = policy.container();
         let policy = IstioInit::read(0, &container).policy;
         let policy = policy.map_err(|leave| leave.reason().to_owned())?;
+        Self::compile(policy, state)
+    }
+
+    /// Compiles a policy that was read from a pod.
+    pub fn compile(policy: Policy, state: &State) -> Result<Self, String> {
         let facts = Facts {
             cookie: 1,
             addresses: state.addresses.clone(),

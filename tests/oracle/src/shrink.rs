@@ -5,14 +5,14 @@ use crate::{
     attempts::Attempt,
     case::Case,
     compare::{Answer, Difference, answer},
-    host::Host,
+    host::{Host, State},
     istio,
     policy::Written,
 };
 
 /// Smaller cases with the same connection. Istio's program writes the rules of each anew.
 pub fn shrink(case: &Case, difference: &Difference) -> (Case, Difference) {
-    let host = Host::new(case.state.kind);
+    let host = Host::new(case.kind);
     let mut smallest = (case.clone(), difference.clone());
     while let Some(smaller) = smaller(&host, &smallest.0, &smallest.1.attempt) {
         smallest = smaller;
@@ -70,10 +70,11 @@ fn differs(
     let servers: Vec<String> = servers.collect();
     let servers: Vec<&str> = servers.iter().map(String::as_str).collect();
     let loaded = istio::write_rules(host.namespace(), &policy, &servers);
-    let state = host.state(&servers);
+    let state = State::read(host.namespace(), &servers);
     host.clear();
     let case = Case {
         reason: case.reason,
+        kind: case.kind,
         policy,
         state,
         loaded,

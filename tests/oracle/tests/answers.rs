@@ -23,9 +23,9 @@ fn case(change: impl Fn(String) -> String, to: &[&str]) -> Case {
     let address = |text: &&str| text.parse::<IpAddr>().expect("an address");
     Case {
         reason: Reason::Alone,
+        kind: Kind::V4,
         policy: Written::plain(),
         state: State {
-            kind: Kind::V4,
             addresses: ["127.0.0.1", POD, "::1"].iter().map(address).collect(),
             source4: POD.parse().ok(),
             source6: None,
@@ -40,7 +40,7 @@ fn case(change: impl Fn(String) -> String, to: &[&str]) -> Case {
 }
 
 fn call(to: &str) -> Attempt {
-    let to = to.parse().expect("an address and a port");
+    let to: std::net::SocketAddr = to.parse().expect("an address and a port");
     Attempt {
         to,
         bound: None,
