@@ -82,6 +82,12 @@ pub fn plan(seed: u64, randoms: usize) -> Vec<Planned> {
     plan
 }
 
+/// A policy in which any settings have any of their values.
+pub fn random_policy(rng: &mut Rng) -> Written {
+    let some = rng.usize(3..DIMENSIONS.len());
+    random(Reason::Random, rng, some, SMALL).policy
+}
+
 fn random(reason: Reason, rng: &mut Rng, count: usize, most: usize) -> Planned {
     let mut policy = Written::plain();
     let mut chosen: Vec<&Dimension> = DIMENSIONS.iter().collect();

@@ -1,8 +1,10 @@
 //! Where connections go: each case runs with Istio's own iptables rules, which are right by definition, and with
 //! Sidestep.
 
+mod calls;
 mod differential;
 mod dns;
+mod four;
 mod identity;
 mod inbound;
 mod ipv6;
@@ -10,7 +12,9 @@ mod isolation;
 mod outbound;
 mod policy;
 mod proxy_down;
+mod random;
 mod sockets;
+mod world;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -189,6 +189,19 @@ impl Socket {
         })
     }
 
+    /// The same with a deadline of its own: for answers that are not expected
+    pub fn receive_from_within(
+        &self,
+        deadline: Duration,
+    ) -> Result<(Vec<u8>, Option<SocketAddr>), Errno> {
+        let timeout_ms = u32::try_from(deadline.as_millis()).expect("a short time");
+        self.bytes(&Request::Receive {
+            socket: self.id,
+            size: 64 * 1024,
+            timeout_ms,
+        })
+    }
+
     /// Reads what a server of [`Socket::serve`] says about this connection.
     pub fn report(&self) -> Result<Report, Errno> {
         let bytes = self.receive()?;
