@@ -1,9 +1,10 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit fuzz test-apiserver counted test-exact exact-keep bench-exact test-netns test-programs test-cluster test-field field smoke kernels cluster cluster-down images release manifests torture bench bench-webhook bench-agent lint clean
+.PHONY: help setup build demo test test-unit fuzz test-apiserver counted test-exact exact-keep bench-exact test-netns conformance mutants test-programs test-cluster test-field field smoke kernels cluster cluster-down images release manifests torture bench bench-webhook bench-agent lint clean
 
 SECONDS := 60
+CASES := 30000
 ARGUMENTS :=
 # What tests start. Not with sidestep-torture: built together, the agent would get the switches of tests, too.
 PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-kit --bins
@@ -31,7 +32,7 @@ demo: ## as root: the same traffic between two pods with Envoy sidecars: with ip
 	@target/quick/sidestep-demo
 
 test: ## everything: lint, unit tests, fuzzing for a minute, smoke tests in QEMU, network namespaces, API server, cluster, a second node
-	@tests/all.sh lint test-unit fuzz smoke+test-exact test-netns test-programs test-apiserver test-cluster test-field
+	@tests/all.sh lint test-unit fuzz smoke+test-exact test-netns conformance test-programs test-apiserver test-cluster test-field
 
 counted: setup
 	cargo build $(PROGRAMS)
@@ -44,7 +45,7 @@ exact-keep: counted ## keep what it costs now
 	@$(GUARD) --keep tests/bench/exact.json
 
 test-unit: setup ## unit and property tests: no privilege needed
-	cargo test --no-fail-fast --workspace $(addprefix --exclude sidestep-,ebpf ebpf-hook ebpf-shortcut tests kit torture cluster bench next)
+	cargo test --no-fail-fast --workspace $(addprefix --exclude sidestep-,ebpf ebpf-hook ebpf-shortcut tests kit oracle torture cluster bench next)
 
 fuzz: ## arbitrary reviews, policies and files for SECONDS=60, with libFuzzer
 	@tests/setup.sh fuzz
@@ -60,7 +61,21 @@ test-netns: setup ## as root: real BPF programs, sockets and Envoy, in network n
 	cargo build $(PROGRAMS)
 	cargo build $(TORTURE)
 	cargo build $(NEXT)
-	cargo test --no-fail-fast $(addprefix -p sidestep-,tests kit torture cluster bench) --lib --bins --test conformance --test lifecycle --test mesh --test shortcut
+	cargo test --no-fail-fast $(addprefix -p sidestep-,tests kit torture cluster bench) --lib --bins --test lifecycle --test mesh --test shortcut
+
+conformance: ## as root: Istio's own rules and Sidestep send every connection to the same place: CASES=30000 walked as text, 50,000 with sockets
+	@tests/setup.sh cluster
+	cargo build $(PROGRAMS)
+	cargo build -p sidestep-oracle
+	@target/debug/sidestep-oracle compare --cases $(CASES)
+	cargo test --no-fail-fast -p sidestep-oracle
+	cargo test --no-fail-fast -p sidestep-tests --test conformance -- --nocapture
+	@target/debug/sidestep-oracle mutate
+
+mutants: ## as root: change every row of the decision in every way that is listed, one at a time: the comparison must see each; five minutes
+	@tests/setup.sh cluster
+	cargo build -p sidestep-oracle
+	@target/debug/sidestep-oracle mutate --all
 
 test-programs: ## as root: nginx, PostgreSQL, Redis, Go, Java and others through real sidecars, with and without the shortcut
 	@tests/setup.sh programs

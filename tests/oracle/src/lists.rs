@@ -11,6 +11,8 @@ pub(crate) fn networks(rng: &mut Rng, most: usize) -> String {
     let network = |rng: &mut Rng| {
         let address = address(rng);
         let bits = match address {
+            // Wider ones are left to Istio: it is not clear whether they are loopback.
+            IpAddr::V4(v4) if v4.is_loopback() => rng.u8(8..=32),
             IpAddr::V4(_) => rng.u8(1..=32),
             IpAddr::V6(_) => rng.u8(1..=128),
         };

@@ -22,8 +22,18 @@ pub struct Tried {
     pub differences: usize,
 }
 
-/// Tries every mutant on these cases, which the sources as they are answer as Istio's rules do.
-pub fn try_all(cases: &[Case]) -> anyhow::Result<Vec<Tried>> {
+/// Of each row the change that is hardest to see: in the list it is the last one.
+pub fn one_of_each_row() -> Vec<&'static Mutant> {
+    let rows = MUTANTS.chunk_by(|one, next| one.row == next.row);
+    rows.filter_map(<[Mutant]>::last).collect()
+}
+
+/// Tries mutants on these cases, which the sources as they are answer as Istio's rules do; `done` is told of each.
+pub fn try_each(
+    cases: &[Case],
+    mutants: &[&'static Mutant],
+    done: impl Fn(&Tried),
+) -> anyhow::Result<Vec<Tried>> {
     let folder = scratch("mutants");
     let file = folder.join("cases.json");
     let json = serde_json::to_vec(cases).context("cases as JSON")?;
@@ -34,7 +44,7 @@ pub fn try_all(cases: &[Case]) -> anyhow::Result<Vec<Tried>> {
         differences == 0,
         "the sources as they are differ in {differences} cases"
     );
-    let tried = MUTANTS.iter().map(|mutant| {
+    let tried = mutants.iter().map(|mutant| {
         let original = tree.patch(mutant)?;
         let differences = tree.differences(&file).with_context(|| mutant.to_string());
         tree.restore(mutant, &original)?;
@@ -42,7 +52,7 @@ pub fn try_all(cases: &[Case]) -> anyhow::Result<Vec<Tried>> {
             mutant,
             differences: differences?,
         };
-        eprintln!("{tried}");
+        done(&tried);
         Ok(tried)
     });
     tried.collect()

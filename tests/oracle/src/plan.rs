@@ -58,7 +58,17 @@ pub fn plan(seed: u64, randoms: usize) -> Vec<Planned> {
             let mut policy = Written::plain();
             policy.set(dimension.name, value);
             plan.push(place(Reason::Alone, policy.clone(), &mut rng));
-            plan.push(place(Reason::Alone, native(policy, &mut rng), &mut rng));
+            plan.push(place(
+                Reason::Alone,
+                native(policy.clone(), &mut rng),
+                &mut rng,
+            ));
+            if dimension.name == "-q" {
+                // Where all networks are captured, no port is captured beside them.
+                policy.set("-i", "10.1.0.0/16");
+                plan.push(place(Reason::Alone, policy.clone(), &mut rng));
+                plan.push(place(Reason::Alone, native(policy, &mut rng), &mut rng));
+            }
         }
     }
     for (i, one) in DIMENSIONS.iter().enumerate() {

@@ -51,12 +51,12 @@ impl Call {
         match (self.how, &self.who) {
             (_, None) => "inbound",
             (How::Mptcp, _) => "MPTCP",
-            (How::Udp { connected: true }, _) => "UDP, connected",
-            (How::Udp { connected: false }, _) => "UDP, not connected",
-            (How::Tcp, _) if self.bound.is_some() => "TCP, bound",
-            (How::Tcp, _) if mapped => "TCP, IPv4-mapped",
-            (How::Tcp, _) if self.to.is_ipv6() => "TCP, IPv6",
-            (How::Tcp, _) => "TCP, IPv4",
+            (How::Udp { connected: true }, _) => "UDP connected",
+            (How::Udp { connected: false }, _) => "UDP unconnected",
+            (How::Tcp, _) if self.bound.is_some() => "TCP bound",
+            (How::Tcp, _) if mapped => "TCP IPv4-mapped",
+            (How::Tcp, _) if self.to.is_ipv6() => "TCP IPv6",
+            (How::Tcp, _) => "TCP IPv4",
         }
     }
 }

@@ -150,7 +150,7 @@ impl Table {
     /// Prints itself, and panics where answers differ; `what` tells what they are about.
     #[track_caller]
     pub(crate) fn assert_equal(&self, what: &str) {
-        println!("{what}:\n{self}");
+        println!("{what}: {self}");
         let (count, all) = (self.differences.len(), self.calls());
         let shown: Vec<_> = self
             .differences
@@ -168,18 +168,18 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
+        let kind = |(kind, [calls, ..]): (&&str, &[usize; 4])| format!("{kind} {calls}");
+        let kinds: Vec<_> = self.kinds.iter().map(kind).collect();
+        let sum = |answer: usize| self.kinds.values().map(|it| it[answer]).sum::<usize>();
+        write!(
             f,
-            "  {:<20}{:>7}  answers that differ: {:>7}{:>10}{:>10}",
-            "sockets", "calls", "walked", "function", "Sidestep"
-        )?;
-        for (kind, [calls, walked, decided, sidestep]) in &self.kinds {
-            writeln!(
-                f,
-                "  {kind:<20}{calls:>7}  {walked:>28}{decided:>10}{sidestep:>10}"
-            )?;
-        }
-        Ok(())
+            "{} calls ({}); unlike Istio's rules with sockets answer: the walk {}, the function {}, Sidestep {}",
+            self.calls(),
+            kinds.join(", "),
+            sum(1),
+            sum(2),
+            sum(3),
+        )
     }
 }
 

@@ -78,7 +78,7 @@ const fn verdict(row: &'static str, from: &'static str, to: &'static str) -> Mut
     }
 }
 
-/// Row 6b is not among them: it never decides, because row 4 of the first uid has taken its connections.
+/// Those of a row stand together, first those that most cases show. Row 6b is not among them: it never decides, because row 4 of the first uid has taken its connections.
 #[rustfmt::skip]
 pub static MUTANTS: &[Mutant] = &[
     negated("out-family", "if !pod.captures(&a.dst)", "if pod.captures(&a.dst)"),

@@ -1,6 +1,7 @@
 //! A copy of the workspace's sources, to be changed and built.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -9,7 +10,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use sidestep_kit::parts;
 
-use super::Mutant;
+use super::{MUTANTS, Mutant};
 
 pub(super) struct Tree {
     sources: PathBuf,
@@ -44,6 +45,12 @@ impl Tree {
             .status()
             .context("cannot start tar")?;
         ensure!(pack.wait()?.success() && unpacked.success(), "tar failed");
+        // What was built last may be of a mutant, which is younger than the copy of the file that it was made of.
+        let changed: BTreeSet<_> = MUTANTS.iter().map(|mutant| mutant.file).collect();
+        for file in changed {
+            let path = tree.sources.join(file);
+            fs::write(&path, fs::read(&path).context(file)?).context(file)?;
+        }
         Ok(tree)
     }
 
