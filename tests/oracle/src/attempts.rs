@@ -46,6 +46,16 @@ impl Attempt {
         Some(Self { to, bound, packet })
     }
 
+    /// The same as the kernel routes it now, after addresses have changed. To be asked in the pod's namespace.
+    pub(crate) fn again(&self) -> Option<Self> {
+        match self.packet.way {
+            Way::In => Some(self.clone()),
+            Way::Out { uid, gid, .. } => {
+                Self::out(self.packet.protocol, self.to, self.bound, (uid, gid))
+            }
+        }
+    }
+
     /// A connection from outside.
     pub fn into(source: IpAddr, to: SocketAddr) -> Self {
         let packet = Packet {

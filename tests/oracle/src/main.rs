@@ -8,8 +8,9 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
+use sidestep_kit::needs;
 use sidestep_oracle::{
     case::Case,
     compare::{answer, describe},
@@ -75,6 +76,7 @@ fn seeded(seed: Option<u64>) -> u64 {
 }
 
 fn mutate(all: bool, seed: u64) -> anyhow::Result<ExitCode> {
+    can_record()?;
     let began = Instant::now();
     // The large policies add time, and no rows.
     let mut plan = plan(seed, RANDOMS);
@@ -122,7 +124,16 @@ fn exit_code(good: bool) -> ExitCode {
     }
 }
 
+/// Whether everything is there by which rules are written and read.
+fn can_record() -> anyhow::Result<()> {
+    let programs = ["iptables-nft-save", "ip6tables-nft-save", "nft"];
+    let needs = needs::root().and(needs::part("pilot-agent"));
+    let needs = needs.and_then(|()| programs.into_iter().try_for_each(needs::program));
+    needs.map_err(anyhow::Error::msg)
+}
+
 fn compare(cases: usize, seed: Option<u64>) -> anyhow::Result<ExitCode> {
+    can_record()?;
     let began = Instant::now();
     let seed = seeded(seed);
     let fixed = plan(seed, 0).len();
@@ -132,19 +143,26 @@ fn compare(cases: usize, seed: Option<u64>) -> anyhow::Result<ExitCode> {
     println!("{report}");
     println!("took {} s", began.elapsed().as_secs());
     show(&cases, &report);
-    let unreached = report.unreached();
-    if !unreached.is_empty() {
-        bail!("no connection was decided by {}", unreached.join(", "));
+    if !report.differences.is_empty() {
+        return Ok(ExitCode::FAILURE);
     }
-    Ok(exit_code(report.differences.is_empty()))
+    let unreached = report.unreached();
+    ensure!(
+        unreached.is_empty(),
+        "no connection was decided by {}",
+        unreached.join(", ")
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Of each kind of difference one, as small as it goes.
 fn show(cases: &[Case], report: &Report) {
     let mut kinds = BTreeSet::new();
     for (index, difference) in &report.differences {
-        let by = difference.istio.by.as_ref().map(|by| by.text.clone());
-        if kinds.len() < SHOWN && kinds.insert((difference.sidestep.row.name(), by)) {
+        let istio = &difference.istio;
+        let chain = istio.by.as_ref().map(|by| by.chain.clone());
+        let kind = (difference.sidestep.row.name(), istio.arrival, chain);
+        if kinds.len() < SHOWN && kinds.insert(kind) {
             let (case, difference) = shrink(&cases[*index], difference);
             println!("differs:\n{}", describe(&case, &difference));
         }

@@ -71,6 +71,7 @@ fn differs(
     let servers: Vec<&str> = servers.iter().map(String::as_str).collect();
     let loaded = istio::write_rules(host.namespace(), &policy, &servers);
     let state = State::read(host.namespace(), &servers);
+    let attempt = host.namespace().enter(|| attempt.again());
     host.clear();
     let case = Case {
         reason: case.reason,
@@ -78,7 +79,7 @@ fn differs(
         policy,
         state,
         loaded,
-        attempts: vec![attempt.clone()],
+        attempts: vec![attempt?],
     };
     match answer(&case) {
         Ok(Answer::Compared { differences, .. }) => {
