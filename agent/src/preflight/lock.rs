@@ -140,7 +140,10 @@ fn hold(name: &str, what: String) -> Result<Held, PreflightError> {
                 .set_len(0)
                 .and_then(|()| file.rewind())
                 .and_then(|()| write!(file, "{}", process::id()));
-            written.map_err(failed)?;
+            if let Err(error) = written {
+                // A full disk. It is locked all the same.
+                tracing::warn!(path = %path.display(), %error, "another agent will not learn which process holds this lock");
+            }
             return Ok(Held { _file: file, path });
         }
     }

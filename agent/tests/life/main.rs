@@ -65,6 +65,8 @@ enum Happens {
     Missed,
     /// So many milliseconds.
     Passes(u32),
+    /// The clock jumps by so many hours, as on a machine that was suspended: nothing was done meanwhile, and all is due.
+    Jumps(u16),
     /// The agent is killed, and another one starts: it is told of its pods, or not yet.
     Killed(bool),
     /// The same, and the other one's maps have this layout.
@@ -117,6 +119,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         4 => (space(), seen, whose).prop_map(|(space, seen, whose)| Happens::Seen(space, seen, whose)),
         1 => Just(Happens::Missed),
         3 => prop_oneof![0..200_u32, 0..8000_u32, 0..40_000_u32].prop_map(Happens::Passes),
+        1 => (1..2000_u16).prop_map(Happens::Jumps),
         1 => told().prop_map(Happens::Killed),
         1 => (0..3_u32, told()).prop_map(|(layout, told)| Happens::Upgraded(layout, told)),
         1 => Just(Happens::Leaves),
@@ -206,6 +209,10 @@ fn happen(agent: &mut Agent, what: Happens) {
         }
         Happens::Missed => agent.missed(),
         Happens::Passes(ms) => agent.wait(Duration::from_millis(ms.into())),
+        Happens::Jumps(hours) => {
+            world.borrow_mut().passed += Duration::from_hours(hours.into());
+            agent.wait(Duration::ZERO);
+        }
         Happens::Killed(told) => agent.restart(told),
         Happens::Upgraded(layout, told) => {
             if layout != world.borrow().layout {

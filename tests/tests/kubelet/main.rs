@@ -5,6 +5,7 @@ mod bad_input;
 mod capabilities;
 mod crowds;
 mod descriptors;
+mod faults;
 mod fleet;
 mod flood;
 mod life;
