@@ -28,7 +28,7 @@ fn injector(server: &ApiServer, name: &str) {
 fn istiod(server: &ApiServer, version: &str) {
     server.must("create namespace istio-system");
     let labels = json!({"app": "istiod", "istio.io/rev": "default"});
-    let image = format!("docker.io/istio/pilot:{version}-distroless");
+    let image = format!("registry.invalid/istio/pilot:{version}-distroless");
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": "istiod", "namespace": "istio-system", "labels": labels},
