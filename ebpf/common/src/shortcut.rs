@@ -18,19 +18,18 @@ pub const SHORTCUT_ABI_VERSION: u32 = 8 + crate::NEXT;
 /// Places in the array of pods. Place 0 is never given to a pod.
 pub const PLACES: u32 = 4096;
 
-/// Ends of shortcuts that a node may have.
-pub const MAX_ENDS: usize = 262_144;
+/// Most ends of shortcuts that may be one pod's, so that none takes what the others need. Connections beyond that stay with TCP.
+pub const ENDS_SHARE: u32 = 16_384;
 
-/// Most of them that may be one pod's, so that none takes what the others need: an eighth of the sockets of a sockhash, which
-/// are half of [`MAX_ENDS`]. Connections beyond that stay with TCP.
-pub const ENDS_SHARE: u32 = MAX_ENDS as u32 / 16;
+/// Those that a node may have. Each is in one of two sockhashes, or in both, of half as many: there is room for eight such pods.
+pub const MAX_ENDS: usize = 16 * ENDS_SHARE as usize;
 
 /// Programs and ports of applications of which it is known whether they block, on a node.
 pub const MAX_MANNERS: usize = 32_768;
 
 /// Most of them that may be one pod's, since the one that nobody asked for longest makes room: 256 such pods. What is beyond
 /// that is not learnt, and stays with TCP.
-pub const MANNERS_SHARE: i64 = MAX_MANNERS as i64 / 256;
+pub const MANNERS_SHARE: i64 = (MAX_MANNERS / 256).cast_signed() as i64;
 
 /// [`PodSwitch::flags`]: bytes may go between an application and its own sidecar.
 pub const REACH_POD: u32 = 1 << 0;
