@@ -3,6 +3,7 @@
 mod accelerated;
 mod admission;
 mod agent;
+mod check;
 mod desk;
 mod flows;
 mod forged;
