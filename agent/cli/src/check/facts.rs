@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use serde::Serialize;
 use sidestep_certs::cert::Cert;
 
 use super::finding::Stage;
@@ -30,8 +31,8 @@ pub(super) struct Facts {
     pub(super) namespace: Known<Option<NamespaceFact>>,
     pub(super) webhook: Known<Option<Workload>>,
     pub(super) daemonset: Known<Option<Workload>>,
-    /// The Secret's certificate: absent if there is no Secret.
-    pub(super) certificate: Known<Option<Cert>>,
+    /// The certificates of the webhook's Secret: its own, and those that signed it; none if there is no Secret.
+    pub(super) certificates: Known<Vec<Cert>>,
     /// Names of ValidatingAdmissionPolicies that are bound.
     pub(super) policies: Known<BTreeSet<String>>,
     pub(super) lease: Known<Option<LeaseFact>>,
@@ -138,7 +139,7 @@ pub(super) struct Trial {
 }
 
 /// A Warning of ours.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct EventFact {
     pub(super) reason: String,
     /// What it is about.
@@ -152,6 +153,18 @@ impl Facts {
     pub(super) fn ours(&self) -> Option<(&Registration, &OurWebhook)> {
         let mut all = self.registrations.as_ref().ok()?.iter();
         all.find_map(|one| Some((one, one.ours.as_ref()?)))
+    }
+
+    /// Whether the API server trusts the webhook's certificate; `None` if one of both is not known.
+    pub(super) fn is_trusted(&self) -> Option<bool> {
+        let (_, ours) = self.ours()?;
+        let trusted = ours.trusted.as_ref().ok()?;
+        let chain = self.certificates.as_ref().ok()?;
+        let is_known = |cert: &Cert| {
+            let mut trusted = trusted.iter();
+            trusted.any(|ca| cert == ca || cert.is_signed_by(ca))
+        };
+        (!trusted.is_empty() && !chain.is_empty()).then(|| chain.iter().any(is_known))
     }
 
     /// Time since; zero for what is to come.

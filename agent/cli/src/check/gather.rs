@@ -37,7 +37,7 @@ pub(super) struct Scope {
 pub(super) async fn gather(client: &Client, scope: &Scope) -> anyhow::Result<Facts> {
     let home = &scope.home;
     let kubernetes = version(client).await?;
-    let (rights, nodes, mesh, installed, certificate) = tokio::join!(
+    let (rights, nodes, mesh, installed, certificates) = tokio::join!(
         rights::rights(client, scope),
         nodes(client),
         mesh::mesh(client),
@@ -64,7 +64,7 @@ pub(super) async fn gather(client: &Client, scope: &Scope) -> anyhow::Result<Fac
         namespace: installed.namespace,
         webhook: installed.webhook,
         daemonset: installed.daemonset,
-        certificate,
+        certificates,
         policies: installed.policies,
         lease: installed.lease,
         probe,

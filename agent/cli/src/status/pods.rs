@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::bail;
 use serde_json::json;
 
-use super::view::{PodRow, State, View};
+use super::view::{BEGINS, PodRow, State, View};
 use super::{Shown, agent, word};
 use crate::table::table;
 
@@ -51,14 +51,14 @@ pub(super) fn one(view: &View, namespace: &str, name: &str) -> anyhow::Result<Sh
     }
     Ok(Shown {
         text,
-        attention: row.state == State::Waiting,
+        attention: row.needs_attention(),
         json: json!({"pod": row, "agent": told}),
     })
 }
 
 /// Whether one of them needs a person's attention.
 pub(super) fn attention(rows: &[PodRow]) -> bool {
-    rows.iter().any(|row| row.state == State::Waiting)
+    rows.iter().any(PodRow::needs_attention)
 }
 
 /// The table.
@@ -75,6 +75,13 @@ pub(super) fn text(rows: &[PodRow]) -> String {
     });
     let headings = ["NAMESPACE", "NAME", "NODE", "STATE", "SHORTCUT", "WHY"];
     table(headings, rows)
+}
+
+impl PodRow {
+    /// A pod that has just been made is nobody's concern yet.
+    fn needs_attention(&self) -> bool {
+        self.state == State::Waiting && self.reason.as_deref() != Some(BEGINS)
+    }
 }
 
 fn why(row: &PodRow) -> String {

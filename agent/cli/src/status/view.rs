@@ -14,6 +14,9 @@ use sidestep_contract::waiting::Place;
 
 use crate::cluster::{self, AgentPod, Answer, Seen, SeenPod};
 
+/// Why a pod waits whose containers have not started yet.
+pub(super) const BEGINS: &str = "begins";
+
 /// What was read.
 #[derive(Default)]
 pub(super) struct View {
@@ -253,7 +256,7 @@ fn joined(pod: &SeenPod, answer: Option<&Answer>) -> (State, Option<&'static str
                 Some(_) => "its gate has not begun",
                 None => "it is on no node yet",
             };
-            (State::Waiting, Some("begins"), Some(why.to_owned()))
+            (State::Waiting, Some(BEGINS), Some(why.to_owned()))
         }
         Seen::Waits(Place::Nowhere(why)) => {
             (State::Waiting, Some("unschedulable"), Some(why.clone()))

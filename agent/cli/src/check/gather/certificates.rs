@@ -14,23 +14,21 @@ use crate::check::facts::Known;
 /// The Secret that the webhook keeps itself.
 pub(super) const MANAGED: &str = "sidestep-webhook-tls";
 
-/// The certificate with which the webhook serves: of the Secret that its Deployment names, else of the one that it keeps itself.
-/// Of the Secret nothing but the certificate leaves this function.
-pub(super) async fn serving(client: &Client, home: &str) -> Known<Option<Cert>> {
+/// The certificates with which the webhook serves: of the Secret that its Deployment names, else of the one that it keeps itself.
+/// Of the Secret nothing but the certificates leaves this function.
+pub(super) async fn serving(client: &Client, home: &str) -> Known<Vec<Cert>> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), home);
     let deployment = known(deployments.get_opt(WEBHOOK).await)?;
     let name = deployment.as_ref().and_then(provided).unwrap_or(MANAGED);
     let secrets: Api<Secret> = Api::namespaced(client.clone(), home);
     let Some(secret) = known(secrets.get_opt(name).await)? else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     let data = secret.data.unwrap_or_default();
     let Some(pem) = data.get(keys::LEAF_CERT) else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
-    // Behind the first there may be those that signed it.
-    let certs = Cert::all_in(&pem.0).map_err(|error| format!("Secret {name}: {error}"))?;
-    Ok(certs.into_iter().next())
+    Cert::all_in(&pem.0).map_err(|error| format!("Secret {name}: {error}"))
 }
 
 /// The Secret that the Deployment mounts.

@@ -48,11 +48,8 @@ fn silent(facts: &Facts, ours: &OurWebhook, probe: &Probe) -> Verdict {
         Ok(None) => Some(0),
         Err(_) => None,
     };
-    let trusts = ours.trusted.as_ref().is_ok_and(|trusted| {
-        let leaf = facts.certificate.as_ref().ok().and_then(Option::as_ref);
-        !trusted.is_empty()
-            && leaf.is_none_or(|leaf| trusted.iter().any(|ca| leaf.is_signed_by(ca)))
-    });
+    let trusts_nobody = ours.trusted.as_ref().is_ok_and(Vec::is_empty);
+    let trusts = !trusts_nobody && facts.is_trusted() != Some(false);
     let failed = |why: String, hint: &str| {
         Verdict::failure(
             format!("the API server got no answer, so new pods stay with Istio: {why}"),

@@ -175,25 +175,20 @@ pub(in crate::check) fn ca_bundle(facts: &Facts) -> Option<Verdict> {
 
 /// The webhook's certificate is good, and signed by whom the API server trusts.
 pub(in crate::check) fn serving_certificate(facts: &Facts) -> Option<Verdict> {
-    let (_, ours) = facts.ours()?;
+    facts.ours()?;
     let hint =
         "the webhook's leader renews it, or whoever keeps the Secret: look at the webhook's logs";
-    let leaf = match &facts.certificate {
+    let chain = match &facts.certificates {
         Err(why) => return Some(Verdict::unknown(why)),
-        Ok(None) => return Some(Verdict::failure("its Secret is not there", hint)),
-        Ok(Some(leaf)) => leaf,
+        Ok(chain) => chain,
     };
-    let trusted = ours.trusted.as_deref().unwrap_or_default();
-    let is_signed = trusted.iter().any(|ca| leaf.is_signed_by(ca));
-    // Between a CA and the server there may be others, which only TLS can judge.
-    let by_a_root = trusted.iter().all(|ca| ca.is_authority);
-    Some(
-        if !trusted.is_empty() && !is_signed && by_a_root && trusted.len() == 1 {
-            Verdict::failure("it is not signed by the certificate in caBundle", hint)
-        } else {
-            of_time(leaf, facts.now, hint)
-        },
-    )
+    Some(match chain.first() {
+        None => Verdict::failure("its Secret is not there", hint),
+        Some(_) if facts.is_trusted() == Some(false) => {
+            Verdict::failure("no certificate in caBundle signed it", hint)
+        }
+        Some(leaf) => of_time(leaf, facts.now, hint),
+    })
 }
 
 /// Whether a certificate is good for a while.

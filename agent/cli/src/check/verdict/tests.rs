@@ -162,7 +162,7 @@ fn healthy() -> Facts {
         })),
         webhook: Ok(Some(workload("webhook"))),
         daemonset: Ok(Some(workload("agent"))),
-        certificate: Ok(Some(leaf)),
+        certificates: Ok(vec![leaf]),
         policies: Ok(policies.map(ToOwned::to_owned).into()),
         lease: Ok(Some(LeaseFact {
             holder: "sidestep-webhook-a".to_owned(),

@@ -174,7 +174,7 @@ fn a_serving_certificate_must_be_good_and_of_the_ca_that_is_trusted() {
         move |facts: &mut Facts| {
             let (authority, leaf) = certificates(made, life);
             ours(facts).trusted = Ok(vec![authority]);
-            facts.certificate = Ok(Some(leaf));
+            facts.certificates = Ok(vec![leaf]);
         }
     };
     assert_found(
@@ -207,13 +207,24 @@ fn a_serving_certificate_must_be_good_and_of_the_ca_that_is_trusted() {
         Failure,
         "Secret is not there",
         |facts| {
-            facts.certificate = Ok(None);
+            facts.certificates = Ok(vec![]);
         },
     );
     let another = |facts: &mut Facts| {
         ours(facts).trusted = Ok(vec![certificates(DAY, 90 * DAY).0]);
     };
-    assert_found(Check::ServingCertificate, Failure, "not signed", another);
+    assert_found(
+        Check::ServingCertificate,
+        Failure,
+        "no certificate in caBundle",
+        another,
+    );
+    // Behind the leaf comes the CA that signed it, and only that is trusted.
+    assert_found(Check::ServingCertificate, Good, "good until", |facts| {
+        let root = certificates(DAY, 90 * DAY).0;
+        ours(facts).trusted = Ok(vec![root.clone()]);
+        facts.certificates.as_mut().expect("known").push(root);
+    });
     // While CAs change, several are trusted.
     assert_found(Check::ServingCertificate, Good, "good until", |facts| {
         let next = certificates(DAY, 90 * DAY).0;

@@ -22,7 +22,7 @@ fn what_cannot_be_read_is_a_warning_that_says_why() {
         (Check::Webhook, |facts, why| facts.webhook = Err(why)),
         (Check::Agents, |facts, why| facts.daemonset = Err(why)),
         (Check::ServingCertificate, |facts, why| {
-            facts.certificate = Err(why);
+            facts.certificates = Err(why);
         }),
         (Check::AdmissionPolicies, |facts, why| {
             facts.policies = Err(why);
