@@ -14,12 +14,16 @@ use std::time::{Duration, Instant};
 use anstream::ColorChoice;
 use clap::ValueEnum;
 use kube::Client;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use self::finding::{Finding, Level, Stage, findings};
 use self::gather::{Scope, gather};
 use self::print::Symbols;
-use crate::cluster;
+use crate::cluster::{self, Answer};
+
+/// The namespace in which it is tried whether the webhook answers, unless told otherwise.
+const PROBE: &str = "default";
 
 /// The exit code where a check failed.
 const FAILED: u8 = 2;
@@ -50,7 +54,7 @@ pub(crate) struct Args {
     namespace: Option<String>,
 
     /// Namespace in which it is tried whether the webhook answers
-    #[arg(long, value_name = "NAME", default_value = "default")]
+    #[arg(long, value_name = "NAME", default_value = PROBE)]
     probe_namespace: String,
 
     /// The namespace that Sidestep is installed in
@@ -114,6 +118,34 @@ impl Args {
             Symbols::Unicode
         }
     }
+}
+
+/// What whoever looks for a fault wants to know of a cluster.
+pub(crate) struct Checked {
+    /// As `-o json` prints them.
+    pub(crate) findings: Value,
+    /// By node, what the agents told.
+    pub(crate) agents: Vec<(String, Answer)>,
+    /// Warnings of ours.
+    pub(crate) events: Result<Value, String>,
+}
+
+/// Checks a cluster on which Sidestep is installed.
+pub(crate) async fn checked(client: &Client, home: &str) -> anyhow::Result<Checked> {
+    let scope = Scope {
+        stage: Stage::After,
+        home: home.to_owned(),
+        probe: PROBE.to_owned(),
+        trial: None,
+    };
+    let facts = Box::pin(gather(client, &scope)).await?;
+    let findings = print::json(&findings(&facts));
+    let agents = facts.agents.unwrap_or_default().into_iter();
+    Ok(Checked {
+        findings,
+        agents: agents.map(|(pod, answer)| (pod.node, answer)).collect(),
+        events: facts.events.map(|events| json!(events)),
+    })
 }
 
 /// What is found when nothing fails any more, or when patience is at its end.

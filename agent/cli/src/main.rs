@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bugreport;
 mod check;
 mod cluster;
 mod explain;
@@ -35,6 +36,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bugreport(bugreport::Args),
     Check(check::Args),
     Completions(shell::Completions),
     Explain(explain::Args),
@@ -51,6 +53,7 @@ enum Command {
 async fn main() -> ExitCode {
     let Args { command } = Args::parse();
     let done = match command {
+        Command::Bugreport(args) => args.run().await,
         Command::Check(args) => args.run().await,
         Command::Completions(args) => args.run::<Args>(),
         Command::Explain(args) => args.run().await,

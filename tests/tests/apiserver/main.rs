@@ -1,5 +1,6 @@
 //! What the chart applies, on a real API server: its policies, its registration, its rights, its life with Helm.
 
+mod bugreport;
 mod check;
 mod explain;
 mod helm;
