@@ -1,5 +1,7 @@
 //! What a person sees from a desk with `sidestep check` and `sidestep status`: a cluster that is well, and one that is not.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 use sidestep_cluster::{
     Cluster,
@@ -7,7 +9,7 @@ use sidestep_cluster::{
     room::{objects, until},
     sidestep::NAMESPACE,
 };
-use sidestep_kit::needs;
+use sidestep_kit::{needs, parts};
 
 use crate::world::alone;
 
@@ -100,6 +102,23 @@ fn a_desk_sees_what_is_accelerated_what_is_left_and_what_is_broken() {
         let may_warn = MAY_WARN.iter().any(|name| check["check"] == *name);
         assert!(may_warn || check["level"] == "good", "{check:#}");
     }
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let archive = folder.path().join("report.tar.gz");
+    let output = cluster.sidestep(&format!("bugreport -o {}", archive.display()));
+    assert!(output.status.success(), "{}", said(&output));
+    let mut tar = Command::new("tar");
+    let listed = parts::finish(tar.arg("tzf").arg(&archive)).expect("an archive");
+    let agent = cluster.agent();
+    let log = format!(
+        "/logs/{}.agent.log",
+        agent["metadata"]["name"].as_str().expect("a name")
+    );
+    let node = format!(
+        "/agents/{}.json",
+        agent["spec"]["nodeName"].as_str().expect("a node")
+    );
+    assert!(listed.contains(&log) && listed.contains(&node), "{listed}");
 
     let down = Down::webhook(&cluster);
     let mut checked = Value::Null;
