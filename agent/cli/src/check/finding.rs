@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use super::facts::Facts;
-use super::verdict::{agents, api, istio, nodes, pods, reach, sidestep};
+use super::verdict::{agents, api, certificates, istio, nodes, pods, reach, sidestep};
 
 /// How good or bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -116,8 +116,8 @@ checks! {
     WebhookOrder = "webhook-order" in "Sidestep", BOTH, istio::order;
     Webhook = "webhook" in "Sidestep", AFTER, sidestep::webhook;
     Agents = "agents" in "Sidestep", AFTER, sidestep::agents;
-    CaBundle = "ca-bundle" in "Sidestep", AFTER, sidestep::ca_bundle;
-    ServingCertificate = "serving-certificate" in "Sidestep", AFTER, sidestep::serving_certificate;
+    CaBundle = "ca-bundle" in "Sidestep", AFTER, certificates::ca_bundle;
+    ServingCertificate = "serving-certificate" in "Sidestep", AFTER, certificates::serving_certificate;
     Versions = "versions" in "Sidestep", AFTER, sidestep::versions;
     AdmissionPolicies = "admission-policies" in "Sidestep", AFTER, sidestep::policies;
     Leader = "leader" in "Sidestep", AFTER, sidestep::leader;

@@ -2,6 +2,7 @@
 
 pub(super) mod agents;
 pub(super) mod api;
+pub(super) mod certificates;
 pub(super) mod istio;
 pub(super) mod nodes;
 pub(super) mod pods;

@@ -62,7 +62,7 @@ pub(in crate::check) fn shortcut(facts: &Facts) -> Option<Verdict> {
         (why.unwrap_or_else(|| "not proven yet".to_owned()), *node)
     }));
     Some(if off.is_empty() {
-        Verdict::good(format!("on, on {} nodes", told.len()))
+        Verdict::good(format!("on everywhere ({} asked)", told.len()))
     } else {
         Verdict::warning(
             format!("off: {}", said(&off)),

@@ -23,6 +23,7 @@ mod installed;
 mod mesh;
 mod reach;
 mod running;
+mod serving;
 mod unknown;
 
 /// What this program, the agents and the images are, where nothing else is said.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sidestep_agent_api::ShortcutStatus;
+use sidestep_contract::waiting::Place;
 
 use super::*;
 
