@@ -127,20 +127,32 @@ struct Shown {
 impl Args {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let scope = self.scope(Path::new(SOCKET).exists());
+        let mut has_shown = false;
         loop {
-            let shown = match &scope {
-                Scope::Agent(socket) => agent::shown(&sidestep_agent_api::ask(socket).await?),
-                scope => self.of_the_cluster(scope).await?,
-            };
-            self.print(&shown);
-            if !self.watch {
-                return Ok(if shown.attention {
-                    ExitCode::from(ATTENTION)
-                } else {
-                    ExitCode::SUCCESS
-                });
+            match self.look(&scope).await {
+                Ok(shown) => {
+                    self.print(&shown);
+                    has_shown = true;
+                    if !self.watch {
+                        return Ok(if shown.attention {
+                            ExitCode::from(ATTENTION)
+                        } else {
+                            ExitCode::SUCCESS
+                        });
+                    }
+                }
+                // Who watches an upgrade wants to see its end, too.
+                Err(error) if has_shown => eprintln!("sidestep: {error:#}; looking again"),
+                Err(error) => return Err(error),
             }
             sleep(INTERVAL).await;
+        }
+    }
+
+    async fn look(&self, scope: &Scope) -> anyhow::Result<Shown> {
+        match scope {
+            Scope::Agent(socket) => Ok(agent::shown(&sidestep_agent_api::ask(socket).await?)),
+            scope => self.of_the_cluster(scope).await,
         }
     }
 
