@@ -28,3 +28,4 @@ pub mod policy;
 pub mod record;
 pub mod report;
 pub mod shrink;
+mod spellings;

@@ -1,4 +1,4 @@
-//! Which policies are tried: every setting alone with each of its values, all pairs of settings, random ones, large ones.
+//! Which policies are tried: every setting alone with each of its values and with odd ones, all pairs of settings, random ones, large ones.
 
 use fastrand::Rng;
 
@@ -6,6 +6,7 @@ use crate::{
     dimensions::{DIMENSIONS, Dimension},
     host::{Kind, NAME_SERVERS},
     policy::{NATIVE, Written},
+    spellings::SPELLINGS,
 };
 
 /// A policy to be tried, in a pod of this kind.
@@ -31,6 +32,8 @@ pub struct Planned {
 pub enum Reason {
     /// One setting has one of its values, all others are as the injector writes them.
     Alone,
+    /// One setting, at the edge of what parsers take.
+    Spelling,
     /// Two settings.
     Pair,
     /// Any number of settings.
@@ -69,6 +72,14 @@ pub fn plan(seed: u64, randoms: usize) -> Vec<Planned> {
                 plan.push(place(Reason::Alone, policy.clone(), &mut rng));
                 plan.push(place(Reason::Alone, native(policy, &mut rng), &mut rng));
             }
+        }
+    }
+    for (name, value) in SPELLINGS {
+        for native in ["false", "true"] {
+            let mut policy = Written::plain();
+            policy.set(name, value);
+            policy.set(NATIVE, native);
+            plan.push(place(Reason::Spelling, policy, &mut rng));
         }
     }
     for (i, one) in DIMENSIONS.iter().enumerate() {

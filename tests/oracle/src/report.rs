@@ -84,7 +84,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<10}{:<8}{:>9}{:>6}{:>9}{:>9}{:>13}",
+            "{:<10}{:<10}{:>9}{:>6}{:>9}{:>9}{:>13}",
             "rules of", "reason", "policies", "left", "refused", "pairs", "differences"
         )?;
         let mut total = Counts::default();
@@ -98,7 +98,7 @@ impl fmt::Display for Report {
             ("Rows that decided:", None),
             ("Left to Istio, by reason:", Some(&self.left)),
             (
-                "Refused by Istio's own program, so that its pod would not start:",
+                "Refused by Istio's own program, so that its pod would not start, and taken by Sidestep:",
                 Some(&self.refused),
             ),
         ] {
@@ -114,7 +114,8 @@ impl fmt::Display for Report {
                 }
                 Some(counts) => {
                     for (reason, (count, policy)) in counts {
-                        writeln!(f, "{count:>5} {reason}, as with {policy}")?;
+                        let (start, rest) = shown(policy);
+                        writeln!(f, "{count:>5} {reason}, as with {start}{rest}")?;
                     }
                 }
             }
@@ -122,6 +123,16 @@ impl fmt::Display for Report {
         Ok(())
     }
 }
+
+/// As much of a policy as a reader takes in: lists may have thousands of items.
+fn shown(policy: &str) -> (&str, &'static str) {
+    match policy.char_indices().nth(SHOWN) {
+        Some((end, _)) => (&policy[..end], " …"),
+        None => (policy, ""),
+    }
+}
+
+const SHOWN: usize = 240;
 
 fn example(examples: &mut Examples, reason: String, case: &Case) {
     let policy = case.policy.to_string();
@@ -142,7 +153,7 @@ fn line(f: &mut fmt::Formatter<'_>, oracle: &str, reason: &str, counts: &Counts)
     } = counts;
     writeln!(
         f,
-        "{oracle:<10}{reason:<8}{policies:>9}{left:>6}{refused:>9}{pairs:>9}{differences:>13}"
+        "{oracle:<10}{reason:<10}{policies:>9}{left:>6}{refused:>9}{pairs:>9}{differences:>13}"
     )
 }
 
