@@ -16,7 +16,7 @@ use crate::{
     POD,
     calls::{Call, How},
     four::{Predictions, Table, answer_for_everybody},
-    world::{INBOUND, NEIGHBOUR, PORTS, World, outcomes, policy_of},
+    world::{INBOUND, NEIGHBOUR, PORTS, World, policy_of},
 };
 
 const POD6: &str = "fd77::10";
@@ -84,7 +84,7 @@ fn compare(fixture: &str, addresses: &[&str], proxy: &Identity) {
     };
     let calls = calls(addresses);
     let mut table = Table::default();
-    table.add(&calls, &outcomes(&calls, [&istio, &sidestep]), &predictions);
+    table.add(&calls, [&istio, &sidestep], &predictions);
     assert!(table.calls() > 100, "{} calls", table.calls());
     table.assert_equal(fixture);
 }

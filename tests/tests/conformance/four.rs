@@ -1,7 +1,7 @@
 //! Four answers to where a call goes: Istio's rules with sockets, which is right by definition; the walk over the same rules
 //! as text; the decision as a pure function; Sidestep with sockets.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
 
 use sidestep_kit::{
     net::{Namespace, OUTSIDE_V4, OUTSIDE_V6},
@@ -10,7 +10,10 @@ use sidestep_kit::{
 use sidestep_oracle::{attempts::Attempt, ours::Ours};
 use sidestep_walker::{Arrival, Protocol, Rules, Way};
 
-use crate::calls::{Call, How, Outcome};
+use crate::{
+    calls::{Call, How, Outcome},
+    world::World,
+};
 
 /// Where the DNS proxy listens.
 pub(crate) const DNS: u16 = 15053;
@@ -100,6 +103,51 @@ fn listener_of(outcome: &Outcome) -> Option<&str> {
     by.filter(|name| ["outbound", "inbound", "dns"].contains(name))
 }
 
+/// All that is said of one call.
+struct Answers {
+    /// Of Istio's rules and of Sidestep, with sockets.
+    sockets: [Outcome; 2],
+    /// Of the walk and of the function.
+    predicted: Option<[Predicted; 2]>,
+}
+
+impl Answers {
+    /// Whether the walk, the function and Sidestep with sockets answer otherwise than Istio's rules with sockets.
+    fn differ(&self) -> [bool; 3] {
+        let [istio, sidestep] = &self.sockets;
+        let listener = listener_of(istio);
+        let [walked, decided] = match &self.predicted {
+            None => [false; 2],
+            Some(both) => both.each_ref().map(|it| it.by != listener),
+        };
+        [walked, decided, istio != sidestep]
+    }
+}
+
+impl fmt::Display for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [istio, sidestep] = self.sockets.each_ref().map(|it| it.text.as_str());
+        let [walked, decided] = match &self.predicted {
+            None => ["no such connection"; 2],
+            Some(both) => both.each_ref().map(|it| it.text.as_str()),
+        };
+        for (who, text) in [
+            ("Istio's rules, sockets", istio),
+            ("Istio's rules, walked", walked),
+            ("Sidestep, function", decided),
+            ("Sidestep, sockets", sidestep),
+        ] {
+            write!(f, "\n    {who:<24}{text}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where nobody answers, nobody answers within this.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Longer than a busy machine stands still.
+const LONG_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How many calls of each kind, and how many answers differ from those of Istio's rules with sockets.
 #[derive(Default)]
 pub(crate) struct Table {
@@ -108,36 +156,31 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Adds a pod's calls, with what came of them under Istio's rules and under Sidestep.
+    /// Makes calls in both worlds, of which the first has Istio's rules. One of which answers seem to differ is made again, with
+    /// more time.
     pub(crate) fn add(
         &mut self,
         calls: &[Call],
-        outcomes: &[[Outcome; 2]],
+        worlds: [&World; 2],
         predictions: &Predictions<'_>,
     ) {
-        for (call, [istio, sidestep]) in calls.iter().zip(outcomes) {
-            let [walked, decided] = predictions
-                .of(call)
-                .map_or([None, None], |both| both.map(Some));
-            let wrong =
-                |it: &Option<Predicted>| it.as_ref().is_some_and(|it| it.by != listener_of(istio));
-            let text =
-                |it: Option<Predicted>| it.map_or("no such connection".to_owned(), |it| it.text);
-            let differs = [wrong(&walked), wrong(&decided), istio != sidestep];
+        let callers = worlds.map(World::callers);
+        for call in calls {
+            let answers = |patience| Answers {
+                sockets: callers.each_ref().map(|it| it.make(call, patience)),
+                predicted: predictions.of(call),
+            };
+            let mut all = answers(PATIENCE);
+            if all.differ().contains(&true) {
+                all = answers(LONG_PATIENCE);
+            }
             let counts = self.kinds.entry(call.kind()).or_default();
             counts[0] += 1;
-            for (count, differs) in counts[1..].iter_mut().zip(differs) {
+            for (count, differs) in counts[1..].iter_mut().zip(all.differ()) {
                 *count += usize::from(differs);
             }
-            if differs.contains(&true) {
-                self.differences.push(format!(
-                    "{call}\n    Istio's rules, sockets: {}\n    Istio's rules, walked:  {}\n    \
-                     Sidestep, function:     {}\n    Sidestep, sockets:      {}",
-                    istio.text,
-                    text(walked),
-                    text(decided),
-                    sidestep.text,
-                ));
+            if all.differ().contains(&true) {
+                self.differences.push(format!("{call}{all}"));
             }
         }
     }

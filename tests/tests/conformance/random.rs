@@ -24,7 +24,7 @@ use crate::{
     POD,
     calls::{Call, How},
     four::{Predictions, Table, answer_for_everybody},
-    world::{NEIGHBOUR, World, file_of, outcomes},
+    world::{NEIGHBOUR, World, file_of},
 };
 
 const POD6: &str = "fd77::10";
@@ -103,7 +103,7 @@ fn add(
         inbound,
     };
     let calls = calls(istio.pod(), policy, &state, rng, &proxy);
-    table.add(&calls, &outcomes(&calls, [&istio, &sidestep]), &predictions);
+    table.add(&calls, [&istio, &sidestep], &predictions);
     true
 }
 

@@ -1,7 +1,5 @@
 //! A pod in which everything listens, a neighbour and an outside host that do too.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::Pod as Manifest;
 use serde::de::DeserializeOwned;
 use sidestep_contract::{Policy, istio_init};
@@ -11,10 +9,7 @@ use sidestep_kit::{
     redirect::{Node, Pod},
 };
 
-use crate::{
-    calls::{Call, Callers, Outcome},
-    four::DNS,
-};
+use crate::{calls::Callers, four::DNS};
 
 /// A neighbour's addresses; at each it answers DNS.
 pub(crate) const NEIGHBOUR: [&str; 5] = [
@@ -77,26 +72,10 @@ impl World {
     pub(crate) fn pod(&self) -> &Pod {
         &self.pod
     }
-}
 
-/// Where nobody answers, nobody answers within this.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Longer than a busy machine stands still.
-const LONG_PATIENCE: Duration = Duration::from_secs(10);
-
-/// What comes of each call in both worlds. One that seems to differ is made again in both, with more time.
-pub(crate) fn outcomes(calls: &[Call], worlds: [&World; 2]) -> Vec<[Outcome; 2]> {
-    let callers = worlds.map(|world| Callers::new(&world.pod, &world.outside));
-    let make = |call: &Call| {
-        let both = |patience| callers.each_ref().map(|it| it.make(call, patience));
-        let first = both(PATIENCE);
-        if first[0] == first[1] {
-            first
-        } else {
-            both(LONG_PATIENCE)
-        }
-    };
-    calls.iter().map(make).collect()
+    pub(crate) fn callers(&self) -> Callers<'_> {
+        Callers::new(&self.pod, &self.outside)
+    }
 }
 
 /// Of both families whatever the pod has: native nftables rules redirect IPv6 within pods that have none.
