@@ -28,6 +28,8 @@ pub(crate) struct Call {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
     Tcp,
+    /// The first bytes go with the SYN: the kernel connects when they are sent.
+    FastOpen,
     Mptcp,
     /// A datagram and its answer.
     Udp {
@@ -51,6 +53,7 @@ impl Call {
         match (self.how, &self.who) {
             (_, None) => "inbound",
             (How::Mptcp, _) => "MPTCP",
+            (How::FastOpen, _) => "TCP Fast Open",
             (How::Udp { connected: true }, _) => "UDP connected",
             (How::Udp { connected: false }, _) => "UDP unconnected",
             (How::Tcp, _) if self.bound.is_some() => "TCP bound",
@@ -120,7 +123,7 @@ fn try_call(actor: &Actor, call: &Call, patience: Duration) -> Result<Outcome, E
         Family::V6
     };
     let kind = match call.how {
-        How::Tcp => Kind::Tcp,
+        How::Tcp | How::FastOpen => Kind::Tcp,
         How::Mptcp => Kind::Mptcp,
         How::Udp { .. } => Kind::Udp,
     };
@@ -137,7 +140,13 @@ fn try_call(actor: &Actor, call: &Call, patience: Duration) -> Result<Outcome, E
         How::Udp { connected } => ask(&socket, &to, connected, patience),
         How::Tcp | How::Mptcp => {
             socket.connect_within(&to, patience)?;
-            socket.seen().map(described)
+            socket.seen_within(patience).map(described)
+        }
+        How::FastOpen => {
+            socket.set_option(libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1)?;
+            socket.connect_within(&to, patience)?;
+            socket.send(b"?")?;
+            socket.seen_within(patience).map(described)
         }
     }
 }

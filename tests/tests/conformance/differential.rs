@@ -113,6 +113,9 @@ fn calls(addresses: &[&str]) -> Vec<Call> {
             };
             call(How::Tcp, None, to, port);
             call(How::Mptcp, None, to, port);
+            if [80, 8080].contains(&port) {
+                call(How::FastOpen, None, to, port);
+            }
             if near || !to.is_ipv6() {
                 call(How::Tcp, Some(passthrough), to, port);
             }

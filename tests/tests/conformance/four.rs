@@ -59,7 +59,7 @@ impl Predictions<'_> {
             return Some(Attempt::into(outside.parse().expect("an address"), call.to));
         };
         let protocol = match call.how {
-            How::Tcp | How::Mptcp => Protocol::Tcp,
+            How::Tcp | How::FastOpen | How::Mptcp => Protocol::Tcp,
             How::Udp { .. } => Protocol::Udp,
         };
         // Rules compare the ids that a file's creator had for the filesystem.

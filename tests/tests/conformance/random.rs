@@ -171,10 +171,11 @@ fn call(attempt: &Attempt, rng: &mut Rng) -> Call {
         Way::In => None,
         Way::Out { uid, gid, .. } => Some(Identity::new(uid, gid)),
     };
-    let how = if who.is_some() && rng.u8(..4) == 0 {
-        How::Mptcp
-    } else {
-        How::Tcp
+    let how = match rng.u8(..6) {
+        _ if who.is_none() => How::Tcp,
+        0 => How::Mptcp,
+        1 => How::FastOpen,
+        _ => How::Tcp,
     };
     Call {
         who,

@@ -39,6 +39,8 @@ impl World {
     pub(crate) fn new(node: Node, pod: Pod, proxy: &Identity, outbound: u16, inbound: u16) -> Self {
         let neighbour = node.network().host("neighbour", &NEIGHBOUR);
         let (beside, outside) = (node.actor_in(&neighbour), node.outside());
+        // Fast Open without a cookie, for which each server would have to be called twice.
+        pod.namespace().sysctl("net/ipv4/tcp_fastopen", "5");
         let mut sockets = listen_as_proxy(&pod, proxy, outbound, inbound);
         node.wait_active(&pod);
         let app = pod.app();

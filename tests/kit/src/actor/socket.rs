@@ -204,16 +204,28 @@ impl Socket {
 
     /// Reads what a server of [`Socket::serve`] says about this connection.
     pub fn report(&self) -> Result<Report, Errno> {
-        let bytes = self.receive()?;
+        self.report_within(Duration::from_millis(CALL_MS.into()))
+    }
+
+    fn report_within(&self, deadline: Duration) -> Result<Report, Errno> {
+        let (bytes, _) = self.receive_from_within(deadline)?;
         if bytes.is_empty() {
             return Err(Errno(libc::ECONNRESET));
         }
-        Ok(serde_json::from_slice(&bytes).expect("a server answers with a report"))
+        // What was sent before comes back behind it.
+        let line = bytes.split(|byte| *byte == b'\n').next();
+        let line = line.expect("a split has a first part");
+        Ok(serde_json::from_slice(line).expect("a server answers with a report"))
     }
 
     /// Compares what both ends see of this connection to a server of [`Socket::serve`].
     pub fn seen(&self) -> Result<Seen, Errno> {
-        let report = self.report()?;
+        self.seen_within(Duration::from_millis(CALL_MS.into()))
+    }
+
+    /// The same with a deadline of its own: for those that are expected not to be answered
+    pub fn seen_within(&self, deadline: Duration) -> Result<Seen, Errno> {
+        let report = self.report_within(deadline)?;
         Ok(Seen {
             own_name: self.name()?,
             peer_name: self.peer_name()?,
