@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit fuzz test-apiserver counted test-exact exact-keep bench-exact test-netns conformance mutants test-programs test-cluster test-field field smoke kernels cluster cluster-down images release manifests torture bench bench-webhook bench-agent lint clean
+.PHONY: help setup build demo test test-unit fuzz test-apiserver counted test-exact exact-keep bench-exact test-netns conformance mutants test-programs test-cluster test-field field smoke kernels cluster cluster-down images release manifests torture soak bench bench-webhook bench-agent lint clean
 
 SECONDS := 60
 CASES := 30000
@@ -132,6 +132,12 @@ torture: setup ## as root: a million random streams through the shortcut, every 
 	cargo build --release $(TORTURE)
 	@mkdir -p .parts
 	@target/release/sidestep-torture run --connections $(or $(CONNECTIONS),1000000) --state .parts/torture.json
+
+soak: setup ## as root: an agent for MINUTES=60, with pods, connections and agents that come and go: a line a minute, and what is left in the end
+	@tests/setup.sh cluster
+	cargo build $(PROGRAMS)
+	cargo build $(TORTURE)
+	@target/debug/sidestep-soak --minutes $(or $(MINUTES),60)
 
 bench-exact: setup ## instructions of a request with each setting, counted in QEMU: tables; ARGUMENTS="--setting node --case one" for less, --help for all
 	cargo build $(QUICK) sidestep-exact
