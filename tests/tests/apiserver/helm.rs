@@ -28,7 +28,7 @@ fn ours(server: &ApiServer) -> String {
     ))
 }
 
-fn bundle(server: &ApiServer) -> serde_json::Value {
+fn bundle(server: &ApiServer) -> Value {
     let registration = server.get("mutatingwebhookconfiguration sidestep-webhook");
     registration["webhooks"][0]["clientConfig"]["caBundle"].clone()
 }
