@@ -87,7 +87,7 @@ fn mutate(all: bool, seed: u64) -> anyhow::Result<ExitCode> {
     } else {
         one_of_each_row()
     };
-    let pairs: usize = cases.iter().map(|case| case.attempts.len()).sum();
+    let pairs = pairs(&cases);
     println!(
         "How many of {pairs} cases differ from Istio's rules when a row of the decision is changed:"
     );
@@ -114,6 +114,10 @@ fn judge(cases: &[Case]) -> anyhow::Result<Report> {
         report.count(index, case, answer);
     }
     Ok(report)
+}
+
+fn pairs(cases: &[Case]) -> usize {
+    cases.iter().map(|case| case.attempts.len()).sum()
 }
 
 fn exit_code(good: bool) -> ExitCode {
@@ -146,6 +150,11 @@ fn compare(cases: usize, seed: Option<u64>) -> anyhow::Result<ExitCode> {
     if !report.differences.is_empty() {
         return Ok(ExitCode::FAILURE);
     }
+    let (asked, compared) = (pairs(&cases), report.pairs());
+    ensure!(
+        compared * 4 > asked * 3,
+        "of {asked} cases only {compared} were compared: too many policies are left or refused"
+    );
     let unreached = report.unreached();
     ensure!(
         unreached.is_empty(),
