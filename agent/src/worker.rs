@@ -143,16 +143,9 @@ impl<S: Source, N: Node> Worker<S, N> {
             tracing::error!(error, "check failed; will retry");
         }
         let failure = failure.map(|error| format!("check failed: {error}"));
-        let failure = failure.or_else(|| {
-            let duties = self.duties.as_mut()?;
-            // What was restored is attached, and nobody has seen it act yet.
-            let again = !done.restored.is_empty();
-            let (proof, metrics) = (&mut duties.proof, &duties.metrics);
-            let unproven = proof.renew(self.reconciler.dataplane(), &self.cgroup, again, |act| {
-                metrics.tried(act);
-            });
-            unproven.map(ToOwned::to_owned)
-        });
+        // Whatever failed: that the programs were not seen to act is an alarm of its own.
+        let unproven = self.unproven(!done.restored.is_empty());
+        let failure = failure.or(unproven);
         if let (Some(duties), Some(node)) = (&mut self.duties, &self.node)
             && let Some(why) = duties.complaint.tells(failure.as_deref(), Instant::now())
         {
@@ -171,6 +164,15 @@ impl<S: Source, N: Node> Worker<S, N> {
         }
         let excess = self.repairs.len().saturating_sub(REPAIRS);
         self.repairs.drain(..excess);
+    }
+
+    /// Why the programs were not seen to act. What was just restored is attached, and nobody has seen it act yet.
+    fn unproven(&mut self, restored: bool) -> Option<String> {
+        let duties = self.duties.as_mut()?;
+        let (proof, metrics) = (&mut duties.proof, &duties.metrics);
+        let tried = |act| metrics.tried(act);
+        let unproven = proof.renew(self.reconciler.dataplane(), &self.cgroup, restored, tried);
+        unproven.map(ToOwned::to_owned)
     }
 
     fn status(&self) -> Status {

@@ -12,8 +12,10 @@ const EVENTS: &str = "cgroup.events";
 /// What became of a cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whereabouts {
-    /// It lives.
+    /// There are processes in it, or below.
     Here(PathBuf),
+    /// There is no process in it, nor below.
+    Empty,
     /// The whole hierarchy is seen, and it is not there.
     Gone,
     /// It may be in a part of the hierarchy that this process does not see.
@@ -26,12 +28,18 @@ pub fn find(id: u64, near: &Path) -> Whereabouts {
         return Whereabouts::Unknown;
     };
     match search(id, &top) {
+        Ok(Some(path)) if is_empty(&path) => Whereabouts::Empty,
         Ok(Some(path)) => Whereabouts::Here(path),
         // A cgroup namespace, or a container's mount, shows a part of it.
         Ok(None) if top.join(EVENTS).exists() => Whereabouts::Unknown,
         Ok(None) => Whereabouts::Gone,
         Err(_) => Whereabouts::Unknown,
     }
+}
+
+fn is_empty(cgroup: &Path) -> bool {
+    let events = fs::read_to_string(cgroup.join(EVENTS));
+    events.is_ok_and(|events| events.lines().any(|line| line == "populated 0"))
 }
 
 /// The highest folder of the file system that a folder is in.

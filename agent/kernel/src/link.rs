@@ -107,8 +107,9 @@ impl Target<'_> {
         match cgroups::find(id, near) {
             Whereabouts::Here(path) => Some(format!("cgroup {}", path.display())),
             Whereabouts::Unknown => Some(format!("cgroup {id}, which the agent does not see")),
-            // Sockets that are still open keep a removed cgroup's links attached.
-            Whereabouts::Gone => None,
+            // Kubelet leaves the folder of a cgroup that it does not use any more. And sockets that are still open keep a removed
+            // cgroup's links attached.
+            Whereabouts::Empty | Whereabouts::Gone => None,
         }
     }
 }

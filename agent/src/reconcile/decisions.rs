@@ -18,23 +18,24 @@ pub(super) struct Decisions {
 }
 
 impl Decisions {
-    /// Takes in what the kernel has counted for a namespace; the answer is what of it is new.
+    /// Takes in what the kernel has counted for a namespace; the answer is what of it is new, and nothing at the first look.
     pub(super) fn take(&mut self, cookie: Cookie, counts: &[(Row, u64)]) -> ByRow {
         let seen = self.seen.entry(cookie).or_default();
         let mut news = ByRow::default();
         for (row, count) in counts {
             let row = *row as usize;
             // A namespace that was armed anew counts from the start.
-            news[row] = count.checked_sub(seen[row]).unwrap_or(*count);
+            let more = count.checked_sub(seen[row]).unwrap_or(*count);
             seen[row] = *count;
             if self.begun {
-                self.total[row] = self.total[row].wrapping_add(news[row]);
+                news[row] = more;
+                self.total[row] = self.total[row].wrapping_add(more);
             }
         }
         news
     }
 
-    /// The first look at all namespaces is done. What it found may be of an earlier agent's time, whose sums had it.
+    /// The first look at all namespaces is done. What it found may be of an earlier agent's time, who told of it.
     pub(super) const fn begin(&mut self) {
         self.begun = true;
     }
@@ -61,9 +62,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_at_the_first_look_is_news_and_in_no_sum() {
+    fn what_is_there_at_the_first_look_is_no_news_and_in_no_sum() {
         let mut decisions = Decisions::default();
-        assert_eq!(decisions.take(1, &[(ROW, 5)])[ROW as usize], 5);
+        assert_eq!(decisions.take(1, &[(ROW, 5)])[ROW as usize], 0);
         decisions.begin();
         assert_eq!(total(&decisions), 0);
         assert_eq!(decisions.take(1, &[(ROW, 7)])[ROW as usize], 2);

@@ -79,7 +79,7 @@ pub(super) struct Maps {
     pub(super) ends: Table<EndKey, EndRecord>,
     ends_of: Array<i64>,
     ends_swept: Array<i64>,
-    pub(super) manners_of: Array<i64>,
+    manners_of: Array<i64>,
     receivers: SocketTable<u64>,
     pub(super) senders: SocketTable<u64>,
     pub(super) tally: PerCpuArray<[u64; COUNTS]>,
@@ -123,12 +123,27 @@ impl Maps {
         Ok(())
     }
 
+    /// A pod comes to this place: what the one before it has left there is not charged to it.
+    pub(super) fn begin_shares(&mut self, place: u32) -> Result<(), MapError> {
+        self.ends_swept.set(place, self.ends_of.get(place)?)?;
+        self.manners_of.set(place, 0)
+    }
+
+    /// A pod moves. What is known of its programs stays known; its ends stay where they were, and go by TCP.
+    pub(super) fn move_shares(&mut self, from: u32, to: u32) -> Result<(), MapError> {
+        self.ends_swept.set(to, self.ends_of.get(to)?)?;
+        self.manners_of.set(to, self.manners_of.get(from)?)
+    }
+
     /// Corrects what these pods, by their places, are said to have of the records: some went without a program. Where connections
     /// come or go meanwhile it is a few off.
     pub(super) fn recount_ends(&mut self, places: &[u32]) -> Result<(), MapError> {
+        // By key: whoever walks a map that changes may see one twice.
+        let ends = self.ends.iter().flatten();
+        let ends: HashMap<EndKey, u32> = ends.map(|(key, record)| (key, record.place)).collect();
         let mut there: HashMap<u32, i64> = HashMap::new();
-        for (_, record) in self.ends.iter().flatten() {
-            *there.entry(record.place).or_default() += 1;
+        for place in ends.values() {
+            *there.entry(*place).or_default() += 1;
         }
         for place in places {
             let there = there.get(place).copied().unwrap_or_default();

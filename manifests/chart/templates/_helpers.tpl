@@ -26,7 +26,7 @@ annotations, and who loops over them keeps the API server busy. */}}
 
 {{/* Annotations by which a Prometheus without the operator finds a part's pods. Call with (list . 8080). */}}
 {{- define "sidestep.scraped" -}}
-{{- if (index . 0).Values.monitoring.scrapeAnnotations -}}
+{{- if ((index . 0).Values.monitoring).scrapeAnnotations -}}
 prometheus.io/scrape: "true"
 prometheus.io/port: {{ index . 1 | quote }}
 prometheus.io/path: /metrics

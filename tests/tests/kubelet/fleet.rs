@@ -85,8 +85,14 @@ async fn follow(server: &ApiServer) {
         seconds.iter().sum::<usize>(),
         took.as_secs(),
     );
-    assert_eq!(first, 2 * AGENTS, "a list and a watch each");
-    assert!(most < AGENTS / 3, "{seconds:?}");
+    // One that was not answered in time asks again.
+    let wanted = 2 * AGENTS..3 * AGENTS;
+    assert!(
+        wanted.contains(&first),
+        "{first} requests: a list and a watch each"
+    );
+    // All of them at once would be two each.
+    assert!(most < AGENTS, "{seconds:?}");
 }
 
 fn start(config: &Config, nth: usize, seen: &Arc<Mutex<Seen>>) {

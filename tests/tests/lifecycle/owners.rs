@@ -2,11 +2,13 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt as _,
     path::Path,
     process::{Command, Output},
 };
 
-use sidestep_kit::{needs, net::run, redirect::Node};
+use sidestep_kernel::cgroups::{self, Whereabouts};
+use sidestep_kit::{cgroup::Cgroup, needs, net::run, redirect::Node};
 
 use crate::{POD, SERVICE, assert_captured};
 
@@ -44,6 +46,22 @@ fn links_of_a_cgroup_that_is_gone_are_replaced() {
     node.start_agent();
     let (pod, _proxy) = node.pod_with_proxy("client", &[POD]);
     assert_captured(&pod.app(), "outbound", SERVICE);
+}
+
+/// Kubelet leaves the old ones where it changes its cgroup driver.
+#[needs(root)]
+fn a_cgroup_in_which_nobody_is_owns_nothing() {
+    let cgroup = Cgroup::new("owner");
+    let below = cgroup.child("pod");
+    let id = fs::metadata(cgroup.path()).expect("it is there").ino();
+    assert_eq!(cgroups::find(id, cgroup.path()), Whereabouts::Empty);
+    let mut sleeper = Command::new("sleep");
+    below.command_joins(sleeper.arg("60"));
+    let mut sleeper = sleeper.spawn().expect("a program of every system");
+    let here = cgroups::find(id, below.path());
+    sleeper.kill().expect("our own child");
+    sleeper.wait().expect("our own child");
+    assert_eq!(here, Whereabouts::Here(cgroup.path().to_owned()));
 }
 
 #[needs(root, "mount", "umount", "timeout")]
