@@ -334,7 +334,7 @@ elif [ "$what" = all ]; then
     kernel arm64-6.1
     kernel arm64-6.12.117
 elif [ "$what" = cluster ]; then
-    packages iproute2 iptables nftables bpftool python3 busybox-static binutils libseccomp2 util-linux wrk
+    packages iproute2 iptables nftables bpftool python3 python3-yaml busybox-static binutils libseccomp2 util-linux wrk
     python3 -m pip --version >/dev/null 2>&1 || packages python3-pip
     envoy
     # It takes minutes and has a lock of its own.
