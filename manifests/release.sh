@@ -42,16 +42,19 @@ for architecture in "${architectures[@]}"; do arguments+=(--architecture "$archi
 manifests/images/build.sh --output "$part" --programs "$part" "${arguments[@]}"
 
 manifests/render.sh >"$part/install.yaml"
-# Every path in it must be there for `helm package` to take the chart; the archive is written without what that would add.
+# `helm package` would add times; the chart is checked as that does, and packed by ours.
 helm lint --strict --quiet manifests/chart
 python3 manifests/images/chart.py --chart manifests/chart --archive "$part/sidestep-$version.tgz" --oci "$part/chart.tar"
 
-for program in sidestep sidestep-agent sidestep-webhook; do
-    manifest=$(cargo metadata --no-deps --format-version 1 --locked |
-        python3 -c 'import json, sys; print(next(p["manifest_path"] for p in json.load(sys.stdin)["packages"] if p["name"] == sys.argv[1]))' "$program")
-    cargo cyclonedx --manifest-path "$manifest" --format json --spec-version 1.5 --target x86_64-unknown-linux-gnu --override-filename "$program.cdx" >/dev/null
-    python3 manifests/images/parts.py "$(dirname "$manifest")/$program.cdx.json" "$part/$program.cdx.json"
-    rm "$(dirname "$manifest")/$program.cdx.json"
+# One list beside the manifest of every crate of the workspace, whichever is asked for.
+lists=parts-of-release.cdx
+folders() { cargo metadata --no-deps --format-version 1 --locked | python3 manifests/images/parts.py folders; }
+trap 'folders | while read -r _ folder; do rm -f "$folder/$lists.json"; done' EXIT
+cargo cyclonedx --quiet --format json --spec-version 1.5 --target x86_64-unknown-linux-gnu --override-filename "$lists"
+folders | while read -r name folder; do
+    case $name in
+    sidestep | sidestep-agent | sidestep-webhook) python3 manifests/images/parts.py list "$folder/$lists.json" "$part/$name.cdx.json" ;;
+    esac
 done
 
 cp CHANGELOG.md LICENSE manifests/METRICS.md manifests/RUNBOOKS.md manifests/chart/monitoring/{rules.yaml,dashboard.json} "$part/"

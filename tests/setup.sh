@@ -136,11 +136,13 @@ java_program() {
 
 # cargo checks what it fetches, and by --locked the versions of all it needs, against their checksums.
 crate() {
-    local name=$1 version=$2 program=.parts/bin/$1
-    [ "$("$program" --version 2>/dev/null)" != "$name $version" ] || return 0
+    local name=$1 version=$2
+    # Not every program says what it is. cargo notes what it installed.
+    built() { [ -x ".parts/bin/$name" ] && cargo install --list --root .parts | grep -x "$name v$version:" >/dev/null; }
+    ! built || return 0
     say "building $name $version (two minutes or three)"
     cargo install --quiet --locked --force --version "$version" --root .parts "$name"
-    [ "$("$program" --version)" = "$name $version" ] || fail "$name was not built"
+    built || fail "$name was not built"
 }
 
 envoy() {
