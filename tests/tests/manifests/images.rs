@@ -211,3 +211,25 @@ fn the_chart_is_packed_as_helm_takes_it_and_always_the_same() {
     let size = usize::try_from(layer["size"].as_u64().expect("a size")).expect("a size");
     assert_eq!(size, one[0].len());
 }
+
+#[needs("python3")]
+fn a_list_of_parts_has_nothing_of_this_machine_and_of_this_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    let here = parts::workspace().display();
+    let list = json!({
+        "bomFormat": "CycloneDX", "serialNumber": "urn:uuid:1",
+        "components": [{"bom-ref": format!("path+file://{here}/agent#sidestep-agent@1"), "name": "sidestep-agent"}],
+    });
+    fs::write(at("from.json"), list.to_string()).expect("a file");
+    let mut python = Command::new("python3");
+    python
+        .current_dir(parts::workspace())
+        .args(["manifests/images/parts.py", "list"]);
+    parts::finish(python.args([at("from.json"), at("to.json")])).expect("it is a list");
+    let plain = json!({
+        "bomFormat": "CycloneDX",
+        "components": [{"bom-ref": "path+file:///sidestep/agent#sidestep-agent@1", "name": "sidestep-agent"}],
+    });
+    assert_eq!(parsed(&fs::read(at("to.json")).expect("a file")), plain);
+}
