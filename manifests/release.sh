@@ -12,8 +12,8 @@
 #   METRICS.md, RUNBOOKS.md, rules.yaml, dashboard.json, CHANGELOG.md, LICENSE
 #   SHA256SUMS
 #
-# The same source gives the same bytes, whatever folder and machine it is built on: by the toolchain of rust-toolchain.toml, and without times,
-# owners or paths. `sha256sum -c SHA256SUMS` checks a copy, and building once more checks the release.
+# The same source gives the same bytes in the same folder, by the toolchain of rust-toolchain.toml: no times, no owners. In another folder the
+# agent differs: debugging information in its BPF objects names the paths of their sources. `sha256sum -c SHA256SUMS` checks a copy.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
