@@ -18,24 +18,23 @@ pub(super) struct Decisions {
 }
 
 impl Decisions {
-    /// Takes in what the kernel has counted for a namespace; the answer is what of it is new, and nothing at the first look.
+    /// Takes in what the kernel has counted for a namespace; the answer is what of it is new.
     pub(super) fn take(&mut self, cookie: Cookie, counts: &[(Row, u64)]) -> ByRow {
         let seen = self.seen.entry(cookie).or_default();
         let mut news = ByRow::default();
         for (row, count) in counts {
             let row = *row as usize;
             // A namespace that was armed anew counts from the start.
-            let more = count.checked_sub(seen[row]).unwrap_or(*count);
+            news[row] = count.checked_sub(seen[row]).unwrap_or(*count);
             seen[row] = *count;
             if self.begun {
-                news[row] = more;
-                self.total[row] = self.total[row].wrapping_add(more);
+                self.total[row] = self.total[row].wrapping_add(news[row]);
             }
         }
         news
     }
 
-    /// The first look at all namespaces is done. What it found may be of an earlier agent's time, who told of it.
+    /// The first look at all namespaces is done. What it found may be of an earlier agent's time, whose sums had it.
     pub(super) const fn begin(&mut self) {
         self.begun = true;
     }
@@ -62,9 +61,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_at_the_first_look_is_no_news_and_in_no_sum() {
+    fn what_is_there_at_the_first_look_is_news_and_in_no_sum() {
         let mut decisions = Decisions::default();
-        assert_eq!(decisions.take(1, &[(ROW, 5)])[ROW as usize], 0);
+        assert_eq!(decisions.take(1, &[(ROW, 5)])[ROW as usize], 5);
         decisions.begin();
         assert_eq!(total(&decisions), 0);
         assert_eq!(decisions.take(1, &[(ROW, 7)])[ROW as usize], 2);
