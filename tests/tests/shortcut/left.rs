@@ -255,7 +255,7 @@ fn pins_that_were_removed_are_restored() {
             .collect()
     };
     let pins = names();
-    assert_eq!(pins.len(), 11);
+    assert_eq!(pins.len(), 13);
     for pin in &pins {
         fs::remove_file(pin).expect("a pin");
     }
