@@ -1,7 +1,7 @@
 # `make` or `make help` lists the targets. Every target does its own set-up, which is quick when there is nothing to do.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test test-unit fuzz test-apiserver counted test-exact exact-keep bench-exact test-netns conformance mutants test-programs test-cluster test-field field smoke kernels cluster cluster-down images release manifests torture soak bench bench-webhook bench-agent lint clean
+.PHONY: help setup build demo test test-unit fuzz test-apiserver counted test-exact exact-keep bench-exact test-netns test-conformance conformance mutants test-programs test-cluster test-field field smoke kernels cluster cluster-down images release manifests torture soak bench bench-webhook bench-agent lint clean
 
 SECONDS := 60
 CASES := 30000
@@ -32,7 +32,7 @@ demo: ## as root: the same traffic between two pods with Envoy sidecars: with ip
 	@target/quick/sidestep-demo
 
 test: ## everything: lint, unit tests, fuzzing for a minute, smoke tests in QEMU, network namespaces, API server, cluster, a second node
-	@tests/all.sh lint test-unit fuzz smoke+test-exact test-netns conformance test-programs test-apiserver test-cluster test-field
+	@tests/all.sh lint test-unit fuzz smoke+test-exact test-netns test-conformance test-programs test-apiserver test-cluster test-field
 
 counted: setup
 	cargo build $(PROGRAMS)
@@ -63,13 +63,15 @@ test-netns: setup ## as root: real BPF programs, sockets and Envoy, in network n
 	cargo build $(NEXT)
 	cargo test --no-fail-fast $(addprefix -p sidestep-,tests kit torture cluster bench) --lib --bins --test lifecycle --test mesh --test shortcut
 
-conformance: ## as root: Istio's own rules and Sidestep send every connection to the same place: CASES=30000 walked as text, 50,000 with sockets
+test-conformance: ## as root: Istio's own rules and Sidestep send every connection to the same place: CASES=30000 walked as text, 50,000 with sockets
 	@tests/setup.sh cluster
 	cargo build $(PROGRAMS)
 	cargo build -p sidestep-oracle
 	@target/debug/sidestep-oracle compare --cases $(CASES)
 	cargo test --no-fail-fast -p sidestep-oracle
 	cargo test --no-fail-fast -p sidestep-tests --test conformance -- --nocapture
+
+conformance: test-conformance ## the same, and then every row of the decision is changed, one at a time: the comparison must see each
 	@target/debug/sidestep-oracle mutate
 
 mutants: ## as root: change every row of the decision in every way that is listed, one at a time: the comparison must see each; five minutes
