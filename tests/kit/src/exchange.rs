@@ -1,6 +1,6 @@
 //! Bytes there and back, every one of them checked: to an echo of plain TCP, or to [`app`](crate::app)'s `/echo` by HTTP.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, ensure};
 use http_body_util::{BodyExt, Full};
@@ -9,7 +9,11 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy},
     net::{TcpListener, TcpStream},
+    time::timeout,
 };
+
+/// A body that takes longer does not come.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Answers each connection's bytes with the same bytes, for ever.
 pub async fn echo(listen: SocketAddr) -> anyhow::Result<()> {
@@ -43,7 +47,16 @@ pub async fn by_tcp(with: SocketAddr, bytes: usize, count: usize) -> anyhow::Res
             to.write_all(&sent).await?;
             to.shutdown().await
         };
-        let (written, read) = tokio::join!(sending, from.read_to_end(&mut back));
+        let both = timeout(PATIENCE, async {
+            tokio::join!(sending, from.read_to_end(&mut back))
+        });
+        let both = both.await.ok();
+        let (written, read) = both.with_context(|| {
+            format!(
+                "the body {number} stands still: {} bytes of {bytes} came back",
+                back.len()
+            )
+        })?;
         written.with_context(|| format!("sending the body {number}"))?;
         read.with_context(|| format!("reading the body {number}"))?;
         same(number, &sent, &back)?;
