@@ -16,8 +16,6 @@ use crate::{
     pods::wanted::{PodName, PodUid},
 };
 
-/// Who reports.
-const CONTROLLER: &str = "sidestep.dev/agent";
 /// Events that may be sent at once …
 const BURST: f64 = 25.0;
 /// … and then each second.
@@ -61,7 +59,7 @@ impl Reports {
     ) -> (Self, impl Future<Output = ()> + use<>) {
         let (queue, waiting) = channel(64);
         let reporter = Reporter {
-            controller: CONTROLLER.to_owned(),
+            controller: keys::REPORTER_AGENT.to_owned(),
             instance,
         };
         let recorder = Recorder::new(client, reporter);

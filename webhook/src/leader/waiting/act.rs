@@ -185,7 +185,7 @@ impl Attendant {
                 ..ObjectMeta::default()
             },
             event_time: Some(MicroTime(Timestamp::now())),
-            reporting_controller: Some("sidestep.dev/webhook".to_owned()),
+            reporting_controller: Some(keys::REPORTER_WEBHOOK.to_owned()),
             reporting_instance: Some(self.identity.chars().take(128).collect()),
             action: Some(action.to_owned()),
             reason: Some(reason.to_owned()),
