@@ -1,6 +1,7 @@
 //! The cluster as people's commands read it: its client, lists by pages, agents by exec, and the pods that concern Sidestep.
 
 mod agents;
+mod nodes;
 mod pages;
 mod pods;
 
@@ -13,11 +14,15 @@ use kube::{Client, Config};
 use tokio::time::timeout;
 
 pub(crate) use self::agents::{AgentPod, Answer, agent_pods, answers};
+pub(crate) use self::nodes::{SeenNode, nodes};
 pub(crate) use self::pages::each;
 pub(crate) use self::pods::{Seen, SeenPod, seen};
 
 /// The namespace that Sidestep is installed in, unless told otherwise.
 pub(crate) const NAMESPACE: &str = "sidestep-system";
+
+/// Label of all objects that belong to Sidestep.
+pub(crate) const OURS: &str = "app.kubernetes.io/part-of=sidestep";
 
 /// How long a command may be silent before it says what it waits for.
 const SILENCE: Duration = Duration::from_secs(1);

@@ -175,13 +175,7 @@ impl Args {
         let client = cluster::client()
             .await
             .with_context(|| format!("no agent's socket is here ({SOCKET})"))?;
-        let sidestep = &self.sidestep_namespace;
-        let namespace = match scope {
-            Scope::Pods(namespace) => namespace.as_deref(),
-            Scope::Pod { namespace, .. } => Some(namespace.as_str()),
-            _ => None,
-        };
-        let view = View::of(&client, sidestep, namespace);
+        let view = Box::pin(View::of(&client, &self.sidestep_namespace, scope));
         let view = cluster::awaited("asking the agents", view).await?;
         match scope {
             Scope::Node(name) => nodes::one(&view, name),

@@ -14,9 +14,6 @@ use serde_json::{Value, json};
 use super::clean;
 use crate::{check, cluster};
 
-/// Selects what belongs to Sidestep.
-const OURS: &str = "app.kubernetes.io/part-of=sidestep";
-
 /// A file of the archive.
 pub(super) struct Part {
     pub(super) name: String,
@@ -67,7 +64,7 @@ pub(super) async fn read(client: &Client, home: &str, lines: u32) -> anyhow::Res
     let sets: Api<DaemonSet> = Api::namespaced(client.clone(), home);
     let pods: Api<Pod> = Api::namespaced(client.clone(), home);
     let everything = ListParams::default();
-    let ours = ListParams::default().labels(OURS);
+    let ours = ListParams::default().labels(cluster::OURS);
     parts.add_json("nodes.json", list(&nodes, &everything, clean::node).await);
     let all = list(&registrations, &everything, clean::registration).await;
     parts.add_json("mutatingwebhookconfigurations.json", all);

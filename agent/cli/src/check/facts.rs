@@ -8,7 +8,7 @@ use serde::Serialize;
 use sidestep_certs::cert::Cert;
 
 use super::finding::Stage;
-use crate::cluster::{AgentPod, Answer, Seen, SeenPod};
+use crate::cluster::{AgentPod, Answer, Seen, SeenNode, SeenPod};
 
 /// A fact; or why it is not known.
 pub(super) type Known<T> = Result<T, String>;
@@ -23,7 +23,7 @@ pub(super) struct Facts {
     /// Major and minor version of the API server.
     pub(super) kubernetes: (u32, u32),
     pub(super) rights: Vec<Right>,
-    pub(super) nodes: Known<Vec<NodeFact>>,
+    pub(super) nodes: Known<Vec<SeenNode>>,
     pub(super) istiods: Known<Vec<Istiod>>,
     /// Whether istio-cni redirects pods.
     pub(super) istio_cni: Known<bool>,
@@ -50,17 +50,6 @@ pub(super) struct Right {
     /// As people write it: `get secrets`.
     pub(super) what: String,
     pub(super) allowed: Known<bool>,
-}
-
-/// A node, as it reports itself.
-#[derive(Clone, Debug)]
-pub(super) struct NodeFact {
-    pub(super) name: String,
-    pub(super) kernel: String,
-    /// Why it cannot run Sidestep, by what it reports or by its label.
-    pub(super) unfit: Option<String>,
-    /// Why gated pods keep off it: the value of its label.
-    pub(super) without_agent: Option<String>,
 }
 
 /// A Deployment of Istio's control plane.

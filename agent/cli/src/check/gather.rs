@@ -7,19 +7,15 @@ mod rights;
 mod trials;
 
 use anyhow::Context;
-use k8s_openapi::api::core::v1::{Event, Node};
+use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::jiff::Timestamp;
+use kube::Client;
 use kube::api::{Api, ListParams};
-use kube::{Client, ResourceExt as _};
 use sidestep_contract::keys;
-use sidestep_contract::node::unfit;
 
-use super::facts::{EventFact, Facts, Known, NodeFact};
+use super::facts::{EventFact, Facts, Known};
 use super::finding::Stage;
 use crate::cluster;
-
-/// Who writes Sidestep's Events.
-const REPORTERS: [&str; 2] = ["sidestep.dev/agent", "sidestep.dev/webhook"];
 
 /// What to look at.
 #[derive(Clone, Debug)]
@@ -37,12 +33,11 @@ pub(super) struct Scope {
 pub(super) async fn gather(client: &Client, scope: &Scope) -> anyhow::Result<Facts> {
     let home = &scope.home;
     let kubernetes = version(client).await?;
-    let (rights, nodes, mesh, installed, certificates) = tokio::join!(
+    let (rights, nodes, mesh, installed) = tokio::join!(
         rights::rights(client, scope),
-        nodes(client),
+        cluster::nodes(client),
         mesh::mesh(client),
         installed::installed(client, home),
-        certificates::serving(client, home),
     );
     let (probe, trial, agents, pods, events) = tokio::join!(
         trials::probe(client, scope),
@@ -57,14 +52,14 @@ pub(super) async fn gather(client: &Client, scope: &Scope) -> anyhow::Result<Fac
         home: home.clone(),
         kubernetes,
         rights,
-        nodes,
+        nodes: known(nodes),
         istiods: mesh.istiods,
         istio_cni: mesh.istio_cni,
         registrations: mesh.registrations,
         namespace: installed.namespace,
         webhook: installed.webhook,
         daemonset: installed.daemonset,
-        certificates,
+        certificates: installed.certificates,
         policies: installed.policies,
         lease: installed.lease,
         probe,
@@ -94,28 +89,6 @@ async fn version(client: &Client) -> anyhow::Result<(u32, u32)> {
     version.with_context(|| format!("the API server's version is {}.{}", info.major, info.minor))
 }
 
-async fn nodes(client: &Client) -> Known<Vec<NodeFact>> {
-    let api: Api<Node> = Api::all(client.clone());
-    let mut nodes = Vec::new();
-    let take = |node: Node| {
-        let info = node
-            .status
-            .as_ref()
-            .and_then(|status| status.node_info.as_ref());
-        let label = |key| node.labels().get(key).cloned();
-        nodes.push(NodeFact {
-            name: node.name_any(),
-            kernel: info
-                .map(|info| info.kernel_version.clone())
-                .unwrap_or_default(),
-            unfit: label(keys::UNSUPPORTED).or_else(|| Some(unfit(&node)?.word().to_owned())),
-            without_agent: label(keys::WITHOUT_AGENT),
-        });
-    };
-    known(cluster::each(&api, ListParams::default(), take).await)?;
-    Ok(nodes)
-}
-
 async fn agents(
     client: &Client,
     scope: &Scope,
@@ -137,7 +110,7 @@ async fn pods(client: &Client, scope: &Scope) -> Known<Vec<cluster::SeenPod>> {
 async fn events(client: &Client) -> Known<Vec<EventFact>> {
     let api: Api<Event> = Api::all(client.clone());
     let mut events = Vec::new();
-    for reporter in REPORTERS {
+    for reporter in [keys::REPORTER_AGENT, keys::REPORTER_WEBHOOK] {
         let selected = format!("type=Warning,reportingComponent={reporter}");
         let selected = ListParams::default().fields(&selected);
         known(cluster::each(&api, selected, |event| events.push(event_fact(event))).await)?;

@@ -3,35 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
-use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, ListParams};
-use kube::{Client, ResourceExt as _};
+use kube::Client;
 use serde::Serialize;
 use sidestep_agent_api::{PodStatus, Status};
-use sidestep_contract::keys;
-use sidestep_contract::node::unfit;
 
 mod join;
 
 pub(super) use self::join::BEGINS;
 use self::join::{errors, joined};
-use crate::cluster::{self, AgentPod, Answer, Seen, SeenPod};
+use super::Scope;
+use crate::cluster::{self, AgentPod, Answer, Seen, SeenNode, SeenPod};
 
 /// What was read.
 #[derive(Default)]
 pub(super) struct View {
-    pub(super) nodes: Vec<NodeSeen>,
+    pub(super) nodes: Vec<SeenNode>,
     /// By node.
     pub(super) agents: BTreeMap<String, (AgentPod, Answer)>,
     pub(super) pods: Vec<SeenPod>,
-}
-
-/// A node, as it reports itself.
-pub(super) struct NodeSeen {
-    pub(super) name: String,
-    pub(super) kernel: String,
-    /// Why it cannot run Sidestep.
-    pub(super) unsupported: Option<String>,
 }
 
 /// How far a node's agent is.
@@ -93,31 +82,30 @@ pub(super) struct PodRow {
 }
 
 impl View {
-    /// Reads it; the pods of one namespace, or of all.
-    pub(super) async fn of(
-        client: &Client,
-        sidestep: &str,
-        namespace: Option<&str>,
-    ) -> anyhow::Result<Self> {
-        let mut nodes = Vec::new();
-        let api: Api<Node> = Api::all(client.clone());
-        cluster::each(&api, ListParams::default(), |node| {
-            nodes.push(NodeSeen::of(&node));
-        })
-        .await
-        .context("listing nodes")?;
-        nodes.sort_by(|one, other| one.name.cmp(&other.name));
-        let agents = cluster::agent_pods(client, sidestep)
-            .await
-            .with_context(|| format!("listing the agents' pods in namespace {sidestep}"))?;
-        let (agents, pods) = tokio::join!(
-            cluster::answers(client, sidestep, agents),
+    /// Reads what is to be shown. Only the agents are asked that this takes.
+    pub(super) async fn of(client: &Client, sidestep: &str, scope: &Scope) -> anyhow::Result<Self> {
+        let namespace = match scope {
+            Scope::Pods(namespace) => namespace.as_deref(),
+            Scope::Pod { namespace, .. } => Some(namespace.as_str()),
+            _ => None,
+        };
+        let (nodes, agents, pods) = tokio::join!(
+            cluster::nodes(client),
+            cluster::agent_pods(client, sidestep),
             cluster::seen(client, namespace)
         );
+        let mut nodes = nodes.context("listing nodes")?;
+        let mut agents =
+            agents.with_context(|| format!("listing the agents' pods in namespace {sidestep}"))?;
         let mut pods = pods.context("listing pods")?;
+        nodes.sort_by(|one, other| one.name.cmp(&other.name));
         pods.sort_by(|one, other| {
             (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name))
         });
+        if let Some(concerned) = concerned(scope, &pods) {
+            agents.retain(|agent| concerned.contains(agent.node.as_str()));
+        }
+        let agents = cluster::answers(client, sidestep, agents).await;
         let agents = agents.into_iter();
         Ok(Self {
             nodes,
@@ -131,16 +119,16 @@ impl View {
         let pods = self.pod_rows();
         let known: BTreeSet<_> = self.nodes.iter().map(|node| &node.name).collect();
         let newer = self.agents.keys().filter(|node| !known.contains(node));
-        let newer: Vec<_> = newer.map(|name| NodeSeen::named(name)).collect();
+        let newer: Vec<_> = newer.map(|name| SeenNode::named(name)).collect();
         let all = self.nodes.iter().chain(&newer);
         all.map(|node| self.node_row(node, &pods)).collect()
     }
 
-    fn node_row(&self, node: &NodeSeen, pods: &[PodRow]) -> NodeRow {
+    fn node_row(&self, node: &SeenNode, pods: &[PodRow]) -> NodeRow {
         let answer = self.agents.get(&node.name).map(|(_, answer)| answer);
         let status = answer.and_then(|answer| answer.as_ref().ok());
         let (agent, cause) = match answer {
-            None => match &node.unsupported {
+            None => match &node.unfit {
                 Some(why) => (AgentState::Unsupported, Some(why.clone())),
                 None => (
                     AgentState::Missing,
@@ -199,27 +187,19 @@ impl View {
     }
 }
 
-impl NodeSeen {
-    fn of(node: &Node) -> Self {
-        let info = node.status.as_ref();
-        let info = info.and_then(|status| status.node_info.as_ref());
-        let label = node.labels().get(keys::UNSUPPORTED).cloned();
-        let why = label.or_else(|| unfit(node).map(|why| why.word().to_owned()));
-        Self {
-            name: node.name_any(),
-            kernel: info
-                .map(|info| info.kernel_version.clone())
-                .unwrap_or_default(),
-            unsupported: why,
-        }
-    }
-
-    fn named(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            kernel: String::new(),
-            unsupported: None,
-        }
+/// The nodes whose agents have something to tell of what is shown; `None` for all.
+fn concerned<'a>(scope: &'a Scope, pods: &'a [SeenPod]) -> Option<BTreeSet<&'a str>> {
+    let of_pods = |name: Option<&str>| {
+        let pods = pods
+            .iter()
+            .filter(|pod| name.is_none_or(|name| pod.name == name));
+        pods.filter_map(|pod| pod.node.as_deref()).collect()
+    };
+    match scope {
+        Scope::Agent(_) | Scope::Nodes => None,
+        Scope::Node(name) => Some(BTreeSet::from([name.as_str()])),
+        Scope::Pods(_) => Some(of_pods(None)),
+        Scope::Pod { name, .. } => Some(of_pods(Some(name))),
     }
 }
 

@@ -7,7 +7,6 @@ use kube::api::Api;
 use sidestep_certs::cert::Cert;
 use sidestep_certs::holding::keys;
 
-use super::installed::WEBHOOK;
 use super::known;
 use crate::check::facts::Known;
 
@@ -16,10 +15,12 @@ pub(super) const MANAGED: &str = "sidestep-webhook-tls";
 
 /// The certificates with which the webhook serves: of the Secret that its Deployment names, else of the one that it keeps itself.
 /// Of the Secret nothing but the certificates leaves this function.
-pub(super) async fn serving(client: &Client, home: &str) -> Known<Vec<Cert>> {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), home);
-    let deployment = known(deployments.get_opt(WEBHOOK).await)?;
-    let name = deployment.as_ref().and_then(provided).unwrap_or(MANAGED);
+pub(super) async fn serving(
+    client: &Client,
+    home: &str,
+    webhook: Option<&Deployment>,
+) -> Known<Vec<Cert>> {
+    let name = webhook.and_then(provided).unwrap_or(MANAGED);
     let secrets: Api<Secret> = Api::namespaced(client.clone(), home);
     let Some(secret) = known(secrets.get_opt(name).await)? else {
         return Ok(Vec::new());

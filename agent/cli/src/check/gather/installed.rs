@@ -10,9 +10,12 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, PodTemplateSpec};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
+use sidestep_certs::cert::Cert;
 
+use super::certificates::serving;
 use super::known;
 use crate::check::facts::{Known, LeaseFact, NamespaceFact, Workload};
+use crate::cluster::OURS;
 
 /// The chart's name for the webhook: its Deployment, Service and Lease.
 pub(super) const WEBHOOK: &str = "sidestep-webhook";
@@ -28,6 +31,7 @@ pub(super) struct Installed {
     pub(super) namespace: Known<Option<NamespaceFact>>,
     pub(super) webhook: Known<Option<Workload>>,
     pub(super) daemonset: Known<Option<Workload>>,
+    pub(super) certificates: Known<Vec<Cert>>,
     pub(super) policies: Known<BTreeSet<String>>,
     pub(super) lease: Known<Option<LeaseFact>>,
 }
@@ -44,13 +48,19 @@ pub(super) async fn installed(client: &Client, home: &str) -> Installed {
         policies(client),
         leases.get_opt(WEBHOOK),
     );
+    let webhook = known(webhook);
+    let certificates = match &webhook {
+        Ok(webhook) => serving(client, home, webhook.as_ref()).await,
+        Err(why) => Err(why.clone()),
+    };
     Installed {
         namespace: known(namespace).map(|found| {
             found.map(|namespace| NamespaceFact {
                 enforces: namespace.labels().get(ENFORCES).cloned(),
             })
         }),
-        webhook: known(webhook).map(|found| found.as_ref().map(of_deployment)),
+        webhook: webhook.map(|found| found.as_ref().map(of_deployment)),
+        certificates,
         daemonset: known(daemonset).map(|found| found.as_ref().map(of_set)),
         policies: known(policies),
         lease: known(lease).map(|found| {
@@ -67,7 +77,7 @@ pub(super) async fn installed(client: &Client, home: &str) -> Installed {
 
 /// Policies of ours that are there and bound.
 async fn policies(client: &Client) -> kube::Result<BTreeSet<String>> {
-    let ours = ListParams::default().labels("app.kubernetes.io/part-of=sidestep");
+    let ours = ListParams::default().labels(OURS);
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
     let (policies, bindings) = tokio::try_join!(policies.list(&ours), bindings.list(&ours))?;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::check::facts::{Facts, NodeFact, listed};
+use crate::check::facts::{Facts, listed};
 use crate::check::finding::Verdict;
+use crate::cluster::SeenNode;
 
 /// Nodes can run Sidestep.
 pub(in crate::check) fn supported(facts: &Facts) -> Verdict {
@@ -31,7 +32,7 @@ pub(in crate::check) fn supported(facts: &Facts) -> Verdict {
     }
 }
 
-fn said_unfit(node: &NodeFact) -> Option<String> {
+fn said_unfit(node: &SeenNode) -> Option<String> {
     let why = node.unfit.as_ref()?;
     Some(format!("{} ({why}, Linux {})", node.name, node.kernel))
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::check::facts::{Facts, NodeFact, Workload, listed};
+use crate::check::facts::{Facts, Workload, listed};
 use crate::check::finding::{Stage, Verdict};
+use crate::cluster::SeenNode;
 
 /// How long the leader may be silent; it renews its Lease every few seconds, by its own clock.
 const SILENCE: Duration = Duration::from_mins(1);
@@ -134,7 +135,7 @@ fn lack(facts: &Facts) -> Vec<&str> {
     let (Ok(nodes), Ok(agents)) = (&facts.nodes, &facts.agents) else {
         return Vec::new();
     };
-    let has = |node: &NodeFact| agents.iter().any(|(pod, _)| pod.node == node.name);
+    let has = |node: &SeenNode| agents.iter().any(|(pod, _)| pod.node == node.name);
     let lack = nodes
         .iter()
         .filter(|node| node.unfit.is_none() && !has(node));

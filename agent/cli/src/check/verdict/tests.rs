@@ -12,12 +12,12 @@ use sidestep_certs::cert::Cert;
 use sidestep_contract::waiting::Place;
 
 use crate::check::facts::{
-    EventFact, Facts, Istiod, LeaseFact, NamespaceFact, NodeFact, OurWebhook, Probe, Registration,
-    Right, Trial, Workload,
+    EventFact, Facts, Istiod, LeaseFact, NamespaceFact, OurWebhook, Probe, Registration, Right,
+    Trial, Workload,
 };
 use crate::check::finding::Level::{Failure, Good, Warning};
 use crate::check::finding::{Check, Finding, Level, Stage, findings};
-use crate::cluster::{AgentPod, Seen, SeenPod};
+use crate::cluster::{AgentPod, Seen, SeenNode, SeenPod};
 
 mod installed;
 mod mesh;
@@ -69,8 +69,8 @@ fn status(fields: &Value) -> Status {
     serde_json::from_value(status).expect("a status")
 }
 
-fn node(name: &str) -> NodeFact {
-    NodeFact {
+fn node(name: &str) -> SeenNode {
+    SeenNode {
         name: name.to_owned(),
         kernel: "6.12.1".to_owned(),
         unfit: None,

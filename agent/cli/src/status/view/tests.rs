@@ -177,10 +177,10 @@ fn a_shortcut_is_in_effect_only_where_the_node_has_one() {
 
 #[test]
 fn each_node_is_a_row_whatever_its_agent_does() {
-    let node = |name: &str, unsupported: Option<&str>| NodeSeen {
-        name: name.to_owned(),
+    let node = |name: &str, unfit: Option<&str>| SeenNode {
         kernel: "6.12.1".to_owned(),
-        unsupported: unsupported.map(ToOwned::to_owned),
+        unfit: unfit.map(ToOwned::to_owned),
+        ..SeenNode::named(name)
     };
     let off = json!({"ready": false, "errors": ["no BTF"], "shortcut": ShortcutStatus::default()});
     let view = View {

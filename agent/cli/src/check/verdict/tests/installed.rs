@@ -107,7 +107,7 @@ fn a_node_that_has_no_agent_is_named_unless_it_cannot_run_one() {
     let third = |unfit: Option<&str>| {
         let unfit = unfit.map(ToOwned::to_owned);
         move |facts: &mut Facts| {
-            let third = NodeFact {
+            let third = SeenNode {
                 unfit,
                 ..node("three")
             };

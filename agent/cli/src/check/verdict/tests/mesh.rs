@@ -50,7 +50,7 @@ fn nodes_that_cannot_run_sidestep_are_named_with_the_reason() {
 #[test]
 fn many_nodes_are_listed_in_short() {
     let mut facts = healthy();
-    let nodes = (0..20).map(|n| NodeFact {
+    let nodes = (0..20).map(|n| SeenNode {
         without_agent: Some("missing".to_owned()),
         ..node(&format!("n{n}"))
     });
