@@ -146,7 +146,7 @@ fn app(place: &Place) -> anyhow::Result<PathBuf> {
     for program in [
         binary("sidestep-app"),
         binary("sidestep-actor"),
-        load::wrk()?,
+        load::tool("wrk")?,
         place.program("etcd")?,
     ] {
         add_program(&root, &program)?;

@@ -63,11 +63,6 @@ async fn ask(
     Ok(serde_json::from_slice(&body)?)
 }
 
-/// The path of `wrk`.
-pub fn wrk() -> anyhow::Result<PathBuf> {
-    tool("wrk")
-}
-
 /// The path of a load generator.
 pub fn tool(name: &str) -> anyhow::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

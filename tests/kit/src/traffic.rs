@@ -68,49 +68,43 @@ impl Load {
                 "--threads=1 --clients={connections} --max-concurrent-streams={streams} --duration={seconds}"
             ))
         };
-        let (program, mut arguments, mut body) = (self.program()?, Vec::new(), None);
-        match self.traffic {
+        let (program, arguments, body) = match self.traffic {
             Traffic::Http | Traffic::HttpOnce => {
-                arguments = words(&format!(
+                let mut arguments = words(&format!(
                     "--threads 1 --timeout 10s --connections {connections} --duration {seconds}s"
                 ));
                 if self.traffic == Traffic::HttpOnce {
                     arguments.extend(["--header", "Connection: close"].map(str::to_owned));
                 }
                 arguments.push(url(&self.path));
+                (load::tool("wrk")?, arguments, None)
             }
             Traffic::Http2 { streams } => {
-                arguments.extend(h2load(streams));
+                let mut arguments = h2load(streams);
                 arguments.push(url(&self.path));
+                (load::tool("h2load")?, arguments, None)
             }
             Traffic::Grpc { streams } => {
                 let message = empty_message()?;
-                arguments.extend(h2load(streams));
+                let mut arguments = h2load(streams);
                 arguments.push(format!("--data={}", message.path().display()));
                 let headers = ["content-type: application/grpc", "te: trailers"];
                 arguments.extend(headers.map(|header| format!("--header={header}")));
                 arguments.push(url(GRPC_PATH));
-                body = Some(message);
+                (load::tool("h2load")?, arguments, Some(message))
             }
             Traffic::Stream => {
-                arguments = words(&format!(
+                let arguments = words(&format!(
                     "pour --into {server} --seconds {seconds} --connections {connections}"
                 ));
+                (binary("sidestep-app"), arguments, None)
             }
-        }
+        };
         Ok(Generator {
             program,
             arguments,
             _body: body,
         })
-    }
-
-    fn program(&self) -> anyhow::Result<PathBuf> {
-        match self.traffic {
-            Traffic::Http | Traffic::HttpOnce => load::tool("wrk"),
-            Traffic::Http2 { .. } | Traffic::Grpc { .. } => load::tool("h2load"),
-            Traffic::Stream => Ok(binary("sidestep-app")),
-        }
     }
 
     /// Reads what the generator printed.

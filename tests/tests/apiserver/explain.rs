@@ -1,7 +1,6 @@
 //! `sidestep explain` of a pod of the cluster.
 
-use serde_json::Value;
-use sidestep_kit::{binary, needs};
+use sidestep_kit::{desk::sidestep, needs};
 
 use crate::{installed, pods::gated};
 
@@ -13,18 +12,8 @@ fn a_gated_pod_of_the_cluster_is_explained_with_its_own_addresses() {
     server.must(&format!(
         "patch pod explained --subresource=status --type=merge -p {status}"
     ));
-    let explain = |words: &str| {
-        let mut command = server.namespace().command(binary("sidestep"));
-        command.env("KUBECONFIG", server.kubeconfig());
-        let words = format!("explain {words} -o json");
-        let output = command.args(words.split_whitespace()).output();
-        let output = output.expect("it runs");
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        let told = serde_json::from_slice::<Value>(&output.stdout).ok();
-        (output.status.code(), told, error)
-    };
-    let (code, told, error) = explain("pod/explained --to 10.77.0.10:8080 --uid 1337");
-    let told = told.unwrap_or_else(|| panic!("{code:?}: {error}"));
+    let explain = |words: &str| sidestep(&server, &format!("explain {words} -o json"));
+    let told = explain("pod/explained --to 10.77.0.10:8080 --uid 1337").json();
     assert_eq!(told["pod"], "Pod default/explained");
     assert_eq!(
         (&told["row"], &told["to"]),
@@ -35,8 +24,8 @@ fn a_gated_pod_of_the_cluster_is_explained_with_its_own_addresses() {
         ("pod/nobody --to 10.0.0.7:80", "not found"),
         ("explained --to 10.0.0.7:80", "want POD as pod/NAME"),
     ] {
-        let (code, told, error) = explain(words);
-        assert_eq!((code, told), (Some(2), None), "{error}");
-        assert!(error.contains(why), "{error}");
+        let said = explain(words);
+        assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{said:?}");
+        assert!(said.error.contains(why), "{said:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use serde_json::{Value, json};
 use sidestep_kit::{
     apiserver::ApiServer,
-    binary,
+    desk::sidestep,
     kubelet::{Driver, KubeNode, PATIENCE, pod},
     needs,
     process::eventually,
@@ -13,12 +13,8 @@ use sidestep_kit::{
 
 /// What it exits with, and says.
 fn uninstall(server: &ApiServer, words: &[&str]) -> (Option<i32>, String) {
-    let mut command = server.namespace().command(binary("sidestep"));
-    command.env("KUBECONFIG", server.kubeconfig());
-    let output = command.arg("uninstall").args(words).output();
-    let output = output.expect("it runs");
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(text).expect("text"))
+    let said = sidestep(server, &format!("uninstall {}", words.join(" ")));
+    (said.code, said.out + &said.error)
 }
 
 /// A gated pod that a controller made.

@@ -44,7 +44,7 @@ impl Plan {
             );
         }
         envoy::program()?;
-        load::wrk()?;
+        load::tool("wrk")?;
         Ok(())
     }
 
