@@ -24,7 +24,9 @@ pub type Counters<const N: usize> = Labelled<Counter, N>;
 /// Gauges by their labels' values.
 pub type Gauges<const N: usize> = Labelled<Gauge, N>;
 /// Counters of seconds, by their labels' values.
-pub type SecondCounters<const N: usize> = Labelled<metrics::counter::Counter<f64, AtomicU64>, N>;
+pub type SecondCounters<const N: usize> = Labelled<Seconds, N>;
+/// Adds up time.
+type Seconds = metrics::counter::Counter<f64, AtomicU64>;
 
 /// Upper bounds of a histogram's buckets, seconds.
 const SECONDS: [f64; 10] = [
@@ -92,69 +94,30 @@ pub fn seconds(time: SystemTime) -> f64 {
     since.as_secs_f64()
 }
 
-impl Instrument for Counter {
-    const KIND: &'static str = "counter";
-    const SUFFIX: &'static str = "_total";
+/// Instruments without labels.
+macro_rules! instruments {
+    ($($name:ty: $kind:literal $suffix:literal, $new:expr;)+) => { $(
+        impl Instrument for $name {
+            const KIND: &'static str = $kind;
+            const SUFFIX: &'static str = $suffix;
 
-    fn new(_: &'static [&'static str]) -> Self {
-        Self::default()
-    }
+            fn new(_: &'static [&'static str]) -> Self {
+                $new
+            }
 
-    fn metric(&self) -> impl Metric {
-        self.clone()
-    }
+            fn metric(&self) -> impl Metric {
+                self.clone()
+            }
+        }
+    )+ };
 }
 
-impl Instrument for metrics::counter::Counter<f64, AtomicU64> {
-    const KIND: &'static str = "counter";
-    const SUFFIX: &'static str = "_total";
-
-    fn new(_: &'static [&'static str]) -> Self {
-        Self::default()
-    }
-
-    fn metric(&self) -> impl Metric {
-        self.clone()
-    }
-}
-
-impl Instrument for Gauge {
-    const KIND: &'static str = "gauge";
-    const SUFFIX: &'static str = "";
-
-    fn new(_: &'static [&'static str]) -> Self {
-        Self::default()
-    }
-
-    fn metric(&self) -> impl Metric {
-        self.clone()
-    }
-}
-
-impl Instrument for Moment {
-    const KIND: &'static str = "gauge";
-    const SUFFIX: &'static str = "";
-
-    fn new(_: &'static [&'static str]) -> Self {
-        Self::default()
-    }
-
-    fn metric(&self) -> impl Metric {
-        self.clone()
-    }
-}
-
-impl Instrument for Histogram {
-    const KIND: &'static str = "histogram";
-    const SUFFIX: &'static str = "";
-
-    fn new(_: &'static [&'static str]) -> Self {
-        Self::new(SECONDS)
-    }
-
-    fn metric(&self) -> impl Metric {
-        self.clone()
-    }
+instruments! {
+    Counter: "counter" "_total", Self::default();
+    Seconds: "counter" "_total", Self::default();
+    Gauge: "gauge" "", Self::default();
+    Moment: "gauge" "", Self::default();
+    Histogram: "histogram" "", Self::new(SECONDS);
 }
 
 impl<M, const N: usize> Instrument for Labelled<M, N>
