@@ -123,16 +123,12 @@ impl Maps {
         Ok(())
     }
 
-    /// A pod comes to this place: what the one before it has left there is not charged to it.
-    pub(super) fn begin_shares(&mut self, place: u32) -> Result<(), MapError> {
+    /// A pod comes to this place: what the one before it has left there is not charged to it. If it had another place, what is
+    /// known of its programs stays known; its ends stay there, and go by TCP.
+    pub(super) fn begin_shares(&mut self, place: u32, before: Option<u32>) -> Result<(), MapError> {
         self.ends_swept.set(place, self.ends_of.get(place)?)?;
-        self.manners_of.set(place, 0)
-    }
-
-    /// A pod moves. What is known of its programs stays known; its ends stay where they were, and go by TCP.
-    pub(super) fn move_shares(&mut self, from: u32, to: u32) -> Result<(), MapError> {
-        self.ends_swept.set(to, self.ends_of.get(to)?)?;
-        self.manners_of.set(to, self.manners_of.get(from)?)
+        let known = before.map_or(Ok(0), |before| self.manners_of.get(before))?;
+        self.manners_of.set(place, known)
     }
 
     /// Corrects what these pods, by their places, are said to have of the records: some went without a program. Where connections

@@ -19,7 +19,7 @@ impl Shortcut {
             Some((place, _)) => *place,
             None => {
                 let place = self.free_place(pod.cookie)?;
-                self.maps.begin_shares(place)?;
+                self.maps.begin_shares(place, None)?;
                 place
             }
         };
@@ -96,7 +96,7 @@ impl Shortcut {
             let process = self.maps.proxies.get(old)?;
             self.maps.switches.set(place, switch)?;
             self.maps.proxies.set(place, process)?;
-            self.maps.move_shares(old, place)?;
+            self.maps.begin_shares(place, Some(old))?;
             self.maps
                 .members
                 .insert(cookie, Member { place, ..member })?;
