@@ -8,7 +8,7 @@ use kube::{
     Client,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
-use sidestep_contract::keys;
+use sidestep_contract::{keys, reporter};
 use tokio::sync::mpsc::{Receiver, Sender, channel, error::TrySendError};
 
 use crate::{
@@ -59,7 +59,7 @@ impl Reports {
     ) -> (Self, impl Future<Output = ()> + use<>) {
         let (queue, waiting) = channel(64);
         let reporter = Reporter {
-            controller: keys::REPORTER_AGENT.to_owned(),
+            controller: reporter::AGENT.to_owned(),
             instance,
         };
         let recorder = Recorder::new(client, reporter);

@@ -3,12 +3,6 @@
 /// What the names of our labels and annotations start with.
 pub const PREFIX: &str = "sidestep.dev/";
 
-/// The controller that agents report Events as.
-pub const REPORTER_AGENT: &str = "sidestep.dev/agent";
-
-/// The controller that webhooks report Events as.
-pub const REPORTER_WEBHOOK: &str = "sidestep.dev/webhook";
-
 /// Label on a pod that Sidestep accelerates. Agents select pods by it; only the webhook may write it.
 pub const ACCELERATED: &str = "sidestep.dev/accelerated";
 

@@ -22,6 +22,7 @@ mod pod;
 mod policy;
 mod port;
 mod raw_sockets;
+pub mod reporter;
 mod runtime;
 mod short;
 pub mod shortcut;

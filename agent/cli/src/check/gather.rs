@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, ListParams};
-use sidestep_contract::keys;
+use sidestep_contract::reporter;
 
 use super::facts::{EventFact, Facts, Known};
 use super::finding::Stage;
@@ -110,7 +110,7 @@ async fn pods(client: &Client, scope: &Scope) -> Known<Vec<cluster::SeenPod>> {
 async fn events(client: &Client) -> Known<Vec<EventFact>> {
     let api: Api<Event> = Api::all(client.clone());
     let mut events = Vec::new();
-    for reporter in [keys::REPORTER_AGENT, keys::REPORTER_WEBHOOK] {
+    for reporter in [reporter::AGENT, reporter::WEBHOOK] {
         let selected = format!("type=Warning,reportingComponent={reporter}");
         let selected = ListParams::default().fields(&selected);
         known(cluster::each(&api, selected, |event| events.push(event_fact(event))).await)?;

@@ -15,7 +15,7 @@ use kube::Client;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{Config, Event, watcher};
-use sidestep_contract::keys;
+use sidestep_contract::{keys, reporter};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{Book, Due, Patience, Place, Waiting};
@@ -185,7 +185,7 @@ impl Attendant {
                 ..ObjectMeta::default()
             },
             event_time: Some(MicroTime(Timestamp::now())),
-            reporting_controller: Some(keys::REPORTER_WEBHOOK.to_owned()),
+            reporting_controller: Some(reporter::WEBHOOK.to_owned()),
             reporting_instance: Some(self.identity.chars().take(128).collect()),
             action: Some(action.to_owned()),
             reason: Some(reason.to_owned()),
