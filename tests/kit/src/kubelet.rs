@@ -230,6 +230,17 @@ impl KubeNode {
         line.and_then(|value| value.parse().ok()).unwrap_or(0.0)
     }
 
+    /// Waits until a metric is like this: what is scraped may have been collected a second ago.
+    #[track_caller]
+    pub fn wait_for_metric(&self, name: &str, wanted: impl Fn(f64) -> bool) {
+        let mut last = 0.0;
+        let met = eventually(PATIENCE, || {
+            last = self.metric(name);
+            wanted(last)
+        });
+        assert!(met, "{name} stays {last}; {}", self.agent());
+    }
+
     /// Creates a pod in the API, already bound to this node.
     pub fn create(&self, name: &str, args: &str) -> KubePod<'_> {
         self.create_as(name, &pod(name, &self.name, args))

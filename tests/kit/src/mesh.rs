@@ -281,6 +281,17 @@ impl Mesh {
         what.measured(&finish(program.args(&generator.arguments), stop)?)
     }
 
+    /// Sends so many MiB by plain TCP to the server's application and back, each on a connection of its own whose one half
+    /// is closed when all is sent, and checks every byte.
+    pub fn exchange(&self, count: usize) -> anyhow::Result<()> {
+        let _echo = start_app(&self.server, STREAM_PORT, &["echo"]);
+        let client = self
+            .program_in_client(&binary("sidestep-app"))
+            .args(["exchange", "--with", &self.called_by_tcp().to_string()])
+            .args(["--count", &count.to_string()]);
+        finish(client, || false).map(drop)
+    }
+
     /// What the application calls.
     fn called(&self) -> SocketAddr {
         match self.way {

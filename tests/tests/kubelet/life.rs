@@ -59,13 +59,15 @@ fn a_pod_is_let_go_when_its_namespace_is_gone_and_not_before() {
         node.agent().pod("web").is_none()
     });
     assert_captured(&app, "outbound", SERVICE);
-    assert!((node.metric("sidestep_agent_lingering_namespaces") - 1.0).abs() < 0.1);
+    node.wait_for_metric("sidestep_agent_lingering_namespaces", |it| {
+        (it - 1.0).abs() < 0.1
+    });
     drop((sandbox, app));
     assert!(
         eventually(PATIENCE, || node.inbound_links() == 0),
         "the link stays"
     );
-    assert!(node.metric("sidestep_agent_lingering_namespaces") < 0.1);
+    node.wait_for_metric("sidestep_agent_lingering_namespaces", |it| it < 0.1);
 }
 
 #[needs(apiserver)]
@@ -177,7 +179,9 @@ fn a_connection_that_goes_dead_is_noticed_and_replaced() {
     let newest = newest.sandbox("10.77.0.12");
     node.wait_for("newest", PodState::Armed);
     node.agent().wait_until_ready();
-    assert!((node.metric("sidestep_agent_watch_connected") - 1.0).abs() < 0.1);
+    node.wait_for_metric("sidestep_agent_watch_connected", |it| {
+        (it - 1.0).abs() < 0.1
+    });
     drop((late, newest));
 }
 

@@ -160,7 +160,10 @@ fn a_pod_that_runs_in_anothers_namespace_is_not_armed_and_the_other_goes_on() {
     });
     let text = node.wait_for_event(&thief, "NotArmed");
     assert!(text.contains("web"), "{text}");
-    assert!(node.metric("sidestep_agent_arming_failures_total{reason=\"namespace-taken\"}") >= 1.0);
+    node.wait_for_metric(
+        "sidestep_agent_arming_failures_total{reason=\"namespace-taken\"}",
+        |it| it >= 1.0,
+    );
     assert_captured(&sandbox.app(), "outbound", SERVICE);
 }
 

@@ -68,6 +68,12 @@ in_both_meshes! {
         assert!(seen.outbound >= measured.requests && seen.inbound >= measured.requests, "{seen:?}");
     }
 
+    fn half_closed_streams_come_back_whole(mesh) {
+        mesh.start_sidecars();
+        let count = std::env::var("SIDESTEP_EXCHANGES").map_or(20, |n| n.parse().expect("a number"));
+        mesh.exchange(count).expect("every byte comes back");
+    }
+
     fn plain_text_from_outside_is_reset(mesh) {
         mesh.start_sidecars();
         let outside = mesh.node().outside();
