@@ -1,29 +1,44 @@
 #!/usr/bin/env bash
-# Runs these targets of the Makefile, each whatever the one before it said. What is joined by a plus runs side by side, for targets
-# that use one processor and tell no time; what the second prints comes after the first's. At the end: how long each took, and
-# again what those printed last that failed, since that is far above by then.
+# Runs these targets of the Makefile, each whatever the one before it said. Beside the first of several that are joined by a plus run
+# the others, one after the other: the first uses one processor, and none of them tells the time. What they print comes after the
+# first's. At the end: how long each took, and again what those printed last that failed, since that is far above by then.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-mkdir -p .parts/reports
+reports=.parts/reports
+mkdir -p "$reports"
 failed=() took=()
+
+# run TARGET: makes it, keeps what it prints, and notes how it ended and how long it took.
+run() {
+    local target=$1 began=$SECONDS code=0
+    make --no-print-directory "$target" 2>&1 | tee "$reports/$target.log" || code=1
+    echo "$code $((SECONDS - began))" >"$reports/$target.end"
+}
+
+note() {
+    local target=$1 code seconds
+    read -r code seconds <"$reports/$target.end"
+    took+=("$target $seconds s")
+    [ "$code" = 0 ] || failed+=("$target")
+}
+
 for parts in "$@"; do
-    part=${parts%%+*} beside= pid=
-    began=$SECONDS
-    if [ "$parts" != "$part" ]; then
-        beside=${parts#*+}
-        make --no-print-directory "$beside" >".parts/reports/$beside.log" 2>&1 &
-        pid=$!
-    fi
-    make --no-print-directory "$part" 2>&1 | tee ".parts/reports/$part.log" || failed+=("$part")
-    if [ -n "$pid" ]; then
-        wait "$pid" || failed+=("$beside")
-        cat ".parts/reports/$beside.log"
-    fi
-    took+=("$parts $((SECONDS - began)) s")
+    IFS=+ read -ra parts <<<"$parts"
+    part=${parts[0]} beside=("${parts[@]:1}")
+    for other in ${beside[@]+"${beside[@]}"}; do
+        run "$other" >/dev/null
+    done &
+    run "$part"
+    wait
+    note "$part"
+    for other in ${beside[@]+"${beside[@]}"}; do
+        cat "$reports/$other.log"
+        note "$other"
+    done
 done
 for part in ${failed[@]+"${failed[@]}"}; do
     printf '\nmake test: what %s printed last:\n' "$part"
-    tail -n 25 ".parts/reports/$part.log"
+    tail -n 25 "$reports/$part.log"
 done >&2
-(IFS=, && printf 'make test: took %s\n' "${took[*]}")
+(IFS=, && printf 'make test: took %s, in all %s s\n' "${took[*]}" $SECONDS)
 [ ${#failed[@]} -eq 0 ] || { printf 'make test: failed: %s\n' "${failed[*]}" >&2; exit 1; }
