@@ -1,6 +1,13 @@
 //! Traffic between two nodes.
 
-use std::{io::ErrorKind, net::SocketAddr};
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    process::Command,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
 
 use sidestep_cluster::{
     agent::said,
@@ -65,17 +72,48 @@ fn between_nodes_every_byte_comes_both_ways_by_mutual_tls_and_plain_text_is_rese
                     "{answer:?}"
                 );
             }
-            run(&format!(
-                "exchange --http --with {address}:80 --count {BODIES}"
-            ));
-            run(&format!(
-                "exchange --with {address}:{ECHO} --count {BODIES}"
-            ));
+            let exchange = |words: &str| {
+                let words = format!("exchange --with {address}:{words} --count {BODIES}");
+                while_it_moves(|| run(&words), || sockets(&pair));
+            };
+            exchange("80 --http");
+            exchange(&ECHO.to_string());
             say(format!(
                 "{name}: {BODIES} MiB by HTTP and {BODIES} by TCP went from {from} to {to} and back"
             ));
         }
     }
+}
+
+/// Does it. Where that takes long enough to stand still, says what the sockets hold: once a program has given up, they are gone.
+fn while_it_moves<T>(work: impl FnOnce() -> T, sockets: impl FnOnce() -> String + Send) -> T {
+    /// Less than `sidestep-app exchange` waits for one body.
+    const STILL: Duration = Duration::from_secs(100);
+    let (working, ended) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if ended.recv_timeout(STILL) == Err(RecvTimeoutError::Timeout) {
+                say(sockets());
+            }
+        });
+        let done = work();
+        drop(working);
+        done
+    })
+}
+
+/// All TCP sockets of both pods, with what they have in memory: `r` of `skmem` counts redirected bytes, which no queue shows.
+fn sockets(pair: &Pair<'_>) -> String {
+    let process = pair.room.processes("near").first().copied();
+    let near = Command::new("nsenter")
+        .arg(format!("--net=/proc/{}/ns/net", process.unwrap_or_default()))
+        .args(["ss", "-tanimo"])
+        .output();
+    let near = near.map_or_else(|error| error.to_string(), |output| said(&output));
+    let far = "for process in $(pidof envoy); do nsenter --net=/proc/$process/ns/net ss -tanimo; done";
+    let far = pair.machine.run(pair.room.cluster(), far);
+    let far = far.unwrap_or_else(|error| format!("{error:#}"));
+    format!("the sockets of near:\n{near}\nthose of far:\n{far}")
 }
 
 /// Waits until a pod outside the mesh is reset when it asks a pod inside without TLS, on any port: to be strict comes to a sidecar in its time.
