@@ -9,6 +9,7 @@
 #   chart.tar                     the same as an OCI archive, for a registry
 #   install.yaml                  the chart with its default values, for kubectl
 #   NAME.cdx.json                 what each program is made of (CycloneDX)
+#   krew.yaml, kubectl-sidestep-linux-ARCHITECTURE.tar.gz   what krew installs as `kubectl sidestep`, if RELEASES says where releases will be
 #   METRICS.md, RUNBOOKS.md, rules.yaml, dashboard.json, CHANGELOG.md, LICENSE
 #   SHA256SUMS
 #
@@ -58,6 +59,11 @@ folders | while read -r name folder; do
 done
 
 cp CHANGELOG.md LICENSE manifests/METRICS.md manifests/RUNBOOKS.md manifests/chart/monitoring/{rules.yaml,dashboard.json} "$part/"
+if [ -n "${RELEASES-}" ]; then
+    manifests/krew.sh "$part" "$version" "$RELEASES"
+else
+    echo "release: RELEASES is not set, the URL of releases: there is nothing for krew"
+fi
 (cd "$part" && sha256sum -- * >SHA256SUMS)
 rm -rf "$output"
 mv "$part" "$output"

@@ -97,3 +97,50 @@ fn no_program_that_is_shipped_has_the_switches_of_tests() {
     let of_tests = tree(&["-psidestep-torture"]);
     assert!(of_tests.contains(switches), "{of_tests}");
 }
+
+#[test]
+fn krews_manifest_names_the_archives_of_a_releases_programs_by_their_checksums() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    for architecture in ["amd64", "arm64"] {
+        let program = path(&format!("sidestep-linux-{architecture}"));
+        fs::write(program, architecture).expect("a file can be written");
+    }
+    fs::copy(parts::workspace().join("LICENSE"), path("LICENSE")).expect("the licence");
+    let make = |releases: &str| {
+        let mut krew = Command::new(parts::workspace().join("manifests/krew.sh"));
+        krew.arg(folder.path()).args(["1.2.3", releases]);
+        krew.output().expect("it runs")
+    };
+    let refused = make("http://example.org");
+    assert!(!refused.status.success());
+    assert!(
+        said(&refused).contains("RELEASES is http://example.org"),
+        "{refused:?}"
+    );
+
+    let made = make("https://example.org/releases");
+    assert!(made.status.success(), "{}", said(&made));
+    let manifest = fs::read_to_string(path("krew.yaml")).expect("a manifest");
+    let plugin = &documents(&manifest)[0];
+    assert_eq!(plugin["metadata"]["name"], "sidestep");
+    assert_eq!(plugin["spec"]["version"], "v1.2.3");
+    let platforms = plugin["spec"]["platforms"].as_array().expect("a list");
+    assert_eq!(platforms.len(), 2);
+    for platform in platforms {
+        let labels = &platform["selector"]["matchLabels"];
+        let architecture = labels["arch"].as_str().expect("an architecture");
+        let archive = format!("kubectl-sidestep-linux-{architecture}.tar.gz");
+        let uri = format!("https://example.org/releases/v1.2.3/{archive}");
+        assert_eq!(platform["uri"], uri);
+        let run = |program: &str, arguments: &[&str]| {
+            let mut command = Command::new(program);
+            command.current_dir(&folder).args(arguments);
+            parts::finish(&mut command).expect("it is on every machine")
+        };
+        let sum = run("sha256sum", &[&archive]);
+        assert_eq!(sum.split(' ').next(), platform["sha256"].as_str());
+        let bin = platform["bin"].as_str().expect("a program");
+        assert_eq!(run("tar", &["-xOzf", &archive, bin]), architecture);
+    }
+}

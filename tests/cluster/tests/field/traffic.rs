@@ -106,11 +106,15 @@ fn while_it_moves<T>(work: impl FnOnce() -> T, sockets: impl FnOnce() -> String 
 fn sockets(pair: &Pair<'_>) -> String {
     let process = pair.room.processes("near").first().copied();
     let near = Command::new("nsenter")
-        .arg(format!("--net=/proc/{}/ns/net", process.unwrap_or_default()))
+        .arg(format!(
+            "--net=/proc/{}/ns/net",
+            process.unwrap_or_default()
+        ))
         .args(["ss", "-tanimo"])
         .output();
     let near = near.map_or_else(|error| error.to_string(), |output| said(&output));
-    let far = "for process in $(pidof envoy); do nsenter --net=/proc/$process/ns/net ss -tanimo; done";
+    let far =
+        "for process in $(pidof envoy); do nsenter --net=/proc/$process/ns/net ss -tanimo; done";
     let far = pair.machine.run(pair.room.cluster(), far);
     let far = far.unwrap_or_else(|error| format!("{error:#}"));
     format!("the sockets of near:\n{near}\nthose of far:\n{far}")
