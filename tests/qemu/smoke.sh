@@ -33,7 +33,8 @@ if [ $# -gt 0 ]; then
 fi
 # The other is run, whatever the first said.
 failed=
-oldest sidestep --skip envoy || failed=1
+# What is read from the policy alone is the same on every kernel; `make kernels` tries that, too.
+oldest sidestep --skip envoy --skip identity:: --skip inbound:: --skip policy:: || failed=1
 container() {
     qemu/run.sh "$NODES" "${with[@]}" --with ../.parts/runc/runc --with ../.parts/runc/seccomp.json --with ../manifests/install.yaml \
         "$(path container)" --test-threads=1 --nocapture "$@"

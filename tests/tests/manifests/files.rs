@@ -107,19 +107,19 @@ fn krews_manifest_names_the_archives_of_a_releases_programs_by_their_checksums()
         fs::write(program, architecture).expect("a file can be written");
     }
     fs::copy(parts::workspace().join("LICENSE"), path("LICENSE")).expect("the licence");
-    let make = |releases: &str| {
-        let mut krew = Command::new(parts::workspace().join("manifests/krew.sh"));
-        krew.arg(folder.path()).args(["1.2.3", releases]);
-        krew.output().expect("it runs")
+    let krew = |releases: &str| {
+        let mut command = Command::new(parts::workspace().join("manifests/krew.sh"));
+        command.arg(folder.path()).args(["1.2.3", releases]);
+        command.output().expect("it runs")
     };
-    let refused = make("http://example.org");
+    let refused = krew("http://example.org");
     assert!(!refused.status.success());
     assert!(
         said(&refused).contains("RELEASES is http://example.org"),
         "{refused:?}"
     );
 
-    let made = make("https://example.org/releases");
+    let made = krew("https://example.org/releases");
     assert!(made.status.success(), "{}", said(&made));
     let manifest = fs::read_to_string(path("krew.yaml")).expect("a manifest");
     let plugin = &documents(&manifest)[0];
