@@ -32,7 +32,7 @@ demo: ## as root: the same traffic between two pods with Envoy sidecars: with ip
 	@target/quick/sidestep-demo
 
 test: ## everything: lint, unit tests, fuzzing for a minute, smoke tests in QEMU, network namespaces, API server, cluster, a second node
-	@tests/all.sh lint test-unit smoke+test-exact+test-conformance+fuzz test-netns test-programs test-apiserver test-cluster test-field
+	@tests/all.sh lint test-unit smoke+test-exact+test-conformance+test-programs+fuzz test-netns test-apiserver test-cluster test-field
 
 counted: setup
 	cargo build $(PROGRAMS)
