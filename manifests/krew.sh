@@ -14,12 +14,12 @@ programs=$(cd "$folder" && ls sidestep-linux-* 2>/dev/null) || fail "no sidestep
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+install -m 644 "$folder/LICENSE" "$scratch/LICENSE"
 platforms=
 for program in $programs; do
     architecture=${program#sidestep-linux-}
     archive=kubectl-$program.tar.gz
     install -m 755 "$folder/$program" "$scratch/kubectl-sidestep"
-    install -m 644 "$folder/LICENSE" "$scratch/LICENSE"
     tar -C "$scratch" --owner=0 --group=0 --numeric-owner --mtime="@${SOURCE_DATE_EPOCH:-0}" -c LICENSE kubectl-sidestep | gzip -n >"$folder/$archive"
     sum=$(sha256sum "$folder/$archive" | cut -d' ' -f1)
     platforms+="

@@ -33,15 +33,17 @@ fn pods() -> Vec<(&'static str, &'static str, Value)> {
     .collect()
 }
 
-/// The init container that redirects the pod, or validates that istio-cni did.
+/// Whether an init container redirects its pod, or validates that istio-cni did.
+fn is_redirecting(init: &Value) -> bool {
+    [keys::ISTIO_INIT, keys::ISTIO_VALIDATION]
+        .map(Value::from)
+        .contains(&init["name"])
+}
+
 fn redirecting(pod: &Value) -> &Value {
     let inits = pod["spec"]["initContainers"].as_array().expect("a list");
-    let named = |init: &&Value| {
-        [keys::ISTIO_INIT, keys::ISTIO_VALIDATION]
-            .map(Value::from)
-            .contains(&init["name"])
-    };
-    inits.iter().find(named).expect("one of Istio's")
+    let found = inits.iter().find(|init| is_redirecting(init));
+    found.expect("one of Istio's")
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -156,11 +158,7 @@ fn the_pods_of_every_version_are_gated() {
             let inits = pod["spec"]["initContainers"]
                 .as_array_mut()
                 .expect("a list");
-            inits.retain(|init| {
-                ![keys::ISTIO_INIT, keys::ISTIO_VALIDATION]
-                    .map(Value::from)
-                    .contains(&init["name"])
-            });
+            inits.retain(|init| !is_redirecting(init));
             pod["spec"]["affinity"] = json!(null);
             pod
         };

@@ -182,15 +182,20 @@ impl Room<'_> {
         processes
     }
 
-    /// The packet rules in a pod's network, as nft lists them: those that iptables wrote, too.
-    pub fn packet_rules(&self, pod: &str) -> String {
+    /// Runs a command of this machine in the network of a pod of the cluster's own node.
+    pub fn in_network_of(&self, pod: &str, command: &[&str]) -> Output {
         let processes = self.processes(pod);
         let process = processes.first().expect("it runs");
-        let output = Command::new("nsenter")
+        Command::new("nsenter")
             .arg(format!("--net=/proc/{process}/ns/net"))
-            .args(["nft", "list", "ruleset"])
+            .args(command)
             .output()
-            .expect("nsenter is part of util-linux");
+            .expect("nsenter is part of util-linux")
+    }
+
+    /// The packet rules in a pod's network, as nft lists them: those that iptables wrote, too.
+    pub fn packet_rules(&self, pod: &str) -> String {
+        let output = self.in_network_of(pod, &["nft", "list", "ruleset"]);
         assert!(output.status.success(), "{}", said(&output));
         String::from_utf8(output.stdout).expect("nft prints text")
     }

@@ -3,7 +3,6 @@
 use std::{
     io::ErrorKind,
     net::SocketAddr,
-    process::Command,
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::Duration,
@@ -104,15 +103,7 @@ fn while_it_moves<T>(work: impl FnOnce() -> T, sockets: impl FnOnce() -> String 
 
 /// All TCP sockets of both pods, with what they have in memory: `r` of `skmem` counts redirected bytes, which no queue shows.
 fn sockets(pair: &Pair<'_>) -> String {
-    let process = pair.room.processes("near").first().copied();
-    let near = Command::new("nsenter")
-        .arg(format!(
-            "--net=/proc/{}/ns/net",
-            process.unwrap_or_default()
-        ))
-        .args(["ss", "-tanimo"])
-        .output();
-    let near = near.map_or_else(|error| error.to_string(), |output| said(&output));
+    let near = said(&pair.room.in_network_of("near", &["ss", "-tanimo"]));
     let far =
         "for process in $(pidof envoy); do nsenter --net=/proc/$process/ns/net ss -tanimo; done";
     let far = pair.machine.run(pair.room.cluster(), far);
