@@ -8,6 +8,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
+    ops::RangeBounds,
     os::unix::net::UnixStream,
     path::PathBuf,
     process::Command,
@@ -230,15 +231,11 @@ impl KubeNode {
         line.and_then(|value| value.parse().ok()).unwrap_or(0.0)
     }
 
-    /// Waits until a metric is like this: what is scraped may have been collected a second ago.
+    /// Waits until a metric is one of these: what is scraped may have been collected a second ago.
     #[track_caller]
-    pub fn wait_for_metric(&self, name: &str, wanted: impl Fn(f64) -> bool) {
-        let mut last = 0.0;
-        let met = eventually(PATIENCE, || {
-            last = self.metric(name);
-            wanted(last)
-        });
-        assert!(met, "{name} stays {last}; {}", self.agent());
+    pub fn wait_for_metric(&self, name: &str, wanted: impl RangeBounds<f64>) {
+        self.agent()
+            .wait(name, || wanted.contains(&self.metric(name)));
     }
 
     /// Creates a pod in the API, already bound to this node.

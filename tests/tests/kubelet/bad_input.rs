@@ -26,7 +26,7 @@ fn is_left_alone(manifest: impl Fn(&str) -> Value, word: &str, sentence: &str) {
     let text = node.wait_for_event(&bad, "NotAccelerated");
     assert!(text.contains(sentence), "{text}");
     let metric = format!("sidestep_agent_pods_left_total{{reason=\"{word}\"}}");
-    node.wait_for_metric(&metric, |it| it >= 1.0);
+    node.wait_for_metric(&metric, 1.0..);
     assert!(sandbox.app().call(SERVICE).is_err(), "it is captured");
     assert_eq!(node.inbound_links(), 1);
 }
@@ -90,7 +90,7 @@ fn a_pod_whose_sandbox_is_never_created_is_reported() {
     node.wait_for_event(&never, "NoSandbox");
     node.wait_for_metric(
         "sidestep_agent_arming_failures_total{reason=\"no-sandbox\"}",
-        |it| it >= 1.0,
+        1.0..,
     );
     drop(sandbox);
 }
@@ -141,9 +141,7 @@ fn a_label_that_is_forged_later_captures_nobody() {
     node.wait_for("plain", PodState::Left);
     let text = node.wait_for_event(&plain, "NotAccelerated");
     assert!(text.contains("is not a gate"), "{text}");
-    node.wait_for_metric("sidestep_agent_pods_left_total{reason=\"no-gate\"}", |it| {
-        it >= 1.0
-    });
+    node.wait_for_metric("sidestep_agent_pods_left_total{reason=\"no-gate\"}", 1.0..);
     assert!(sandbox.app().call(SERVICE).is_err(), "it is captured");
 }
 
@@ -176,7 +174,7 @@ fn pods_that_vanish_half_way_leave_nothing() {
         (armed - node.metric("sidestep_agent_released_total")).abs() < 0.1
     };
     assert!(eventually(PATIENCE, let_go), "{}", node.admin("/metrics").1);
-    node.wait_for_metric("sidestep_agent_lingering_namespaces", |it| it < 0.1);
+    node.wait_for_metric("sidestep_agent_lingering_namespaces", ..=0.0);
     let pod = node.create("web", "");
     let (sandbox, _proxy) = pod.active("10.77.0.10");
     assert_captured(&sandbox.app(), "outbound", SERVICE);

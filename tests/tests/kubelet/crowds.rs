@@ -123,7 +123,7 @@ fn a_pod_whose_start_was_lost_is_found_all_the_same() {
     drop((running, container));
     node.agent().thaw();
     node.wait_for("web", PodState::Armed);
-    node.wait_for_metric("sidestep_agent_sightings_lost_total", |lost| lost >= 1.0);
+    node.wait_for_metric("sidestep_agent_sightings_lost_total", 1.0..);
 }
 
 /// Namespaces without end, until the container is removed.

@@ -59,15 +59,13 @@ fn a_pod_is_let_go_when_its_namespace_is_gone_and_not_before() {
         node.agent().pod("web").is_none()
     });
     assert_captured(&app, "outbound", SERVICE);
-    node.wait_for_metric("sidestep_agent_lingering_namespaces", |it| {
-        (it - 1.0).abs() < 0.1
-    });
+    node.wait_for_metric("sidestep_agent_lingering_namespaces", 1.0..=1.0);
     drop((sandbox, app));
     assert!(
         eventually(PATIENCE, || node.inbound_links() == 0),
         "the link stays"
     );
-    node.wait_for_metric("sidestep_agent_lingering_namespaces", |it| it < 0.1);
+    node.wait_for_metric("sidestep_agent_lingering_namespaces", ..=0.0);
 }
 
 #[needs(apiserver)]
@@ -167,9 +165,7 @@ fn a_connection_that_goes_dead_is_noticed_and_replaced() {
         status == 503 && why.starts_with("api: the API server has not answered")
     });
     // The watch fails by itself: so long after the last that it brought, which may have been the pods' own events.
-    node.agent().wait("the watch to fail", || {
-        node.metric("sidestep_agent_watch_connected") < 0.1
-    });
+    node.wait_for_metric("sidestep_agent_watch_connected", ..=0.0);
     assert_captured(&sandbox.app(), "outbound", SERVICE);
     let late = later.sandbox("10.77.0.11");
     node.wait_for("later", PodState::Armed);
@@ -179,9 +175,7 @@ fn a_connection_that_goes_dead_is_noticed_and_replaced() {
     let newest = newest.sandbox("10.77.0.12");
     node.wait_for("newest", PodState::Armed);
     node.agent().wait_until_ready();
-    node.wait_for_metric("sidestep_agent_watch_connected", |it| {
-        (it - 1.0).abs() < 0.1
-    });
+    node.wait_for_metric("sidestep_agent_watch_connected", 1.0..=1.0);
     drop((late, newest));
 }
 

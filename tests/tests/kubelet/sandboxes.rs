@@ -162,7 +162,7 @@ fn a_pod_that_runs_in_anothers_namespace_is_not_armed_and_the_other_goes_on() {
     assert!(text.contains("web"), "{text}");
     node.wait_for_metric(
         "sidestep_agent_arming_failures_total{reason=\"namespace-taken\"}",
-        |it| it >= 1.0,
+        1.0..,
     );
     assert_captured(&sandbox.app(), "outbound", SERVICE);
 }

@@ -16,9 +16,7 @@ fn the_agent_is_ready_when_its_programs_were_seen_to_act() {
     let node = KubeNode::with_agent();
     assert_eq!(node.admin("/readyz"), (200, "ready\n".to_owned()));
     assert_eq!(node.admin("/livez").0, 200);
-    node.wait_for_metric("sidestep_agent_watch_connected", |it| {
-        (it - 1.0).abs() < 0.1
-    });
+    node.wait_for_metric("sidestep_agent_watch_connected", 1.0..=1.0);
     // Nothing of the probe stays.
     let entries = fs::read_dir(node.kubepods().path()).expect("a cgroup");
     let probes = entries.flatten().filter(|entry| {
