@@ -8,17 +8,18 @@ reports=.parts/reports
 mkdir -p "$reports"
 failed=() took=()
 
-# run TARGET: makes it, keeps what it prints, and notes how it ended and how long it took.
+# run TARGET: makes it, keeps what it prints, and notes how it ended, how long it took and for how long it used a processor.
 run() {
-    local target=$1 began=$SECONDS code=0
-    make --no-print-directory "$target" 2>&1 | tee "$reports/$target.log" || code=1
-    echo "$code $((SECONDS - began))" >"$reports/$target.end"
+    local target=$1 code=0 TIMEFORMAT='%0R %0U %0S'
+    { time make --no-print-directory "$target" 2>&3 3>&-; } 3>&1 2>"$reports/$target.took" | tee "$reports/$target.log" || code=1
+    echo "$code" >"$reports/$target.end"
 }
 
 note() {
-    local target=$1 code seconds
-    read -r code seconds <"$reports/$target.end"
-    took+=("$target $seconds s")
+    local target=$1 code seconds user system
+    read -r code <"$reports/$target.end"
+    read -r seconds user system <"$reports/$target.took"
+    took+=("$target $seconds s (of a processor $((user + system)) s)")
     [ "$code" = 0 ] || failed+=("$target")
 }
 

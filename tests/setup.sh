@@ -140,8 +140,9 @@ crate() {
     # Not every program says what it is. cargo notes what it installed.
     built() { [ -x ".parts/bin/$name" ] && cargo install --list --root .parts | grep -x "$name v$version:" >/dev/null; }
     ! built || return 0
-    say "building $name $version (two minutes or three)"
-    cargo install --quiet --locked --force --version "$version" --root .parts "$name"
+    say "building $name $version (a minute or two)"
+    # Unoptimised: that takes a third of the time, and most of the linker's work is LLVM's.
+    cargo install --debug --quiet --locked --force --version "$version" --root .parts "$name"
     built || fail "$name was not built"
 }
 
