@@ -5,6 +5,7 @@
 //! is known of each pod and decide whose turn it is. The machine is behind [`Node`], the kernel's maps and links behind
 //! [`Dataplane`], and the clock is read once a turn.
 
+mod connections;
 mod decisions;
 mod flows;
 mod mode;

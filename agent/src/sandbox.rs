@@ -1,24 +1,27 @@
 //! Where a pod's network namespace is, and what else of the pod can be seen from there.
 
+pub mod connections;
+mod diag;
 pub mod discover;
 pub mod facts;
 pub mod listeners;
 mod users;
 
 use std::{
-    fs,
+    fs, io,
     net::IpAddr,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
 };
 
 use sidestep_contract::Policy;
-use sidestep_kernel::netns::{Cookie, Namespace, NetnsError};
-
-use self::{
-    facts::Facts,
-    listeners::{Ends, Found, diag},
+use sidestep_kernel::{
+    netns::{Cookie, Namespace, NetnsError},
+    storage::Storage,
 };
+
+pub use self::diag::Ends;
+use self::{connections::Sockets, facts::Facts, listeners::Found};
 use crate::{
     clock::Now,
     pods::wanted::{Place, PodUid, Wanted},
@@ -65,6 +68,9 @@ pub trait Sandbox {
 
     /// Sockets in it that are connected to this port of whichever host; `None` where there are more than `most`.
     fn connected_to(&self, port: u16, most: usize) -> Result<Option<Vec<Ends>>, NetnsError>;
+
+    /// Its TCP sockets that are connected or listen, up to so many, with what is kept with them in these maps.
+    fn sockets(&self, kept: &[Storage<'_>], most: usize) -> Result<Sockets, NetnsError>;
 }
 
 /// A sandbox of this machine.
@@ -90,6 +96,15 @@ impl PodSandbox {
                 .collect()
         };
         self.pids.clone().unwrap_or_else(all)
+    }
+
+    /// Asks the kernel something of the namespace.
+    fn inside<T>(&self, ask: impl FnOnce() -> io::Result<T>) -> Result<T, NetnsError> {
+        let answer = self.namespace.enter(ask)?;
+        answer.map_err(|error| NetnsError::Io {
+            path: self.namespace.path().to_owned(),
+            error,
+        })
     }
 }
 
@@ -123,12 +138,11 @@ impl Sandbox for PodSandbox {
     }
 
     fn connected_to(&self, port: u16, most: usize) -> Result<Option<Vec<Ends>>, NetnsError> {
-        let namespace = &self.namespace;
-        let answer = namespace.enter(|| diag::connected_to(port, most))?;
-        answer.map_err(|error| NetnsError::Io {
-            path: namespace.path().to_owned(),
-            error,
-        })
+        self.inside(|| diag::connected_to(port, most))
+    }
+
+    fn sockets(&self, kept: &[Storage<'_>], most: usize) -> Result<Sockets, NetnsError> {
+        self.inside(|| connections::list(kept, most))
     }
 }
 

@@ -40,7 +40,7 @@ pub(crate) enum Message<C> {
     Pods(C),
     /// From the kernel: sightings wait.
     Seen,
-    /// Somebody wants to know everything.
+    /// Somebody wants to know something.
     Ask(Ask),
     /// Somebody wants metrics.
     Count(oneshot::Sender<Snapshot>),
@@ -82,9 +82,7 @@ impl<S: Source, N: Node> Worker<S, N> {
             match inbox.recv_timeout(wake.saturating_duration_since(Instant::now())) {
                 Ok(Message::Pods(change)) => self.follow(change),
                 Ok(Message::Seen) => self.see(),
-                Ok(Message::Ask(question)) => {
-                    let _asker_left = question.send(self.status());
-                }
+                Ok(Message::Ask(question)) => self.answer(question),
                 Ok(Message::Count(reply)) => {
                     let _asker_left = reply.send(self.reconciler.snapshot());
                 }
@@ -173,6 +171,17 @@ impl<S: Source, N: Node> Worker<S, N> {
         let tried = |act| metrics.tried(act);
         let unproven = proof.renew(self.reconciler.dataplane(), &self.cgroup, restored, tried);
         unproven.map(ToOwned::to_owned)
+    }
+
+    fn answer(&self, question: Ask) {
+        match question {
+            Ask::Status(reply) => {
+                let _asker_left = reply.send(self.status());
+            }
+            Ask::Flows(pod, reply) => {
+                let _asker_left = reply.send(self.reconciler.flows(&pod));
+            }
+        }
     }
 
     fn status(&self) -> Status {

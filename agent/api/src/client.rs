@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::UnixStream;
 
-use crate::{STATUS, Status};
+use crate::{FLOWS, Flows, STATUS, Status};
 
 /// Why the agent's status is not known.
 #[derive(Debug, Error)]
@@ -63,6 +63,22 @@ pub async fn ask(socket: &Path) -> Result<Status, AskError> {
         return Err(AskError::Refused(code));
     }
     serde_json::from_slice(&body).map_err(AskError::Version)
+}
+
+/// The connections of a pod of the agent's that listens on `socket`; or why it tells none.
+pub async fn ask_flows(
+    socket: &Path,
+    namespace: &str,
+    name: &str,
+) -> Result<Result<Flows, String>, AskError> {
+    let (code, body) = get(socket, &format!("{FLOWS}/{namespace}/{name}")).await?;
+    match code {
+        StatusCode::OK => Ok(Ok(serde_json::from_slice(&body).map_err(AskError::Version)?)),
+        StatusCode::NOT_FOUND | StatusCode::CONFLICT => {
+            Ok(Err(String::from_utf8_lossy(&body).into_owned()))
+        }
+        code => Err(AskError::Refused(code)),
+    }
 }
 
 /// Asks the agent what kubelet wants to know; where it is not so, the reasons, each on a line of its own.

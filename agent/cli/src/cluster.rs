@@ -13,7 +13,7 @@ use anyhow::Context;
 use kube::{Client, Config};
 use tokio::time::timeout;
 
-pub(crate) use self::agents::{AgentPod, Answer, agent_pods, answers};
+pub(crate) use self::agents::{AgentPod, Answer, agent_pods, answers, flows};
 pub(crate) use self::nodes::{SeenNode, nodes};
 pub(crate) use self::pages::each;
 pub(crate) use self::pods::{Seen, SeenPod, seen};

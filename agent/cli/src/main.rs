@@ -8,6 +8,7 @@ mod bugreport;
 mod check;
 mod cluster;
 mod explain;
+mod flows;
 mod mutate;
 mod probe;
 mod shell;
@@ -40,6 +41,7 @@ enum Command {
     Check(check::Args),
     Completions(shell::Completions),
     Explain(explain::Args),
+    Flows(flows::Args),
     #[command(hide = true)]
     Man(shell::Man),
     Mutate(mutate::Args),
@@ -57,6 +59,7 @@ async fn main() -> ExitCode {
         Command::Check(args) => args.run().await,
         Command::Completions(args) => args.run::<Args>(),
         Command::Explain(args) => args.run().await,
+        Command::Flows(args) => args.run().await,
         Command::Man(args) => args.run::<Args>(),
         Command::Mutate(args) => args.run(),
         Command::Probe(args) => args.run().await,

@@ -199,7 +199,7 @@ impl Args {
 }
 
 /// What an enum's value is called in JSON, which is what people see, too.
-fn word(value: &impl serde::Serialize) -> String {
+pub(crate) fn word(value: &impl serde::Serialize) -> String {
     let word = json!(value);
     word.as_str().unwrap_or_default().to_owned()
 }

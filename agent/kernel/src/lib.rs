@@ -7,7 +7,7 @@
 //! | [`object`] | [`Object`](object::Object): a BPF object whose maps are open, and its programs, loaded one by one |
 //! | [`maps`] | its maps by type; each error names the map |
 //! | [`template`] | a program that is loaded many times, each time with another constant |
-//! | [`storage`] | whether the kernel can keep anything with a socket |
+//! | [`storage`] | what is kept with sockets, and whether the kernel can keep anything with one |
 //! | [`ring`] | what programs tell, awaited |
 //! | [`link`] | one program at one hook: attached, pinned, taken over with new code |
 //! | [`hooks`] | a table of such links on one cgroup, and what restores them |

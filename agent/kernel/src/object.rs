@@ -16,9 +16,11 @@ use thiserror::Error;
 
 use crate::{
     Plain,
+    fdinfo::FdInfo,
     link::{LinkError, pin_error, remove_file},
     maps::{MapError, Untyped},
     repaired::{Lost, Repaired},
+    storage::Storage,
     sys,
     verifier::refusal,
 };
@@ -131,6 +133,14 @@ impl Object {
         let program = self.ebpf.program(name);
         let fd = program.and_then(|program| program.fd().ok());
         fd.map(AsFd::as_fd).ok_or(ObjectError::NoProgram(name))
+    }
+
+    /// A pinned map of what is kept with sockets.
+    pub fn storage(&self, name: &str) -> Option<Storage<'_>> {
+        let map = self.pinned.iter().find(|map| map.name == name)?;
+        let id = FdInfo::read(&map.fd).ok()?.number("map_id:")?;
+        let fd = map.fd.as_fd();
+        Some(Storage { fd, id })
     }
 
     /// Runs a loaded raw tracepoint's program once, with this argument; its answer.

@@ -1,7 +1,7 @@
-//! Whether the kernel can keep something with a socket. Since Linux 7.1 it allocates that by `kmalloc_nolock`, which has
+//! What is kept with sockets, and whether the kernel can keep anything with one. Since Linux 7.1 it allocates that by `kmalloc_nolock`, which has
 //! nothing to give on a processor without cmpxchg16b: every hook would then find nothing that an earlier one noted.
 
-use std::fs;
+use std::{fs, os::fd::BorrowedFd, ptr};
 
 use rustix::net::{AddressFamily, SocketType, socket};
 use thiserror::Error;
@@ -21,6 +21,22 @@ impl NoStorage {
     pub const fn is_for_good(&self) -> bool {
         self.old_processor
     }
+}
+
+/// A map of what is kept with sockets, for who lists sockets and wants to be told that, too
+/// (`INET_DIAG_REQ_SK_BPF_STORAGES`).
+#[derive(Clone, Copy, Debug)]
+pub struct Storage<'a> {
+    /// How it is named in the question.
+    pub fd: BorrowedFd<'a>,
+    /// How it is named in the answer.
+    pub id: u32,
+}
+
+/// A value, from the bytes that the kernel tells of it; `None` where they are too few or too many.
+pub fn value<V: Plain>(bytes: &[u8]) -> Option<V> {
+    // SAFETY: as many bytes as the value has, and a plain type is any of them.
+    (bytes.len() == size_of::<V>()).then(|| unsafe { ptr::read_unaligned(bytes.as_ptr().cast()) })
 }
 
 const OLD_PROCESSOR: &str =
@@ -81,6 +97,21 @@ mod tests {
             error(false),
             "the kernel cannot allocate socket storage: Cannot allocate memory (os error 12)"
         );
+    }
+
+    #[test]
+    fn a_value_takes_as_many_bytes_as_it_has() {
+        let bytes: Vec<u8> = (1..=9).collect();
+        assert_eq!(
+            value::<u64>(&bytes[..8]),
+            Some(u64::from_ne_bytes([1, 2, 3, 4, 5, 6, 7, 8]))
+        );
+        assert_eq!(
+            value::<u32>(&bytes[1..5]),
+            Some(u32::from_ne_bytes([2, 3, 4, 5]))
+        );
+        assert_eq!(value::<u64>(&bytes), None);
+        assert_eq!(value::<u64>(&bytes[..7]), None);
     }
 
     #[test]

@@ -231,6 +231,15 @@ impl Rules {
     }
 }
 
+/// An address in the form that people know.
+pub fn ip(addr: Addr) -> IpAddr {
+    let mut octets = [0; 16];
+    for (place, word) in octets.chunks_exact_mut(4).zip(addr.0) {
+        place.copy_from_slice(&word.to_ne_bytes());
+    }
+    IpAddr::from(octets).to_canonical()
+}
+
 /// The kernel's form of an address.
 pub fn addr(ip: IpAddr) -> Addr {
     match ip {

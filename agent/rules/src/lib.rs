@@ -15,7 +15,7 @@ mod prefix;
 mod users;
 
 pub use allowed::{Allowed, Reach};
-pub use compile::{ADDRESSES, CompileError, Rules, addr, compile};
+pub use compile::{ADDRESSES, CompileError, Rules, addr, compile, ip};
 pub use decide::Outgoing;
 pub use facts::{Facts, PASSTHROUGH6};
 pub use prefix::Prefix;

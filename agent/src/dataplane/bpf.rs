@@ -5,6 +5,7 @@ mod establish;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs::File,
+    net::IpAddr,
     os::{
         fd::{AsFd, BorrowedFd},
         unix::fs::MetadataExt,
@@ -16,6 +17,7 @@ use std::{
 use sidestep_ebpf_common::{
     FlowKey, ProxyState, Row,
     row::RowCounts,
+    shortcut::EndKey,
     sighting::{EVERYBODY, QuietKey},
 };
 use sidestep_kernel::{
@@ -24,6 +26,7 @@ use sidestep_kernel::{
     netns::{Cookie, host_cookie},
     object::Object,
     repaired::Repaired,
+    storage::Storage,
     template::Template,
     usage::Usage,
 };
@@ -299,6 +302,19 @@ impl Dataplane for Bpf {
             pods: of("PODS").unwrap_or(0),
             flows: of("FLOWS").unwrap_or(0),
         }
+    }
+
+    fn kept(&self) -> Vec<Storage<'_>> {
+        let own = self.object.storage("SOCKS");
+        own.into_iter().chain(self.shortcut.kept()).collect()
+    }
+
+    fn beside(&self, pod: Cookie, ip: IpAddr) -> Option<bool> {
+        self.shortcut.beside(pod, ip)
+    }
+
+    fn redirected_by(&self, end: &EndKey) -> u64 {
+        self.shortcut.redirected_by(end)
     }
 
     fn usage(&self) -> Vec<Usage> {

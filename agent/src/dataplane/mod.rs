@@ -11,6 +11,7 @@ mod sightings;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    net::IpAddr,
     os::fd::BorrowedFd,
     path::PathBuf,
     time::Duration,
@@ -18,14 +19,14 @@ use std::{
 
 pub use bpf::Bpf;
 pub use pins::pinned_pods;
-use sidestep_ebpf_common::{FlowKey, Row, sighting::QuietKey};
+use sidestep_ebpf_common::{FlowKey, Row, shortcut::EndKey, sighting::QuietKey};
 use sidestep_kernel::{
     link::LinkError,
     maps::MapError,
     netns::Cookie,
     object::ObjectError,
     repaired::{Lost, Repaired},
-    storage::NoStorage,
+    storage::{NoStorage, Storage},
     usage::Usage,
 };
 pub use sightings::{Missed, Sightings};
@@ -197,6 +198,18 @@ pub trait Dataplane {
     /// How much its maps can hold.
     fn capacity(&self) -> Capacity {
         Capacity::default()
+    }
+    /// The maps of what is kept with sockets.
+    fn kept(&self) -> Vec<Storage<'_>> {
+        Vec::new()
+    }
+    /// Whether an address is of a pod that takes part in the shortcut; and then, whether it is of this pod's Kubernetes namespace.
+    fn beside(&self, _pod: Cookie, _ip: IpAddr) -> Option<bool> {
+        None
+    }
+    /// How many bytes this end of a connection redirected.
+    fn redirected_by(&self, _end: &EndKey) -> u64 {
+        0
     }
     /// How long its programs ran.
     fn usage(&self) -> Vec<Usage> {

@@ -26,6 +26,7 @@ use crate::{
     reconcile::{Mode, Reconciler},
     report::Reports,
     sandbox::discover::InCgroups,
+    status::{Ask, NoFlows},
     worker::{self, Duties, Message, Proof, SightingQueue, Worker},
 };
 
@@ -185,10 +186,13 @@ impl Attempts {
                 Ok(Message::Pods(change)) => {
                     self.source.take(change);
                 }
-                Ok(Message::Ask(question)) => {
+                Ok(Message::Ask(Ask::Status(reply))) => {
                     let status =
                         worker::status_without_programs(&self.readiness, Some(&self.settings.node));
-                    let _asker_left = question.send(status);
+                    let _asker_left = reply.send(status);
+                }
+                Ok(Message::Ask(Ask::Flows(_, reply))) => {
+                    let _asker_left = reply.send(Err(NoFlows::NotArmed));
                 }
                 Ok(Message::Count(reply)) => {
                     let _asker_left = reply.send(Snapshot::default());

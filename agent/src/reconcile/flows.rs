@@ -67,7 +67,7 @@ impl<D: Dataplane, N: Node> Reconciler<D, N> {
         Ok(())
     }
 
-    fn sandbox_of(&self, cookie: Cookie) -> Option<N::Sandbox> {
+    pub(super) fn sandbox_of(&self, cookie: Cookie) -> Option<N::Sandbox> {
         let mut pods = self.pods.values();
         let pod = pods.find(|pod| pod.armed_in() == Some(cookie))?;
         let sandbox = self.node.find(pod.entry.as_ref().ok()?).ok()??;

@@ -3,7 +3,6 @@
 //!
 //! How many sockets, descriptors and processes there are is the pod's choice, so every step has a bound.
 
-pub(crate) mod diag;
 mod owners;
 
 use std::os::fd::OwnedFd;
@@ -11,7 +10,7 @@ use std::os::fd::OwnedFd;
 use sidestep_contract::Policy;
 use sidestep_kernel::netns::{Namespace, NetnsError};
 
-pub use self::diag::Ends;
+use super::diag;
 
 /// A listening socket of the proxy's on its inbound port.
 #[derive(Debug)]

@@ -3,13 +3,15 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     path::{Path, PathBuf},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use sidestep_agent_api::{Check, ShortcutStatus};
-use sidestep_kernel::{netns::Cookie, process::trim_heaps, usage::Usage};
+use sidestep_ebpf_common::shortcut::EndKey;
+use sidestep_kernel::{netns::Cookie, process::trim_heaps, storage::Storage, usage::Usage};
 
 use super::{
     Allowed, Options, Participant, Reach, Shortcut, left,
@@ -269,6 +271,22 @@ impl Established {
         {
             tracing::error!(%error, "could not remove all of the shortcut");
         }
+    }
+
+    /// The map of what it keeps with sockets.
+    pub fn kept(&self) -> Option<Storage<'_>> {
+        self.shortcut.as_ref().ok()?.kept()
+    }
+
+    /// See [`Shortcut::beside`].
+    pub fn beside(&self, pod: Cookie, ip: IpAddr) -> Option<bool> {
+        self.shortcut.as_ref().ok()?.beside(pod, ip)
+    }
+
+    /// How many bytes this end of a connection redirected.
+    pub fn redirected_by(&self, end: &EndKey) -> u64 {
+        let shortcut = self.shortcut.as_ref().ok();
+        shortcut.map_or(0, |shortcut| shortcut.redirected_by(end))
     }
 
     /// How long its programs ran.

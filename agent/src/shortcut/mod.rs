@@ -27,7 +27,7 @@ use std::{
 
 use sidestep_ebpf_common::{
     Ids,
-    shortcut::{COUNTS, Count, ENDS_SHARE, EndState},
+    shortcut::{COUNTS, Count, ENDS_SHARE, EndKey, EndState},
 };
 use sidestep_kernel::{
     hooks::Hooks,
@@ -35,12 +35,13 @@ use sidestep_kernel::{
     netns::Cookie,
     object::Object,
     repaired::{Lost, Repaired},
-    storage,
+    storage::{self, Storage},
     usage::Usage,
 };
 
 use self::{claims::Claims, error::file, hooks::HOOKS, maps::Maps, namespaces::Namespaces};
 
+use crate::rules::addr;
 pub use crate::rules::{Allowed, Reach};
 pub use error::ShortcutError;
 pub use left::{folders, pins, retire};
@@ -263,6 +264,32 @@ impl Shortcut {
     /// How long its programs ran.
     pub fn usage(&self) -> Vec<Usage> {
         self.object.usage()
+    }
+
+    /// The map of what it keeps with sockets.
+    pub fn kept(&self) -> Option<Storage<'_>> {
+        self.object.storage("STATES")
+    }
+
+    /// Whether an address is of a pod that takes part; and then, whether it is of this pod's Kubernetes namespace.
+    pub fn beside(&self, pod: Cookie, ip: IpAddr) -> Option<bool> {
+        let namespace = |pod| {
+            let (_, participant) = self.pods.get(&pod)?;
+            let namespace = participant.as_ref().map(|of| of.namespace.as_str());
+            Some(namespace.filter(|name| !name.is_empty()))
+        };
+        let owner = self.maps.addresses.get(&addr(ip)).ok()??;
+        let (own, other) = (namespace(pod)?, namespace(owner)?);
+        Some(own.is_some() && own == other)
+    }
+
+    /// How many bytes this end of a connection redirected; none where it is no end any more.
+    pub fn redirected_by(&self, end: &EndKey) -> u64 {
+        let record = || self.maps.ends.get(end).ok().flatten();
+        let Some(before) = record() else { return 0 };
+        let bytes = object::redirected(&self.object, before.state).unwrap_or(0);
+        // Its memory was its own all the while only if it is an end still.
+        if record() == Some(before) { bytes } else { 0 }
     }
 
     /// How many ends of connections are there now.

@@ -1,8 +1,8 @@
 //! The shortcut's BPF object: its programs, and what is asked of them.
 
-use std::path::Path;
+use std::{mem::offset_of, path::Path};
 
-use sidestep_ebpf_common::shortcut::ShortcutSettings;
+use sidestep_ebpf_common::shortcut::{EndState, Queue, ShortcutSettings};
 use sidestep_kernel::object::{Object, ObjectError, Pins};
 
 use super::{Options, ShortcutError, maps, settings};
@@ -29,8 +29,10 @@ pub(super) const READERS: [(&str, &str); 2] = [
 
 /// The program that reads a socket's memory for the agent.
 const ON_PEEK: &str = "on_peek";
+/// The one that reads any word of the kernel's.
+const ON_WORD: &str = "on_word";
 
-const PROGRAMS: [&str; 4] = [ON_MESSAGE, ON_CONNECTION, ON_OPTION, ON_PEEK];
+const PROGRAMS: [&str; 5] = [ON_MESSAGE, ON_CONNECTION, ON_OPTION, ON_PEEK, ON_WORD];
 
 /// Opens the maps, by their pins if there is a folder for them, or makes them. No program is loaded yet.
 pub(super) fn open(
@@ -50,6 +52,22 @@ pub(super) fn load_programs(object: &mut Object) -> Result<(), ObjectError> {
 /// How many bytes a socket has not read, of which only the address is known. Zero where it is gone.
 pub(super) fn unread(object: &Object, sock: u64) -> Result<u32, ObjectError> {
     object.run(ON_PEEK, sock)
+}
+
+/// How many bytes the end redirected whose [`EndState`] is at this address. Whatever is there now, if that end is gone.
+pub(super) fn redirected(object: &Object, state: u64) -> Result<u64, ObjectError> {
+    let word = |member: usize| {
+        object.run(
+            ON_WORD,
+            state + (offset_of!(EndState, queue) + member) as u64,
+        )
+    };
+    let queue = Queue {
+        bytes: word(offset_of!(Queue, bytes))?,
+        wraps: word(offset_of!(Queue, wraps))?,
+        ..Queue::EMPTY
+    };
+    Ok(queue.total())
 }
 
 /// The program that reads a socket's memory, alone and with no map of any other's.

@@ -17,9 +17,10 @@ use sidestep_agent::{
     pods::wanted::{Place, PodUid, Wanted},
     rules::{Rules, Users},
     sandbox::{
-        Node, Owner, Sandbox,
+        Ends, Node, Owner, Sandbox,
+        connections::Sockets,
         facts::{Facts, PASSTHROUGH6},
-        listeners::{Ends, Found, Listener},
+        listeners::{Found, Listener},
     },
 };
 use sidestep_contract::Policy;
@@ -27,6 +28,7 @@ use sidestep_ebpf_common::{Row, sighting::QuietKey};
 use sidestep_kernel::{
     link::LinkError,
     netns::{Cookie, NetnsError},
+    storage::Storage,
 };
 
 use crate::{
@@ -239,6 +241,10 @@ impl Sandbox for FakeSandbox {
 
     fn connected_to(&self, _: u16, _: usize) -> Result<Option<Vec<Ends>>, NetnsError> {
         Ok(None)
+    }
+
+    fn sockets(&self, _: &[Storage<'_>], _: usize) -> Result<Sockets, NetnsError> {
+        Ok(Sockets::default())
     }
 }
 

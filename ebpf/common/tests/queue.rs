@@ -54,6 +54,18 @@ proptest! {
     }
 }
 
+/// Four bytes count to 4 GiB; what goes beyond is counted, too.
+#[test]
+fn the_sum_of_what_was_redirected_is_larger_than_a_word() {
+    let mut queue = Queue::EMPTY;
+    let mut sum = 0_u64;
+    for size in [1, u32::MAX, 7, 1 << 31, 1 << 31, u32::MAX] {
+        queue.push(size);
+        sum += u64::from(size);
+        assert_eq!(queue.total(), sum);
+    }
+}
+
 /// A reader who is always a little behind is never taken for one that is far behind.
 #[test]
 fn a_reader_who_follows_keeps_the_count_low() {

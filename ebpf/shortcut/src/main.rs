@@ -88,6 +88,14 @@ pub extern "C" fn on_peek(ctx: *mut c_void) -> i32 {
         .cast_signed()
 }
 
+/// The word at an address of the kernel's.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp")]
+pub extern "C" fn on_word(ctx: *mut c_void) -> i32 {
+    let address: u64 = RawTracePointContext::new(ctx).arg(0);
+    peek(address, 0).unwrap_or(0).cast_signed()
+}
+
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
     loop {}

@@ -1,5 +1,7 @@
 //! Two pods with real Envoy sidecars and mutual TLS: what users have. Each test runs with Istio's rules and with Sidestep.
 
+mod flows;
+
 use std::time::Duration;
 
 use sidestep_kit::{

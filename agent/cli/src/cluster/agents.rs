@@ -8,7 +8,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, AttachParams, ListParams};
 use kube::client::UpgradeConnectionError;
 use kube::{Client, ResourceExt as _};
-use sidestep_agent_api::{SOCKET, Status};
+use serde::de::DeserializeOwned;
+use sidestep_agent_api::{Flows, SOCKET, Status};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
@@ -97,7 +98,7 @@ pub(crate) async fn answers(
         async move {
             let answer = match &pod.down {
                 Some(why) => Err(format!("its pod {} does not run: {why}", pod.name)),
-                None => in_time(&api, &pod.name).await,
+                None => within(&pod.name, ask(&api, &pod.name)).await,
             };
             (pod, answer)
         }
@@ -105,18 +106,56 @@ pub(crate) async fn answers(
     asked.buffered(AT_ONCE).collect().await
 }
 
-async fn in_time(api: &Api<Pod>, pod: &str) -> Answer {
+async fn within<T>(
+    pod: &str,
+    answer: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
     let seconds = PATIENCE.as_secs();
-    timeout(PATIENCE, ask(api, pod))
+    timeout(PATIENCE, answer)
         .await
         .unwrap_or_else(|_| Err(format!("its pod {pod} did not answer within {seconds} s")))
 }
 
 async fn ask(api: &Api<Pod>, pod: &str) -> Answer {
     let command = ["sidestep", "status", "--socket", SOCKET, "--output", "json"];
+    told(api, pod, &command).await
+}
+
+/// The connections of a pod, as the agent of its node tells them; or why it does not.
+pub(crate) async fn flows(
+    client: &Client,
+    namespace: &str,
+    agent: &AgentPod,
+    (pod_namespace, pod): (&str, &str),
+) -> Result<Flows, String> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let target = format!("pod/{pod}");
+    let command = [
+        "sidestep",
+        "flows",
+        &target,
+        "--namespace",
+        pod_namespace,
+        "--socket",
+        SOCKET,
+        "--output",
+        "json",
+    ];
+    match &agent.down {
+        Some(why) => Err(format!("its pod {} does not run: {why}", agent.name)),
+        None => within(&agent.name, told(&api, &agent.name, &command)).await,
+    }
+}
+
+/// What a command in an agent's container tells.
+async fn told<T: DeserializeOwned>(
+    api: &Api<Pod>,
+    pod: &str,
+    command: &[&str],
+) -> Result<T, String> {
     let attach = AttachParams::default().container("agent").stderr(true);
     let mut process = api
-        .exec(pod, command, &attach)
+        .exec(pod, command.iter().copied(), &attach)
         .await
         .map_err(|error| format!("exec in its pod {pod}: {}", refused(&error)))?;
     let (mut told, mut said) = (String::new(), String::new());

@@ -98,7 +98,8 @@ pub struct Queue {
     pub mark_bytes: u32,
     /// … namely so many.
     pub mark_messages: u32,
-    reserved: u32,
+    /// How often `bytes` began anew.
+    pub wraps: u32,
 }
 
 impl Queue {
@@ -109,7 +110,7 @@ impl Queue {
         read: 0,
         mark_bytes: 0,
         mark_messages: 0,
-        reserved: 0,
+        wraps: 0,
     };
 
     /// The most messages that can be unread where so many bytes are. Messages are read in order, so as soon as the bytes
@@ -134,8 +135,15 @@ impl Queue {
     /// A message is redirected.
     #[inline(always)]
     pub const fn push(&mut self, bytes: u32) {
-        self.bytes = self.bytes.wrapping_add(bytes);
+        let (sum, began_anew) = self.bytes.overflowing_add(bytes);
+        self.bytes = sum;
+        self.wraps = self.wraps.wrapping_add(began_anew as u32);
         self.messages = self.messages.wrapping_add(1);
+    }
+
+    /// All bytes that were redirected.
+    pub const fn total(&self) -> u64 {
+        (self.wraps as u64) << 32 | self.bytes as u64
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
@@ -178,6 +179,19 @@ impl Agent {
     pub fn status(&self) -> Option<Status> {
         let body = get(&self.socket, "/status").ok()?;
         Some(serde_json::from_str(&body).unwrap_or_else(|error| panic!("status {body}: {error}")))
+    }
+
+    /// The connections of a pod, as the command line shows them of this agent.
+    pub fn flows(&self, pod: &str) -> Vec<Value> {
+        let mut command = Command::new(binary("sidestep"));
+        command.args(["flows", &format!("pod/{pod}"), "-n", "demo", "-o", "json"]);
+        let output = command.arg("--socket").arg(&self.socket).output();
+        let output = output.expect("the command line is there");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}\n{self}");
+        let mut flows: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(flows["more"], false);
+        serde_json::from_value(flows["flows"].take()).expect("a list")
     }
 
     /// What it says of a pod, if it knows it.

@@ -1,6 +1,11 @@
 //! What the kernel (`inet_diag`) says of TCP sockets in the calling thread's namespace.
 
-use std::{io, net::SocketAddr as StdSocketAddr, ops::ControlFlow};
+use std::{
+    io,
+    net::SocketAddr as StdSocketAddr,
+    ops::ControlFlow,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
 
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -56,6 +61,56 @@ pub(crate) fn connected_to(port: u16, most: usize) -> io::Result<Option<Vec<Ends
         })?;
     }
     Ok(Some(all).filter(|all| all.len() <= most))
+}
+
+/// Sockets of this namespace that are connected, about to be, or listen, each handed over with more than its addresses:
+/// `struct tcp_info`, and what is kept with it in these maps.
+pub(super) fn all_with(
+    kept: &[BorrowedFd<'_>],
+    mut take: impl FnMut(InetResponse) -> ControlFlow<()>,
+) -> io::Result<()> {
+    let states = open_states() | StateFlags::LISTEN;
+    let mut enough = ControlFlow::Continue(());
+    for family in [AF_INET, AF_INET6] {
+        let mut request = encoded(request_of(
+            family,
+            states.clone(),
+            (0, 0),
+            ExtensionFlags::INFO,
+        ));
+        add_storages(&mut request, kept);
+        ask(&request, |answer| {
+            enough = take(answer);
+            enough
+        })?;
+        if enough.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Adds the attribute by which a question names maps of socket storage: each by an attribute with its descriptor.
+fn add_storages(request: &mut Vec<u8>, maps: &[BorrowedFd<'_>]) {
+    /// `INET_DIAG_REQ_SK_BPF_STORAGES`, with `NLA_F_NESTED`.
+    const STORAGES: u16 = 2 | 1 << 15;
+    /// `SK_DIAG_BPF_STORAGE_REQ_MAP_FD`.
+    const MAP_FD: u16 = 1;
+    if maps.is_empty() {
+        return;
+    }
+    let mut attribute = |kind: u16, length: usize, value: &[u8]| {
+        let length = u16::try_from(4 + length).unwrap_or(u16::MAX);
+        request.extend(length.to_ne_bytes());
+        request.extend(kind.to_ne_bytes());
+        request.extend(value);
+    };
+    attribute(STORAGES, 8 * maps.len(), &[]);
+    for map in maps {
+        attribute(MAP_FD, 4, &map.as_raw_fd().to_ne_bytes());
+    }
+    let length = u32::try_from(request.len()).unwrap_or(u32::MAX);
+    request[..4].copy_from_slice(&length.to_ne_bytes()); // nlmsg_len
 }
 
 /// From the first packet on, until the socket is of no use to its owner.
@@ -124,29 +179,38 @@ fn ask(request: &[u8], mut take: impl FnMut(InetResponse) -> ControlFlow<()>) ->
 }
 
 /// For sockets of these ports, their own and their peer's; 0 is any.
-fn request(family: u8, states: StateFlags, (own, of_peer): (u16, u16)) -> Vec<u8> {
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+fn request(family: u8, states: StateFlags, ports: (u16, u16)) -> Vec<u8> {
+    encoded(request_of(family, states, ports, ExtensionFlags::empty()))
+}
+
+fn request_of(
+    family: u8,
+    states: StateFlags,
+    (own, of_peer): (u16, u16),
+    extensions: ExtensionFlags,
+) -> InetRequest {
     let any = if family == AF_INET {
         SocketId::new_v4()
     } else {
         SocketId::new_v6()
     };
-    let mut request = NetlinkMessage::new(
-        header,
-        SockDiagMessage::InetRequest(InetRequest {
-            family,
-            protocol: IPPROTO_TCP,
-            extensions: ExtensionFlags::empty(),
-            states,
-            socket_id: SocketId {
-                source_port: own,
-                destination_port: of_peer,
-                ..any
-            },
-        })
-        .into(),
-    );
+    InetRequest {
+        family,
+        protocol: IPPROTO_TCP,
+        extensions,
+        states,
+        socket_id: SocketId {
+            source_port: own,
+            destination_port: of_peer,
+            ..any
+        },
+    }
+}
+
+fn encoded(request: InetRequest) -> Vec<u8> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let mut request = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
     request.finalize();
     let mut bytes = vec![0; request.buffer_len()];
     request.serialize(&mut bytes);
