@@ -6,10 +6,12 @@
 mod disk;
 
 use std::{
+    fs::File,
     io::{Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Child,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -21,6 +23,7 @@ use super::{
     host::{BRIDGE, ip},
     images,
     parts::Parts,
+    place::NODE_ADDRESS,
 };
 
 /// How long a machine may take to be a Ready node, or to answer: it is emulated, and others use this machine, too.
@@ -206,6 +209,25 @@ impl Machine {
     /// What a shell script prints that the machine runs as root; an error if it fails.
     pub fn run(&self, cluster: &Cluster, script: &str) -> anyhow::Result<String> {
         run(cluster, self.kind, script)
+    }
+
+    /// Imports an image archive into its store.
+    pub fn import(&self, cluster: &Cluster, archive: &Path) -> anyhow::Result<()> {
+        let listener = cluster
+            .host()
+            .in_network(|| TcpListener::bind((NODE_ADDRESS, 0)))??;
+        let at = listener.local_addr()?;
+        let archive = archive.to_owned();
+        let sent = thread::spawn(move || -> std::io::Result<()> {
+            let (mut stream, _) = listener.accept()?;
+            std::io::copy(&mut File::open(archive)?, &mut stream).map(drop)
+        });
+        let (ip, port) = (at.ip(), at.port());
+        let script = format!(
+            "bash -c 'cat </dev/tcp/{ip}/{port} >/tmp/image.tar' && ctr -n k8s.io images import /tmp/image.tar && rm /tmp/image.tar"
+        );
+        self.run(cluster, &script)?;
+        sent.join().expect("no panic").context("sending an image")
     }
 }
 

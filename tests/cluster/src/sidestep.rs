@@ -28,6 +28,12 @@ pub fn build_images_for_machines() -> anyhow::Result<Vec<PathBuf>> {
     Ok([images, optimised].concat())
 }
 
+/// The image, with the tag `next`, of an agent whose maps have another layout.
+pub fn build_next_image() -> anyhow::Result<PathBuf> {
+    let built = build("next", "target/images/next", &["agent"])?;
+    built.into_iter().next().context("an image of an agent")
+}
+
 fn build(profile: &str, folder: &str, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     let root = workspace();
     let folder = root.join(folder);

@@ -4,7 +4,9 @@
 //! table at the end.
 
 mod lab;
+mod load;
 mod nodes;
 mod table;
 mod traffic;
+mod upgrade;
 mod upset;

@@ -2,13 +2,15 @@
 
 use serde_json::Value;
 use sidestep_cluster::{
-    agent::said,
     machine::{Machine, PATIENCE},
     room::comes,
 };
 use sidestep_kit::needs;
 
-use crate::lab::{Lab, Pair, lab, say};
+use crate::{
+    lab::{Lab, Pair, lab, say},
+    load::{begin, end},
+};
 
 #[needs(crate::lab::needs)]
 fn a_machine_that_is_rebooted_comes_back_and_its_pods_are_armed_anew() {
@@ -86,54 +88,4 @@ fn agent(lab: &Lab, machine: &Machine) -> Value {
 fn boot_id(lab: &Lab, machine: &Machine) -> Value {
     let node = lab.cluster.get(&format!("node {}", machine.name()));
     node["status"]["nodeInfo"]["bootID"].clone()
-}
-
-/// Lets a pod ask another one until it is told to end. It runs by itself: what kubelet runs in a pod ends with kubelet.
-fn begin(pair: &Pair<'_>, from: &str, to: &str) {
-    let server = pair.service(to);
-    let ask = format!("sidestep-app get --from {server}:80 --count 10");
-    let script = format!(
-        "(while [ ! -e /tmp/end ]; do {ask} --close || echo failed; {ask} || echo failed; done; true >/tmp/ended) \
-         >/tmp/answers 2>/tmp/errors </dev/null &"
-    );
-    sh(pair, from, &script);
-    // What is restarted is restarted under load.
-    let begun = comes(PATIENCE, || {
-        sh(pair, from, "head -n 1 /tmp/answers").contains('{')
-    });
-    assert!(
-        begun,
-        "{from} gets no answer: {}",
-        sh(pair, from, "cat /tmp/errors")
-    );
-}
-
-/// How many answers there were, and what was said of those that failed.
-fn end(pair: &Pair<'_>, from: &str) -> (usize, String) {
-    sh(pair, from, "true >/tmp/end");
-    let ended = comes(PATIENCE, || sh(pair, from, "ls /tmp").contains("ended"));
-    assert!(ended, "the load of {from} does not end");
-    let answers = sh(pair, from, "cat /tmp/answers");
-    let mut errors = sh(pair, from, "cat /tmp/errors");
-    let mut count = 0;
-    for answer in answers.lines() {
-        match serde_json::from_str::<Value>(answer) {
-            Ok(seen) if seen["headers"]["x-forwarded-client-cert"].is_string() => count += 1,
-            _ => errors += answer,
-        }
-    }
-    (count, errors)
-}
-
-fn sh(pair: &Pair<'_>, pod: &str, script: &str) -> String {
-    let place = ["-n", pair.room.name(), "exec", pod, "-c", "app", "--"];
-    let words = [&place[..], &["sh", "-c", script]].concat();
-    let output = pair.room.cluster().admin().run(&words, "");
-    let output = output.unwrap_or_else(|error| panic!("{error:#}"));
-    assert!(
-        output.status.success(),
-        "{script} in {pod}: {}",
-        said(&output)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
