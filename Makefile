@@ -6,8 +6,9 @@
 SECONDS := 60
 CASES := 30000
 ARGUMENTS :=
-# What tests start. Not with sidestep-torture: built together, the agent would get the switches of tests, too.
-PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-kit --bins
+# What tests start, always together (also in manifests/images/build.sh and tests/qemu): with fewer packages their dependencies get fewer
+# features, and all is built once more. Not with sidestep-torture: built together, the agent would get the switches of tests, too.
+PROGRAMS := -p sidestep-agent -p sidestep -p sidestep-webhook -p sidestep-kit --bins
 TORTURE := -p sidestep-torture --bins
 # Nor with this, an agent with another layout of all maps.
 NEXT := -p sidestep-next --bins
@@ -32,7 +33,7 @@ demo: ## as root: the same traffic between two pods with Envoy sidecars: with ip
 	@target/quick/sidestep-demo
 
 test: ## everything: lint, unit tests, fuzzing for a minute, smoke tests in QEMU, network namespaces, API server, cluster, a second node
-	@tests/all.sh lint test-unit smoke+test-exact+test-conformance+test-programs+fuzz test-netns test-apiserver test-cluster test-field
+	@tests/all.sh lint test-unit fuzz smoke+test-exact test-netns test-conformance test-programs test-apiserver test-cluster test-field
 
 counted: setup
 	cargo build $(PROGRAMS)
@@ -53,7 +54,7 @@ fuzz: ## arbitrary reviews, policies and files for SECONDS=60, with libFuzzer
 
 test-apiserver: ## as root: chart, webhook and agent against a real API server, and Istio's own validation of gates
 	@tests/setup.sh cluster
-	cargo build $(PROGRAMS) -p sidestep-webhook
+	cargo build $(PROGRAMS)
 	cargo build $(NEXT)
 	cargo test --no-fail-fast -p sidestep-tests --test manifests --test apiserver --test webhook_api --test kubelet --test gates
 
@@ -103,8 +104,8 @@ cluster: ## as root: a real one-node Kubernetes with Istio and Sidestep, in name
 	@if [ -e .parts/cluster/stamps/images ]; then echo "cluster: a few minutes"; \
 	else echo "cluster: about 15 minutes the first time, which builds Kubernetes, Istio and Sidestep; a few from then on"; fi
 	@tests/setup.sh cluster
-# With the images' packages, so that their build finds what it needs.
-	cargo build $(PROGRAMS) -p sidestep-cluster -p sidestep-webhook
+	cargo build $(PROGRAMS)
+	cargo build -p sidestep-cluster
 	@target/debug/sidestep-cluster up >/dev/null
 	@target/debug/sidestep-cluster install
 

@@ -5,6 +5,7 @@
 #   manifests/images/build.sh --programs DIR                      the command line besides, to DIR/sidestep-linux-ARCHITECTURE
 #   manifests/images/build.sh --profile dev --output DIR [NAME…]  debug builds, for tests; only these images, for this machine
 #   manifests/images/build.sh --profile optimised …               the same of optimised builds, for emulated machines
+#   manifests/images/build.sh --profile next … agent              of the agent with another layout of its maps (tests/next), with the tag next
 # An image holds its programs, a passwd and nothing else. Release programs are for amd64 and arm64, linked statically; programs for tests
 # come with the libraries that they name. The same programs give the same archive.
 set -euo pipefail
@@ -21,7 +22,7 @@ while [ $# -gt 0 ]; do
     --architecture)
         [ -n "${machines[$2]-}" ] || { echo "images: there is no architecture $2 (${!machines[*]})" >&2; exit 1; }
         architectures+=("$2"); shift 2 ;;
-    --*) echo "images: unknown option $1 (--profile release|dev|optimised, --output DIR, --programs DIR, --architecture NAME)" >&2; exit 1 ;;
+    --*) echo "images: unknown option $1 (--profile release|dev|optimised|next, --output DIR, --programs DIR, --architecture NAME)" >&2; exit 1 ;;
     *) break ;;
     esac
 done
@@ -53,12 +54,19 @@ release)
     RUSTFLAGS=$flags cargo build --locked --release "${targets[@]}" --bins "${packages[@]}" ;;
 dev)
     for_this_machine
-    cargo build --bins "${packages[@]}" ;;
+    # All that tests build, as PROGRAMS of the Makefile: fewer packages would be another build.
+    cargo build -p sidestep-agent -p sidestep -p sidestep-webhook -p sidestep-kit --bins ;;
 optimised)
     for_this_machine
     # With the kit, as the demo builds them: without it, all of it would be built once more, with other features.
     cargo build --profile quick --bins "${packages[@]}" -p sidestep-kit ;;
-*) echo "images: unknown profile $profile (release, dev, optimised)" >&2; exit 1 ;;
+next)
+    for_this_machine
+    cargo build --profile quick --bins -p sidestep-agent -p sidestep -p sidestep-kit
+    # By itself: built together, both agents would get its layout.
+    cargo build --profile quick --bins -p sidestep-next
+    version=next ;;
+*) echo "images: unknown profile $profile (release, dev, optimised, next)" >&2; exit 1 ;;
 esac
 
 work=$(mktemp -d)
@@ -68,12 +76,13 @@ mkdir -p "$output"
 # program ARCHITECTURE ROOT NAME: a program with the libraries it needs, without debugging symbols.
 program() {
     local machine=${machines[$1]} built root=$2 at=$2/usr/bin/$3 library
-    case $profile in
-    dev) built=$target/debug ;;
-    optimised) built=$target/quick ;;
-    release) built=$target/$machine-unknown-linux-gnu/release ;;
+    case $profile/$3 in
+    dev/*) built=$target/debug/$3 ;;
+    next/sidestep-agent) built=$target/quick/sidestep-agent-next ;;
+    optimised/* | next/*) built=$target/quick/$3 ;;
+    release/*) built=$target/$machine-unknown-linux-gnu/release/$3 ;;
     esac
-    install -m 755 "$built/$3" "$at"
+    install -m 755 "$built" "$at"
     "$machine-linux-gnu-strip" "$at"
     # Nothing to print for a static program.
     for library in $(ldd "$at" 2>/dev/null | sed -n 's|^[^/]*\(/[^ ]*\) (0x.*|\1|p' | sort -u); do

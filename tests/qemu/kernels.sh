@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 echo "kernels: building"
 profile=release folder=release
 [ "${1:-}" != small ] || profile=dev folder=debug
-cargo build --quiet --profile $profile -p sidestep-agent -p sidestep -p sidestep-kit --bins
+cargo build --quiet --profile $profile -p sidestep-agent -p sidestep -p sidestep-webhook -p sidestep-kit --bins
 # By itself: built together, the agent would get the switches of tests, too.
 cargo build --quiet --profile $profile -p sidestep-torture --bins
 # What is to be on: on the regressed one (FIONREAD, mended in 6.12.114) applications keep to TCP, and the one before 6.17.10

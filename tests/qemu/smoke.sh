@@ -16,7 +16,7 @@ done
 
 # Unoptimised, as other tests use them: that makes each test half as long again, and saves a build of minutes.
 echo "smoke: building"
-cargo build --quiet -p sidestep-agent -p sidestep -p sidestep-kit --bins
+cargo build --quiet -p sidestep-agent -p sidestep -p sidestep-webhook -p sidestep-kit --bins
 tests=$(cargo test -p sidestep-tests --test conformance --test container --no-run --quiet --message-format=json)
 path() { sed -n 's/.*"reason":"compiler-artifact".*"name":"'"$1"'".*"executable":"\([^"]*\)".*/\1/p' <<<"$tests"; }
 conformance=$(path conformance)

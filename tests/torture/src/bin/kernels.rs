@@ -86,7 +86,7 @@ fn main() -> anyhow::Result<ExitCode> {
         } => {
             let plan = Plan {
                 tests: parts::workspace().join("tests"),
-                programs: own_programs(from.as_deref())?,
+                programs: own_programs(from.as_deref(), !suite.is_empty())?,
                 suites: suite.into_iter().collect(),
                 real_programs: programs,
                 connections: (emulated, connections),
@@ -112,8 +112,8 @@ fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// This program first.
-fn own_programs(from: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
+/// This program first; test binaries need more than it does.
+fn own_programs(from: Option<&Path>, has_suites: bool) -> anyhow::Result<Vec<PathBuf>> {
     let own = std::env::current_exe()?;
     let folder = match from {
         Some(folder) => folder
@@ -121,14 +121,14 @@ fn own_programs(from: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
             .with_context(|| folder.display().to_string())?,
         None => own.parent().context("a program is in a folder")?.to_owned(),
     };
-    let names = [
-        "sidestep-kernels",
-        "sidestep-agent",
-        "sidestep",
-        "sidestep-actor",
-        "sidestep-torture",
-    ];
-    Ok(names.map(|name| folder.join(name)).into())
+    let own = ["sidestep-kernels", "sidestep-agent", "sidestep-torture"];
+    let of_suites: &[_] = if has_suites {
+        &["sidestep", "sidestep-actor"]
+    } else {
+        &[]
+    };
+    let names = own.iter().chain(of_suites);
+    Ok(names.map(|name| folder.join(name)).collect())
 }
 
 fn try_all(plan: &Plan, places: &[Where]) -> anyhow::Result<Report> {
