@@ -11,7 +11,6 @@ mod verdict;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anstream::ColorChoice;
 use clap::ValueEnum;
 use kube::Client;
 use serde_json::{Value, json};
@@ -19,8 +18,8 @@ use tokio::time::sleep;
 
 use self::finding::{Finding, Level, Stage, findings};
 use self::gather::{Scope, gather};
-use self::print::Symbols;
 use crate::cluster::{self, Answer};
+use crate::level::Symbols;
 
 /// The namespace in which it is tried whether the webhook answers, unless told otherwise.
 const PROBE: &str = "default";
@@ -100,23 +99,14 @@ impl Args {
         let found = cluster::awaited("checking", checks).await?;
         match self.output {
             Output::Json => println!("{:#}", print::json(&found)),
-            Output::Text => anstream::print!("{}", print::text(&found, self.symbols())),
+            Output::Text => {
+                anstream::print!("{}", print::text(&found, Symbols::chosen(self.ascii)));
+            }
         }
         Ok(match print::worst(&found) {
             Level::Good | Level::Warning => ExitCode::SUCCESS,
             Level::Failure => ExitCode::from(FAILED),
         })
-    }
-
-    /// Letters where they are asked for, or where the terminal is to be kept simple (`NO_COLOR`).
-    fn symbols(&self) -> Symbols {
-        let is_plain = ColorChoice::global() == ColorChoice::Never
-            || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        if self.ascii || is_plain {
-            Symbols::Ascii
-        } else {
-            Symbols::Unicode
-        }
     }
 }
 

@@ -9,6 +9,7 @@ mod check;
 mod cluster;
 mod explain;
 mod flows;
+mod level;
 mod mutate;
 mod probe;
 mod shell;

@@ -4,18 +4,7 @@ use serde::{Serialize, Serializer};
 
 use super::facts::Facts;
 use super::verdict::{agents, api, certificates, istio, nodes, pods, reach, sidestep};
-
-/// How good or bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Level {
-    /// As it should be.
-    Good,
-    /// Something works less than it could, or is not known.
-    Warning,
-    /// Something does not work.
-    Failure,
-}
+pub(super) use crate::level::Level;
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]

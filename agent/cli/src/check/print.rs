@@ -2,44 +2,13 @@
 
 use std::fmt::Write as _;
 
-use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
 use super::finding::{Finding, Level};
+use crate::level::Symbols;
 
 /// The file that says of each check what it means.
 const DOCS: &str = "agent/cli/README.md";
-
-/// How levels are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Symbols {
-    /// ✓ ‼ ✗
-    Unicode,
-    /// In letters.
-    Ascii,
-}
-
-impl Symbols {
-    const fn of(self, level: Level) -> &'static str {
-        match (self, level) {
-            (Self::Unicode, Level::Good) => "✓",
-            (Self::Unicode, Level::Warning) => "‼",
-            (Self::Unicode, Level::Failure) => "✗",
-            (Self::Ascii, Level::Good) => "[ok]  ",
-            (Self::Ascii, Level::Warning) => "[warn]",
-            (Self::Ascii, Level::Failure) => "[FAIL]",
-        }
-    }
-}
-
-const fn style(level: Level) -> Style {
-    let color = match level {
-        Level::Good => AnsiColor::Green,
-        Level::Warning => AnsiColor::Yellow,
-        Level::Failure => AnsiColor::Red,
-    };
-    color.on_default()
-}
 
 /// For people. Colours are taken out where the output is no terminal.
 pub(super) fn text(findings: &[Finding], symbols: Symbols) -> String {
@@ -51,7 +20,7 @@ pub(super) fn text(findings: &[Finding], symbols: Symbols) -> String {
             group = check.group();
             let _infallible = writeln!(out, "{between}{group}");
         }
-        let (style, symbol) = (style(verdict.level), symbols.of(verdict.level));
+        let (style, symbol) = (verdict.level.style(), symbols.of(verdict.level));
         let name = check.name();
         let _infallible = writeln!(out, "{style}{symbol}{style:#} {name}: {}", verdict.said);
         if let Some(hint) = &verdict.hint {
