@@ -1,6 +1,7 @@
 //! The cluster as people's commands read it: its client, lists by pages, agents by exec, and the pods that concern Sidestep.
 
 mod agents;
+mod exec;
 mod nodes;
 mod pages;
 mod pods;

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, AttachParams, ListParams};
-use kube::client::UpgradeConnectionError;
+use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use sidestep_agent_api::{Flows, SOCKET, Status};
-use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
 
 use super::each;
+use super::exec::{Ran, exec};
 
 /// Selects the agents' pods.
 const SELECTOR: &str = "app.kubernetes.io/name=sidestep-agent";
@@ -153,25 +152,11 @@ async fn told<T: DeserializeOwned>(
     pod: &str,
     command: &[&str],
 ) -> Result<T, String> {
-    let attach = AttachParams::default().container("agent").stderr(true);
-    let mut process = api
-        .exec(pod, command.iter().copied(), &attach)
+    let ran = exec(api, pod, "agent", command)
         .await
-        .map_err(|error| format!("exec in its pod {pod}: {}", refused(&error)))?;
-    let (mut told, mut said) = (String::new(), String::new());
-    let (stdout, stderr) = (process.stdout(), process.stderr());
-    let read = async |reader: Option<_>, text: &mut String| match reader {
-        Some(reader) => read_all(reader, text).await,
-        None => Ok(0),
-    };
-    let (one, other) = tokio::join!(read(stdout, &mut told), read(stderr, &mut said));
-    one.and(other)
-        .map_err(|error| format!("exec in its pod {pod}: {error}"))?;
+        .map_err(|why| format!("exec in its pod {pod}: {why}"))?;
+    let Ran { told, said, status } = ran;
     if told.trim().is_empty() {
-        let status = match process.take_status() {
-            Some(status) => status.await.and_then(|status| status.message),
-            None => None,
-        };
         let said = Some(said.trim().to_owned()).filter(|said| !said.is_empty());
         let why = said
             .or(status)
@@ -180,30 +165,6 @@ async fn told<T: DeserializeOwned>(
     }
     serde_json::from_str(&told)
         .map_err(|error| format!("its pod {pod} answers as another version does: {error}"))
-}
-
-async fn read_all(
-    mut reader: impl tokio::io::AsyncRead + Unpin,
-    text: &mut String,
-) -> std::io::Result<usize> {
-    reader.read_to_string(text).await
-}
-
-/// What an API server says that does not let exec.
-fn refused(error: &kube::Error) -> String {
-    match error {
-        kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(code))
-            if code.as_u16() == 403 =>
-        {
-            "you have no right to it (get and create of pods/exec)".to_owned()
-        }
-        kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(code)) => {
-            format!(
-                "the API server answers {code}: it does not reach the node's kubelet, or the pod is gone"
-            )
-        }
-        other => other.to_string(),
-    }
 }
 
 /// What an API server says that does not reach a kubelet, without the request, which is long and tells nothing.
