@@ -14,7 +14,8 @@ use anyhow::Context;
 use kube::{Client, Config};
 use tokio::time::timeout;
 
-pub(crate) use self::agents::{AgentPod, Answer, agent_pods, answers, flows};
+pub(crate) use self::agents::{AGENTS, AgentPod, Answer, agent_pods, answers, flows};
+pub(crate) use self::exec::exec;
 pub(crate) use self::nodes::{SeenNode, nodes};
 pub(crate) use self::pages::each;
 pub(crate) use self::pods::{Seen, SeenPod, seen};

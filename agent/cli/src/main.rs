@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod bugreport;
 mod check;
 mod cluster;
+mod connectivity;
 mod explain;
 mod flows;
 mod level;
@@ -27,6 +28,7 @@ mod uninstall;
     after_help = "Examples:
   sidestep check --pre                                # may Sidestep be installed here?
   sidestep check                                      # does it work?
+  sidestep connectivity-test                          # do connections go as they go without it?
   sidestep status -A                                  # what became of each pod, and why
   sidestep explain pod/web-0 -n shop --to 10.0.0.7:5432
   sidestep COMMAND --help                             # more, with examples"
@@ -41,6 +43,7 @@ enum Command {
     Bugreport(bugreport::Args),
     Check(check::Args),
     Completions(shell::Completions),
+    ConnectivityTest(connectivity::Args),
     Explain(explain::Args),
     Flows(flows::Args),
     #[command(hide = true)]
@@ -59,6 +62,7 @@ async fn main() -> ExitCode {
         Command::Bugreport(args) => args.run().await,
         Command::Check(args) => args.run().await,
         Command::Completions(args) => args.run::<Args>(),
+        Command::ConnectivityTest(args) => args.run().await,
         Command::Explain(args) => args.run().await,
         Command::Flows(args) => args.run().await,
         Command::Man(args) => args.run::<Args>(),

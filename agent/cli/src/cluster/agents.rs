@@ -14,8 +14,8 @@ use tokio::time::timeout;
 use super::each;
 use super::exec::{Ran, exec};
 
-/// Selects the agents' pods.
-const SELECTOR: &str = "app.kubernetes.io/name=sidestep-agent";
+/// Selects the agents: their pods and their DaemonSet.
+pub(crate) const AGENTS: &str = "app.kubernetes.io/name=sidestep-agent";
 
 /// Agents that are asked at the same time.
 const AT_ONCE: usize = 16;
@@ -79,7 +79,7 @@ fn down(pod: &Pod) -> Option<String> {
 pub(crate) async fn agent_pods(client: &Client, namespace: &str) -> kube::Result<Vec<AgentPod>> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let mut pods = Vec::new();
-    let selected = ListParams::default().labels(SELECTOR);
+    let selected = ListParams::default().labels(AGENTS);
     each(&api, selected, |pod| pods.extend(AgentPod::of(&pod))).await?;
     pods.sort_by(|one, other| one.node.cmp(&other.node));
     Ok(pods)

@@ -16,6 +16,8 @@ pub(crate) struct SeenNode {
     pub(crate) unfit: Option<String>,
     /// Why gated pods keep off it: the value of its label.
     pub(crate) without_agent: Option<String>,
+    /// Whether it takes no new pods.
+    pub(crate) cordoned: bool,
 }
 
 impl SeenNode {
@@ -30,6 +32,7 @@ impl SeenNode {
                 .unwrap_or_default(),
             unfit: label(keys::UNSUPPORTED).or_else(|| Some(unfit(node)?.word().to_owned())),
             without_agent: label(keys::WITHOUT_AGENT),
+            cordoned: node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true),
         }
     }
 

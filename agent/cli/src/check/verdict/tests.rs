@@ -75,6 +75,7 @@ fn node(name: &str) -> SeenNode {
         kernel: "6.12.1".to_owned(),
         unfit: None,
         without_agent: None,
+        cordoned: false,
     }
 }
 
