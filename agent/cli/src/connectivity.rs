@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use kube::Client;
 
 use self::install::Install;
@@ -34,6 +34,7 @@ use self::run::Test;
 use self::signals::Signals;
 use crate::cluster;
 use crate::level::{Level, Symbols};
+use crate::status::Output;
 
 /// The exit code where a case failed with Sidestep.
 const FAILED: u8 = 2;
@@ -89,14 +90,6 @@ pub(crate) struct Args {
     /// The namespace that Sidestep is installed in
     #[arg(long, value_name = "NAME", default_value = cluster::NAMESPACE)]
     sidestep_namespace: String,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
-    /// A table for people
-    Text,
-    /// JSON for programs
-    Json,
 }
 
 /// What runs in the pods.

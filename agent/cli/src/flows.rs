@@ -8,7 +8,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use clap::ValueEnum;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client};
 use serde_json::json;
@@ -16,6 +15,7 @@ use sidestep_agent_api::{Flows, ask_flows};
 use tokio::time::sleep;
 
 use crate::cluster::{self, AgentPod};
+use crate::status::{Output, Target};
 
 /// Between two looks with --follow.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, short = 'f')]
     follow: bool,
 
-    /// Output format
+    /// Output format; JSON has with --follow a line for each look
     #[arg(long, short, value_enum, default_value = "text")]
     output: Output,
 
@@ -57,17 +57,9 @@ pub(crate) struct Args {
     sidestep_namespace: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// A table for people
-    Text,
-    /// JSON for programs; with --follow a line for each look
-    Json,
-}
-
 fn pod_name(text: &str) -> Result<String, String> {
-    match text.split_once('/') {
-        Some(("pod" | "pods" | "po", name)) if !name.is_empty() => Ok(name.to_owned()),
+    match text.parse() {
+        Ok(Target::Pod(name)) => Ok(name),
         _ => Err("want pod/NAME".to_owned()),
     }
 }

@@ -73,7 +73,7 @@ pub(crate) struct Args {
 
 /// One object of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Target {
+pub(crate) enum Target {
     Node(String),
     Pod(String),
 }
@@ -95,7 +95,7 @@ impl FromStr for Target {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
+pub(crate) enum Output {
     /// A table for people
     Text,
     /// JSON for programs

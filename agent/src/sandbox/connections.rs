@@ -2,8 +2,9 @@
 
 use std::{io, net::SocketAddr, ops::ControlFlow};
 
-use netlink_packet_core::{DefaultNla, Nla as _, NlasIterator};
+use netlink_packet_core::{DefaultNla, NLA_TYPE_MASK, Nla as _, NlasIterator};
 use netlink_packet_sock_diag::inet::{InetResponse, nlas::Nla};
+use sidestep_agent_api::Stage;
 use sidestep_ebpf_common::{SockState, shortcut::EndState};
 use sidestep_kernel::storage::{Storage, value};
 
@@ -31,17 +32,6 @@ pub struct Connection {
     pub state: Option<SockState>,
     /// What the shortcut keeps with it.
     pub end: Option<EndState>,
-}
-
-/// How far a connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Its peer has not answered.
-    Connecting,
-    /// Bytes flow.
-    Established,
-    /// One side has ended it, or both.
-    Closing,
 }
 
 /// What there is in a namespace.
@@ -95,7 +85,7 @@ fn connection(answer: &InetResponse, ends: Ends) -> Connection {
     for attribute in &answer.nlas {
         match attribute {
             Nla::TcpInfo(info) => (connection.sent, connection.received) = counted(info),
-            Nla::Other(other) if kind(other) == STORAGES => {
+            Nla::Other(other) if other.kind() & NLA_TYPE_MASK == STORAGES => {
                 for bytes in values(other) {
                     connection.state = connection.state.or_else(|| value(&bytes));
                     connection.end = connection.end.or_else(|| value(&bytes));
@@ -114,24 +104,19 @@ const STORAGE: u16 = 1;
 /// `SK_DIAG_BPF_STORAGE_MAP_VALUE`.
 const VALUE: u16 = 3;
 
-/// An attribute's kind, without `NLA_F_NESTED`.
-fn kind(attribute: &DefaultNla) -> u16 {
-    attribute.kind() & !(1 << 15)
-}
-
 /// What is kept with a socket in each map that was asked for.
 fn values(storages: &DefaultNla) -> Vec<Vec<u8>> {
-    let each = |attribute: &DefaultNla, wanted: u16| {
-        let mut bytes = vec![0; attribute.value_len()];
-        attribute.emit_value(&mut bytes);
-        let parts = NlasIterator::new(bytes.as_slice()).flatten();
-        let parts = parts.filter(|part| part.kind() & !(1 << 15) == wanted);
-        parts.map(|part| part.value().to_vec()).collect::<Vec<_>>()
-    };
-    each(storages, STORAGE)
-        .into_iter()
-        .flat_map(|bytes| each(&DefaultNla::new(STORAGE, bytes), VALUE))
-        .collect()
+    let mut bytes = vec![0; storages.value_len()];
+    storages.emit_value(&mut bytes);
+    let each = nested(&bytes, STORAGE).into_iter();
+    each.flat_map(|storage| nested(&storage, VALUE)).collect()
+}
+
+/// The values of the attributes of a kind in another's.
+fn nested(bytes: &[u8], kind: u16) -> Vec<Vec<u8>> {
+    let parts = NlasIterator::new(bytes).flatten();
+    let parts = parts.filter(|part| part.kind() == kind);
+    parts.map(|part| part.value().to_vec()).collect()
 }
 
 /// Sent and received, of a `struct tcp_info`: `tcpi_bytes_sent` less `tcpi_bytes_retrans` (Linux 4.19), which count neither SYN

@@ -95,29 +95,12 @@ pub(crate) async fn answers(
     let asked = stream::iter(pods).map(|pod| {
         let api = api.clone();
         async move {
-            let answer = match &pod.down {
-                Some(why) => Err(format!("its pod {} does not run: {why}", pod.name)),
-                None => within(&pod.name, ask(&api, &pod.name)).await,
-            };
+            let command = ["sidestep", "status", "--socket", SOCKET, "--output", "json"];
+            let answer = ask(&api, &pod, &command).await;
             (pod, answer)
         }
     });
     asked.buffered(AT_ONCE).collect().await
-}
-
-async fn within<T>(
-    pod: &str,
-    answer: impl Future<Output = Result<T, String>>,
-) -> Result<T, String> {
-    let seconds = PATIENCE.as_secs();
-    timeout(PATIENCE, answer)
-        .await
-        .unwrap_or_else(|_| Err(format!("its pod {pod} did not answer within {seconds} s")))
-}
-
-async fn ask(api: &Api<Pod>, pod: &str) -> Answer {
-    let command = ["sidestep", "status", "--socket", SOCKET, "--output", "json"];
-    told(api, pod, &command).await
 }
 
 /// The connections of a pod, as the agent of its node tells them; or why it does not.
@@ -140,13 +123,25 @@ pub(crate) async fn flows(
         "--output",
         "json",
     ];
-    match &agent.down {
-        Some(why) => Err(format!("its pod {} does not run: {why}", agent.name)),
-        None => within(&agent.name, told(&api, &agent.name, &command)).await,
-    }
+    ask(&api, agent, &command).await
 }
 
-/// What a command in an agent's container tells.
+/// What a command in an agent's container tells, within a time limit; or why it tells nothing.
+async fn ask<T: DeserializeOwned>(
+    api: &Api<Pod>,
+    agent: &AgentPod,
+    command: &[&str],
+) -> Result<T, String> {
+    let pod = &agent.name;
+    if let Some(why) = &agent.down {
+        return Err(format!("its pod {pod} does not run: {why}"));
+    }
+    let seconds = PATIENCE.as_secs();
+    timeout(PATIENCE, told(api, pod, command))
+        .await
+        .unwrap_or_else(|_| Err(format!("its pod {pod} did not answer within {seconds} s")))
+}
+
 async fn told<T: DeserializeOwned>(
     api: &Api<Pod>,
     pod: &str,

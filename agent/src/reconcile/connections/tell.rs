@@ -5,9 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use sidestep_agent_api::{
-    Because, Bytes, Direction, Flow, Flows, ShortcutStatus, Side, Stage, Way,
-};
+use sidestep_agent_api::{Because, Bytes, Direction, Flow, Flows, ShortcutStatus, Side, Way};
 use sidestep_contract::Reach;
 use sidestep_ebpf_common::{
     Origin, Proto, Row, SockState,
@@ -18,7 +16,7 @@ use sidestep_ebpf_common::{
 
 use crate::{
     rules::{Allowed, Outgoing, PASSTHROUGH6, Rules, ip},
-    sandbox::connections::{Connection, Sockets, Stage as Seen},
+    sandbox::connections::{Connection, Sockets},
 };
 
 /// The address from which Envoy calls its application.
@@ -47,7 +45,7 @@ impl Known<'_> {
         let mut flows = Vec::new();
         for one in &sockets.connections {
             let (local, remote) = ends(one);
-            let side = self.side(one);
+            let side = sides[&(local, remote)];
             let direction = direction(one, &sockets.listening);
             let within = sides.get(&(remote, local)).copied();
             let is_told = match (side, within) {
@@ -98,8 +96,7 @@ impl Known<'_> {
                 .filter(|row| (row.verdict() == Verdict::Inbound) == (of == Side::Proxy)),
         };
         let end = one.end.filter(|end| end.flags & IN_SOCKHASH != 0);
-        let past = |key: &EndKey| (self.redirected_by)(key);
-        let received = end.map_or(0, |end| past(&end.peer_key));
+        let received = end.map_or(0, |end| (self.redirected_by)(&end.peer_key));
         let has_redirected = end.is_some_and(|end| end.flags & HAS_REDIRECTED != 0);
         let because = (!has_redirected && received == 0).then(|| match of {
             Side::Application => self.why_of_application(one, captured_from, within),
@@ -108,7 +105,7 @@ impl Known<'_> {
         Flow {
             of,
             direction,
-            stage: stage(one.stage),
+            stage: one.stage,
             local,
             remote,
             captured_from,
@@ -227,14 +224,6 @@ fn direction(one: &Connection, listening: &[SocketAddr]) -> Direction {
 
 fn canonical(at: SocketAddr) -> SocketAddr {
     SocketAddr::new(at.ip().to_canonical(), at.port())
-}
-
-const fn stage(seen: Seen) -> Stage {
-    match seen {
-        Seen::Connecting => Stage::Connecting,
-        Seen::Established => Stage::Established,
-        Seen::Closing => Stage::Closing,
-    }
 }
 
 #[cfg(test)]

@@ -158,22 +158,27 @@ impl<'a> Pair<'a> {
         pair
     }
 
-    /// Waits until both are captured and know each other.
-    pub fn is_up(&self) {
+    /// Waits until their agents say that both are in this state.
+    pub fn become_both(&self, state: PodState) {
         for (pod, node) in self.places() {
             let mut last = None;
-            let active = comes(PATIENCE, || {
+            let is_so = comes(PATIENCE, || {
                 last = self.room.told_on(node, pod);
-                last.as_ref()
-                    .is_some_and(|told| told.state == PodState::Active)
+                last.as_ref().is_some_and(|told| told.state == state)
             });
             assert!(
-                active,
-                "{pod} on {node}: {last:?}\n{}\n{}",
+                is_so,
+                "{pod} on {node} is not {}: {last:?}\n{}\n{}",
+                state.name(),
                 self.room.kubectl("describe pods"),
                 self.machine_says()
             );
         }
+    }
+
+    /// Waits until both are captured and know each other.
+    pub fn is_up(&self) {
+        self.become_both(PodState::Active);
         // On an emulated machine longer than in other rooms.
         self.room.kubectl(&format!(
             "wait --for=condition=Ready --timeout={}s pod/near pod/far",

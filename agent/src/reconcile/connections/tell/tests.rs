@@ -1,3 +1,4 @@
+use sidestep_agent_api::Stage;
 use sidestep_ebpf_common::{
     flow::BOUND_BY_US,
     shortcut::{Queue, SENDS},
@@ -33,7 +34,7 @@ fn rules() -> Rules {
 fn connection(uid: u32, local: &str, remote: &str) -> Connection {
     Connection {
         ends: (at(local), at(remote)),
-        stage: Seen::Established,
+        stage: Stage::Established,
         uid,
         sent: 10,
         received: 20,
